@@ -1,0 +1,27 @@
+"""Input loss curvature: which training samples does a network memorise?
+
+Names are loaded when first used, so that ``import curvlib`` costs nothing.
+"""
+
+from importlib import import_module
+
+_HOMES = {
+    "CurvatureEstimate": "curvature",
+    "Images": "data",
+    "Trace": "trace",
+    "TrainConfig": "training",
+    "fit": "training",
+    "input_curvature": "curvature",
+    "load": "data",
+}
+__all__ = sorted(_HOMES)
+
+
+def __getattr__(name: str):
+    if name in _HOMES:
+        return getattr(import_module(f"curvlib.{_HOMES[name]}"), name)
+    raise AttributeError(f"module 'curvlib' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__
