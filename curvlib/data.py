@@ -1,0 +1,380 @@
+"""Labelled images in memory, and the ways in which their labels can be wrong.
+
+A *sample* has an *index*: its place in the original data set. It is carried along with
+every score, so that a number can always be traced to an image.
+"""
+
+import hashlib
+import os
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from zipfile import BadZipFile
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+NAMES = ("digits", "mnist", "fashion_mnist", "cifar10", "cifar100")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Images:
+    """Labelled images, checked once, here.
+
+    Attributes:
+        images: uint8, shape [N, H, W, C] with C = 1 (grey) or 3 (RGB).
+        labels: int64, shape [N], in [0, len(classes)): the labels given, those that
+            a network is trained on.
+        index: int64, shape [N], unique: the place in the original data set.
+        classes: Names of the classes.
+        original_labels: int64, shape [N]: the labels before any noise; the labels
+            given, if left out.
+        source: int64, shape [N]: for a planted copy the index of its original, else
+            the sample's own index, which is also the value if left out.
+        name: What the data set is called.
+
+    Raises:
+        ValueError: If an array has another type, shape or range.
+    """
+
+    images: np.ndarray
+    labels: np.ndarray
+    index: np.ndarray
+    classes: tuple[str, ...]
+    original_labels: np.ndarray | None = None
+    source: np.ndarray | None = None
+    name: str = "images"
+
+    def __post_init__(self):
+        images = np.ascontiguousarray(self.images)
+        if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] not in (1, 3):
+            raise ValueError(
+                f"{self.name}: images must be uint8 of shape [N, H, W, C] with C = 1 "
+                f"or 3, got {images.dtype} of shape {list(images.shape)}"
+            )
+        if not len(images):
+            raise ValueError(f"{self.name}: no images; at least one is needed")
+        set_field = object.__setattr__
+        set_field(self, "images", images)
+        set_field(self, "classes", tuple(str(c) for c in self.classes))
+        set_field(self, "index", self._integers("index", self.index))
+        if len(np.unique(self.index)) < len(self.index):
+            values, counts = np.unique(self.index, return_counts=True)
+            raise ValueError(
+                f"{self.name}: every index must occur once, but "
+                f"{values[counts > 1][0]} occurs {counts.max()} times"
+            )
+        for field, default in (
+            ("labels", None),
+            ("original_labels", self.labels),
+            ("source", self.index),
+        ):
+            value = getattr(self, field)
+            value = self._integers(field, default if value is None else value)
+            set_field(self, field, value)
+            wrong = (value < 0) | (value >= len(self.classes))
+            if field != "source" and wrong.any():
+                i = int(wrong.argmax())
+                raise ValueError(
+                    f"{self.name}: {field} must lie in [0, {len(self.classes)}), one "
+                    f"for each of the classes, but sample {self.index[i]} has {value[i]}"
+                )
+
+    def _integers(self, field: str, value: np.ndarray) -> np.ndarray:
+        value = np.asarray(value)
+        if value.shape != (len(self.images),) or value.dtype.kind not in "iu":
+            raise ValueError(
+                f"{self.name}: {field} must hold one integer for each of the "
+                f"{len(self.images)} images, got {value.dtype} of shape "
+                f"{list(value.shape)}"
+            )
+        return value.astype(np.int64)
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    @property
+    def mislabelled(self) -> np.ndarray:
+        """bool [N]: whether the label given differs from the original one."""
+        return self.labels != self.original_labels
+
+    @cached_property
+    def checksum(self) -> str:
+        """Sixteen digits that change with any image, label or index."""
+        digest = hashlib.sha256(repr((self.images.shape, self.classes)).encode())
+        for array in (self.index, self.labels, self.images):
+            digest.update(array.tobytes())
+        return digest.hexdigest()[:16]
+
+    def select(self, chosen: np.ndarray) -> "Images":
+        """The samples at some positions, or where a mask of shape [N] is true."""
+        fields = ("images", "labels", "index", "original_labels", "source")
+        return replace(self, **{f: getattr(self, f)[chosen] for f in fields})
+
+    def tensor(self) -> Tensor:
+        """All images as one uint8 tensor of shape [N, C, H, W]."""
+        return torch.from_numpy(self.images).permute(0, 3, 1, 2).contiguous()
+
+    def statistics(self) -> tuple[list[float], list[float]]:
+        """Mean and standard deviation of each channel, of pixels in [0, 1].
+
+        Raises:
+            ValueError: If a channel has the same value in every pixel.
+        """
+        pixels = self.images.reshape(-1, self.images.shape[3])
+        counts = np.stack([np.bincount(c, minlength=256) for c in pixels.T])
+        values = np.arange(256) / 255
+        mean = counts @ values / len(pixels)
+        std = np.sqrt(counts @ values**2 / len(pixels) - mean**2)
+        if not (std > 1e-6).all():
+            raise ValueError(
+                f"{self.name}: channel {int(std.argmin())} has the same value in every "
+                "pixel, so it cannot be normalised; are these the right images?"
+            )
+        return mean.tolist(), std.tolist()
+
+
+def load(name: str, root: str | Path | None = None, *, split: str = "train") -> Images:
+    """Load a data set by its name, or any ``.npz`` file of the layout below.
+
+    The layout: ``train_images`` uint8 [N, H, W] or [N, H, W, C], ``train_labels``
+    integers [N], the same for ``test``, and optionally ``classes``. A file
+    ``<name>.npz`` in root comes first, then what torchvision finds there, then its
+    download. The digits come with scikit-learn; every fifth is the test split.
+
+    Args:
+        name: One of ``curvlib.data.NAMES``, the name of an ``.npz`` file in root, or
+            a path ending in ``.npz``.
+        root: Where data sets lie; by default ``$CURVLIB_DATA``, else a cache folder.
+        split: ``"train"`` or ``"test"``.
+
+    Returns:
+        The images in the original order: index i is torchvision's index i.
+
+    Raises:
+        ValueError: If the name or the split is unknown, or the file has another layout.
+        FileNotFoundError: If the data is neither there nor to be downloaded.
+    """
+    if split not in ("train", "test"):
+        raise ValueError(f"split must be 'train' or 'test', got {split!r}")
+    root = Path(root) if root is not None else default_root()
+    path = Path(name) if name.endswith(".npz") else root / f"{name}.npz"
+    if path.exists():
+        return _from_npz(path, split)
+    if name == "digits":
+        return _digits(split)
+    if name in NAMES:
+        return _from_torchvision(name, root, split)
+    raise ValueError(
+        f"unknown data set {name!r}: expected one of {', '.join(NAMES)}, or an .npz "
+        f"file, but {path} does not exist"
+    )
+
+
+def default_root() -> Path:
+    """The folder of the data sets: ``$CURVLIB_DATA``, else a cache folder."""
+    if found := os.environ.get("CURVLIB_DATA"):
+        return Path(found)
+    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(cache) / "curvlib"
+
+
+def _from_npz(path: Path, split: str) -> Images:
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {key: file[key] for key in file.files}
+    except (ValueError, OSError, BadZipFile) as error:
+        raise ValueError(f"{path} is not a readable .npz file: {error}") from error
+    needed = (f"{split}_images", f"{split}_labels")
+    if missing := [key for key in needed if key not in arrays]:
+        raise ValueError(
+            f"{path} lacks {' and '.join(missing)}; it has "
+            f"{', '.join(arrays) or 'nothing'}"
+        )
+    images, labels = (arrays[key] for key in needed)
+    everywhere = np.concatenate(
+        [arrays[k].ravel() for k in ("train_labels", "test_labels") if k in arrays]
+    )
+    classes = arrays.get("classes", np.arange(int(everywhere.max(initial=0)) + 1))
+    return Images(
+        images=images[..., None] if images.ndim == 3 else images,
+        labels=labels,
+        index=np.arange(len(images)),
+        classes=tuple(classes.tolist()),
+        name=path.stem,
+    )
+
+
+def _digits(split: str) -> Images:
+    from sklearn.datasets import load_digits
+
+    digits = load_digits()
+    index = np.arange(len(digits.target))
+    index = index[(index % 5 == 4) == (split == "test")]
+    return Images(
+        images=np.round(digits.images * (255 / 16)).astype(np.uint8)[index, :, :, None],
+        labels=digits.target[index],
+        index=index,
+        classes=tuple("0123456789"),
+        name="digits",
+    )
+
+
+def _from_torchvision(name: str, root: Path, split: str) -> Images:
+    from torchvision import datasets
+
+    kinds = {
+        "mnist": datasets.MNIST,
+        "fashion_mnist": datasets.FashionMNIST,
+        "cifar10": datasets.CIFAR10,
+        "cifar100": datasets.CIFAR100,
+    }
+    try:
+        found = kinds[name](root, train=split == "train", download=False)
+    except RuntimeError:  # not there, or not whole
+        try:
+            found = kinds[name](root, train=split == "train", download=True)
+        except (OSError, RuntimeError) as error:
+            raise FileNotFoundError(
+                f"{name} is not in {root} and could not be downloaded ({error}); "
+                "set CURVLIB_DATA, or root, to the folder that torchvision or an "
+                f"{name}.npz file was saved to"
+            ) from error
+    images = np.asarray(found.data)
+    return Images(
+        images=images[..., None] if images.ndim == 3 else images,
+        labels=np.asarray(found.targets),
+        index=np.arange(len(images)),
+        classes=tuple(found.classes),
+        name=name,
+    )
+
+
+def with_symmetric_noise(images: Images, rate: float, *, seed: int) -> Images:
+    """Replace the labels of a share of the samples by another class, uniformly.
+
+    Exactly ``round(rate * N)`` labels change, none to itself. For one seed the wrong
+    labels at a low rate are among those at a higher one, so that rates can be compared
+    on the same samples.
+
+    Args:
+        images: Samples with their original labels.
+        rate: Share of the labels replaced, in [0, 1].
+        seed: Of the choice of samples and of their new labels.
+
+    Raises:
+        ValueError: If the rate is out of range or changes no label at all, if there is
+            but one class, or if labels are wrong already.
+    """
+    if not 0 <= rate <= 1:
+        raise ValueError(f"rate is a fraction in [0, 1], got {rate!r}")
+    if images.mislabelled.any():
+        raise ValueError(
+            f"{images.name}: {images.mislabelled.sum()} labels are wrong already; start "
+            "from the original ones"
+        )
+    count = round(rate * len(images))
+    if rate == 0:
+        return images
+    if count == 0:
+        raise ValueError(
+            f"rate {rate} of {len(images)} samples is no label at all; raise it to "
+            f"{1 / len(images):.2g} or more"
+        )
+    rng = np.random.default_rng(seed)
+    chosen = rng.permutation(len(images))[:count]
+    labels = images.labels.copy()
+    labels[chosen] = _other_labels(images, rng)[chosen]
+    return replace(images, labels=labels)
+
+
+def with_planted_duplicates(images: Images, count: int, *, seed: int) -> Images:
+    """Append copies of some samples, each under a wrong label.
+
+    A copy's index follows the largest index there is; its ``source`` is the index of
+    its original.
+
+    Args:
+        images: Samples with their original labels.
+        count: How many different samples to copy, in [0, N].
+        seed: Of the choice of samples and of the wrong labels.
+
+    Raises:
+        ValueError: If count is out of range, or there is but one class.
+    """
+    if not 0 <= count <= len(images):
+        raise ValueError(
+            f"count must lie between 0 and the {len(images)} samples, got {count!r}"
+        )
+    if count == 0:
+        return images
+    rng = np.random.default_rng(seed)
+    chosen = rng.permutation(len(images))[:count]
+    wrong = _other_labels(images, rng)[chosen]
+    index = images.index.max() + 1 + np.arange(count)
+
+    def join(a, b):
+        return np.concatenate([a, b])
+
+    return replace(
+        images,
+        images=join(images.images, images.images[chosen]),
+        labels=join(images.labels, wrong),
+        index=join(images.index, index),
+        original_labels=join(images.original_labels, images.original_labels[chosen]),
+        source=join(images.source, images.index[chosen]),
+    )
+
+
+def _other_labels(images: Images, rng: np.random.Generator) -> np.ndarray:
+    """For every sample a label that is not the one given, uniformly: shape [N]."""
+    num_classes = len(images.classes)
+    if num_classes < 2:
+        raise ValueError(f"{images.name}: one class has no wrong label; two are needed")
+    shift = rng.integers(1, num_classes, size=len(images))
+    return (images.labels + shift) % num_classes
+
+
+def augment(batch: Tensor, *, generator: torch.Generator, padding: int = 4) -> Tensor:
+    """Random crops after padding with black, and random flips left to right.
+
+    Args:
+        batch: uint8 images, shape [B, C, H, W].
+        generator: On the CPU; three draws a sample.
+        padding: Pixels on each side.
+
+    Returns:
+        Images of the same type and shape.
+    """
+    size, _, height, width = batch.shape
+    padded = F.pad(batch, [padding] * 4)
+    spread = 2 * padding + 1
+    top = torch.randint(spread, (size, 1), generator=generator)
+    left = torch.randint(spread, (size, 1), generator=generator)
+    flip = torch.randint(2, (size, 1), generator=generator).bool()
+    rows = (top + torch.arange(height)).to(batch.device)
+    columns = torch.arange(width).expand(size, -1)
+    columns = (left + torch.where(flip, columns.flip(1), columns)).to(batch.device)
+    sample = torch.arange(size, device=batch.device)[:, None, None]
+    # Indices on both sides of a slice put the sliced axis last: [B, H, W, C].
+    cropped = padded[sample, :, rows[:, :, None], columns[:, None, :]]
+    return cropped.permute(0, 3, 1, 2).contiguous()
+
+
+def normalise(batch: Tensor, mean: list[float], std: list[float]) -> Tensor:
+    """Pixels in [0, 255] to float32 of mean 0 and deviation 1 over the training set.
+
+    The step h of the curvature is in units of this output, as in the paper.
+
+    Args:
+        batch: uint8 images, shape [B, C, H, W].
+        mean: Of each channel, of pixels in [0, 1], as ``Images.statistics`` gives it.
+        std: Likewise.
+    """
+    scale = torch.tensor([1 / (255 * s) for s in std], device=batch.device)
+    shift = torch.tensor(
+        [-m / s for m, s in zip(mean, std, strict=True)], device=batch.device
+    )
+    return batch * scale[:, None, None] + shift[:, None, None]

@@ -1,0 +1,161 @@
+"""The few networks of the book. Activation and width are arguments, nothing else is."""
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "relu": F.relu,
+    "softplus": F.softplus,
+    "gelu": F.gelu,
+    "silu": F.silu,
+    "tanh": torch.tanh,
+}
+
+
+class Block(nn.Module):
+    """Two 3×3 convolutions and a way around them (He et al. 2016, basic block)."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int, activation: str):
+        super().__init__()
+        self.conv1 = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False)
+        self.norm1 = nn.BatchNorm2d(outputs)
+        self.conv2 = nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False)
+        self.norm2 = nn.BatchNorm2d(outputs)
+        self.activation = ACTIVATIONS[activation]
+        self.shortcut = nn.Sequential()
+        if stride != 1 or inputs != outputs:
+            self.shortcut = nn.Sequential(
+                nn.Conv2d(inputs, outputs, 1, stride, bias=False),
+                nn.BatchNorm2d(outputs),
+            )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, inputs, H, W] to [B, outputs, H / stride, W / stride]."""
+        out = self.activation(self.norm1(self.conv1(x)))
+        return self.activation(self.norm2(self.conv2(out)) + self.shortcut(x))
+
+
+class ResNet(nn.Module):
+    """Residual network for small images: 3×3 stem, stride 1, no max-pool.
+
+    Args:
+        num_classes: Number of logits.
+        channels: Channels of the images.
+        blocks: Blocks in each stage; from the second stage on, each halves the image
+            and doubles the width.
+        width: Channels of the first stage.
+        activation: One of ``ACTIVATIONS``.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        *,
+        channels: int,
+        blocks: tuple[int, ...],
+        width: int,
+        activation: str,
+    ):
+        super().__init__()
+        self.stem = nn.Conv2d(channels, width, 3, 1, 1, bias=False)
+        self.norm = nn.BatchNorm2d(width)
+        self.activation = ACTIVATIONS[activation]
+        stages, inputs = [], width
+        for stage, depth in enumerate(blocks):
+            outputs = width * 2**stage
+            for block in range(depth):
+                stride = 2 if stage > 0 and block == 0 else 1
+                stages.append(Block(inputs, outputs, stride, activation))
+                inputs = outputs
+        self.stages = nn.Sequential(*stages)
+        self.head = nn.Linear(inputs, num_classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Images [B, channels, H, W] to logits [B, num_classes]."""
+        x = self.activation(self.norm(self.stem(x)))
+        return self.head(self.stages(x).mean((2, 3)))
+
+
+class MLP(nn.Module):
+    """Two hidden layers of one width, on inputs of any shape."""
+
+    def __init__(self, num_classes: int, *, inputs: int, width: int, activation: str):
+        super().__init__()
+        self.hidden = nn.ModuleList([nn.Linear(inputs, width), nn.Linear(width, width)])
+        self.activation = ACTIVATIONS[activation]
+        self.head = nn.Linear(width, num_classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Inputs [B, *input] to logits [B, num_classes]."""
+        x = x.flatten(1)
+        for layer in self.hidden:
+            x = self.activation(layer(x))
+        return self.head(x)
+
+
+RESNETS = {
+    "resnet18": (2, 2, 2, 2),  # the paper's, at width 64
+    "slim_resnet": (1, 1, 1),  # trains well on two cores, at width 16 or 32
+}
+MODELS = (*RESNETS, "mlp")
+
+
+def build(
+    name: str,
+    *,
+    num_classes: int,
+    input_shape: tuple[int, ...],
+    width: int,
+    activation: str = "relu",
+    seed: int = 0,
+) -> nn.Module:
+    """Build a network with seeded weights; the global generators stay as they are.
+
+    Convolutions start from He et al. (2015), fan out, as torchvision's ResNets do;
+    linear layers from PyTorch's default.
+
+    Args:
+        name: One of ``MODELS``.
+        num_classes: Number of logits.
+        input_shape: Of one sample, [C, H, W]; any shape for ``"mlp"``.
+        width: Channels of the first stage, or units of a hidden layer.
+        activation: One of ``ACTIVATIONS``.
+        seed: Of the initial weights.
+
+    Raises:
+        ValueError: If the name or the activation is unknown, the width is no positive
+            integer, or the input has another number of axes.
+    """
+    if name not in MODELS:
+        raise ValueError(f"unknown model {name!r}: expected one of {', '.join(MODELS)}")
+    if activation not in ACTIVATIONS:
+        raise ValueError(
+            f"unknown activation {activation!r}: expected one of "
+            f"{', '.join(ACTIVATIONS)}"
+        )
+    if width < 1:
+        raise ValueError(f"width must be a positive integer, got {width!r}")
+    if name in RESNETS and len(input_shape) != 3:
+        raise ValueError(
+            f"{name} needs images of shape [C, H, W], got {list(input_shape)}; "
+            "use 'mlp' for other inputs"
+        )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        if name == "mlp":
+            inputs = torch.Size(input_shape).numel()
+            return MLP(num_classes, inputs=inputs, width=width, activation=activation)
+        model = ResNet(
+            num_classes,
+            channels=input_shape[0],
+            blocks=RESNETS[name],
+            width=width,
+            activation=activation,
+        )
+        for module in model.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out")
+        return model
