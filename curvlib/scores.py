@@ -5,8 +5,8 @@ Scored epochs may be every k-th epoch of training; means, sums and counts run ov
 scored ones. For other epochs select rows first: ``el2n(errors[trace.epochs <= 20])``.
 
 Samples that a network fits without any doubt can tie exactly: in float32 their loss is
-0, their probability 1, and their curvature underflows. Metrics must not let the order of
-the data set decide between them.
+0, their probability 1, and their curvature underflows. Metrics must not let the order
+of the data set decide between them.
 
 To add a score: one function, one closed-form test, one row in ``SCORES``.
 """
@@ -430,8 +430,8 @@ def _checked(**named: np.ndarray) -> np.ndarray:
     if len(bad):
         epoch, sample = bad[0]
         raise ValueError(
-            f"{name} must be finite, got {values[epoch, sample]} at row {epoch}, column "
-            f"{sample} (first of {len(bad)}); score again or leave that epoch out"
+            f"{name} must be finite, got {values[epoch, sample]} at row {epoch}, "
+            f"column {sample} (first of {len(bad)}); score again or drop that epoch"
         )
     return values
 

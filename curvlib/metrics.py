@@ -1,0 +1,181 @@
+"""How well a score finds the positives: the mislabelled, the planted, the memorised.
+
+Every function takes a score [N], high where a positive is expected, and a bool vector
+[N]. None depends on the order of the samples, not even between equal scores.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+from sklearn.metrics import average_precision_score, roc_auc_score
+
+Metric = Callable[[np.ndarray, np.ndarray], float]
+
+
+def auroc(score: np.ndarray, positive: np.ndarray) -> float:
+    """Probability that a random positive scores above a random negative.
+
+    Area under the receiver operating characteristic; an equal score counts one half.
+    0.5 knows nothing, 1 separates perfectly, below 0.5 ranks the wrong way round.
+
+    Args:
+        score: High where a positive is expected, shape [N], finite.
+        positive: The truth, shape [N], bool, at least one of each kind.
+
+    Returns:
+        Between 0 and 1.
+
+    Raises:
+        ValueError: As for every metric here: if the shapes differ, a score is not
+            finite, ``positive`` is not bool, or one kind is absent.
+
+    Example:
+        >>> auroc(np.array([3, 1, 2, 0]), np.array([True, True, False, False]))
+        0.75
+    """
+    score, positive = _checked(score, positive)
+    return float(roc_auc_score(positive, score))
+
+
+def average_precision(score: np.ndarray, positive: np.ndarray) -> float:
+    r"""Mean over the positives of the precision of a list that ends with them.
+
+    .. math:: \sum_n (R_n - R_{n-1}) P_n
+
+    over the distinct values of the score, from high to low; equal scores enter the list
+    together. A random score gives about the share of positives, not one half.
+
+    Args:
+        score: High where a positive is expected, shape [N].
+        positive: The truth, shape [N], bool.
+
+    Returns:
+        Between 0 and 1.
+
+    Example:
+        >>> average_precision(np.array([3, 1, 2]), np.array([True, True, False]))
+        0.8333333333333333
+    """
+    score, positive = _checked(score, positive)
+    return float(average_precision_score(positive, score))
+
+
+def fpr_at_95_tpr(score: np.ndarray, positive: np.ndarray) -> float:
+    """Share of negatives flagged by the highest threshold that flags 95 % of positives.
+
+    Flagged means at or above the threshold, so that equal scores are flagged together.
+    **Low** is good; a random score gives about 0.95.
+
+    Args:
+        score: High where a positive is expected, shape [N].
+        positive: The truth, shape [N], bool.
+
+    Returns:
+        Between 0 and 1.
+    """
+    score, positive = _checked(score, positive)
+    needed = -(-19 * np.count_nonzero(positive) // 20)  # 95 %, rounded up, in integers
+    threshold = np.sort(score[positive])[-needed]
+    return float(np.mean(score[~positive] >= threshold))
+
+
+def precision_at_k(score: np.ndarray, positive: np.ndarray, k: int) -> float:
+    """Share of positives among the k samples with the highest scores.
+
+    Where the k-th place is tied, the expected value if chance breaks the tie.
+
+    Args:
+        score: High where a positive is expected, shape [N].
+        positive: The truth, shape [N], bool.
+        k: Length of the list, from 1 to N.
+
+    Returns:
+        Between 0 and 1; a random score gives the share of positives on average.
+
+    Raises:
+        ValueError: If k is not between 1 and N, or as for every metric here.
+
+    Example:
+        >>> positive = np.array([True, False, True, False])
+        >>> precision_at_k(np.array([9, 9, 5, 5]), positive, k=1)  # one of two
+        0.5
+    """
+    score, positive = _checked(score, positive)
+    if not 1 <= k <= len(score):
+        raise ValueError(f"k must be between 1 and {len(score)} samples, got {k}")
+    last = np.partition(score, -k)[-k]  # the score at the k-th place
+    above, tied = score > last, score == last
+    places = k - np.count_nonzero(above)  # left for the tied ones
+    return float((positive[above].sum() + places * positive[tied].mean()) / k)
+
+
+def bootstrap_interval(
+    metric: Metric,
+    score: np.ndarray,
+    positive: np.ndarray,
+    *,
+    num_resamples: int = 1000,
+    level: float = 0.95,
+    seed: int = 0,
+) -> tuple[float, float]:
+    """Percentile bootstrap interval of a metric over samples (Efron, 1979).
+
+    Positives and negatives are resampled apart, so that each resample has as many of
+    both as the data. The interval is for one trained network: it holds what another
+    draw of samples would change, not what another seed of the training would.
+
+    Args:
+        metric: Of this module, or any function of score and positive that does not
+            depend on the order, such as ``lambda s, p: precision_at_k(s, p, 100)``.
+        score: High where a positive is expected, shape [N].
+        positive: The truth, shape [N], bool.
+        num_resamples: Each costs one call of the metric.
+        level: Share of resamples inside the interval, in (0, 1).
+        seed: Of the resampling.
+
+    Returns:
+        The interval's low and high end.
+
+    Raises:
+        ValueError: If level or num_resamples is out of range, or as for every metric.
+    """
+    score, positive = _checked(score, positive)
+    if not 0 < level < 1:
+        raise ValueError(f"level is a share in (0, 1), got {level}")
+    if num_resamples < 1:
+        raise ValueError(f"num_resamples must be at least 1, got {num_resamples}")
+    rng = np.random.default_rng(seed)
+    kinds = score[positive], score[~positive]
+    truth = np.repeat([True, False], [len(kind) for kind in kinds])
+    values = [
+        metric(np.concatenate([rng.choice(kind, len(kind)) for kind in kinds]), truth)
+        for _ in range(num_resamples)
+    ]
+    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
+def _checked(score: np.ndarray, positive: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    score, positive = np.asarray(score), np.asarray(positive)
+    if score.ndim != 1 or score.shape != positive.shape:
+        raise ValueError(
+            "score and positive must be vectors of one length, got shapes "
+            f"{score.shape} and {positive.shape}"
+        )
+    if positive.dtype != bool:
+        raise ValueError(
+            f"positive must be bool, got {positive.dtype}; compare to make it so: "
+            "labels != original_labels"
+        )
+    if positive.all() or not positive.any():
+        raise ValueError(
+            "there must be a positive and a negative, got "
+            f"{np.count_nonzero(positive)} positives of {len(positive)} samples"
+        )
+    bad = np.flatnonzero(~np.isfinite(score))
+    if len(bad):
+        raise ValueError(
+            f"score must be finite, got {score[bad[0]]} at position {bad[0]} (first of "
+            f"{len(bad)}); drop or mask the samples without a score"
+        )
+    return score, positive
