@@ -1,6 +1,7 @@
 """What made a number: code, versions, machine; and files that are whole or absent."""
 
 import ast
+import functools
 import hashlib
 import os
 import platform
@@ -9,6 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 LIBRARY = Path(__file__).parent
+WITHOUT_MEANING = {"progress"}  # modules that no number depends on
 PACKAGES = ("torch", "torchvision", "numpy", "pandas", "scikit-learn", "matplotlib")
 
 
@@ -50,29 +52,32 @@ def dependencies(source: str) -> set[str]:
         ['metrics']
     """
     found: set[str] = set()
-    waiting = _imported(source)
+    waiting = set(_imported(source))
     while waiting:
         name = waiting.pop()
-        if name not in found:
+        if name not in found | WITHOUT_MEANING:
             found.add(name)
             code = (LIBRARY / f"{name}.py").read_text(encoding="utf-8")
             waiting |= _imported(code)
     return found
 
 
-def _imported(source: str) -> set[str]:
+@functools.cache
+def _imported(source: str) -> frozenset[str]:
     names: set[str] = set()
     for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.ImportFrom) and (node.module or "") == "curvlib":
-            names |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith(
-            "curvlib."
-        ):
-            names.add(node.module.split(".")[1])
+        if isinstance(node, ast.ImportFrom):
+            module = "." * node.level + (node.module or "")
+            if module in ("curvlib", "."):
+                names |= {alias.name for alias in node.names}
+            elif module.startswith(("curvlib.", ".")):
+                names.add(module.removeprefix("curvlib").split(".")[1])
         elif isinstance(node, ast.Import):
             parts = [alias.name.split(".") for alias in node.names]
             names |= {p[1] for p in parts if p[0] == "curvlib" and len(p) > 1}
-    return {_home(name) for name in names}
+        elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+            names |= {node.attr} if node.value.id == "curvlib" else set()
+    return frozenset(_home(name) for name in names)
 
 
 def _home(name: str) -> str:
