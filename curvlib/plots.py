@@ -1,0 +1,478 @@
+"""Figures: arrays in, matplotlib axes out, nothing computed that a table would need.
+
+Made to be read at the width of a page (700 pixels), on white also in a dark book, and
+without telling colours apart: groups differ in line or marker as well. The same
+arguments give the same bytes. Keep the result, as in ``ax = epoch_band(...)``: a
+notebook would otherwise show the figure twice.
+"""
+
+import textwrap
+from collections.abc import Mapping, Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from matplotlib.textpath import TextPath
+from sklearn.isotonic import isotonic_regression
+
+# Okabe and Ito (2008), without yellow, which is too pale for lines on white.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+LINES = ("-", "--", "-.", ":")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+GREY = "#767676"
+WIDTH = 7.0  # inches, the page at 100 dots an inch
+
+
+def gallery(
+    images: np.ndarray,
+    captions: Sequence[str] | None = None,
+    *,
+    label: Sequence | None = None,
+    score: Sequence[float] | None = None,
+    index: Sequence[int] | None = None,
+    columns: int = 10,
+    marked: np.ndarray | None = None,
+    marked_as: str = "mislabelled",
+    title: str | None = None,
+) -> Figure:
+    """Show images in rows, in the order given, with what is known of each below it.
+
+    Args:
+        images: uint8, shape [n, H, W, C] with C of 1 or 3, or [n, H, W].
+        captions: A text for each image; label, score, index follow, a line each.
+        label: Class names or numbers, length n.
+        score: Shown to three digits, length n.
+        index: Places in the data set, shown with a #, length n.
+        columns: Images in a row.
+        marked: bool [n]; these get a frame and the sign ≠, explained at the bottom.
+        marked_as: What the sign means.
+        title: Above all rows.
+
+    Returns:
+        A figure as wide as the page.
+
+    Raises:
+        ValueError: If images are not uint8 of such a shape, or something is not one for
+            each image.
+    """
+    images = _checked_images(images)
+    n, height, width = images.shape[:3]
+    if columns < 1:
+        raise ValueError(f"columns must be at least 1, got {columns}")
+    if marked is not None and np.asarray(marked).dtype != bool:
+        raise ValueError(f"marked must be bool, got {np.asarray(marked).dtype}")
+    lines = {"captions": captions, "label": label, "score": score, "index": index}
+    for name, values in (lines | {"marked": marked}).items():
+        if values is not None and len(values) != n:
+            raise ValueError(
+                f"{name} must be one for each of {n} images, got {len(values)}"
+            )
+
+    # The canvas is laid out in inches, from the top left corner.
+    cell = WIDTH / columns
+    side, line = 0.91 * cell, 0.145  # the image's width; a line of 8-point text
+    tall = side * height / width
+    texts = _caption_texts(n, lines, points=72 * (cell - 0.03))
+    row = tall + line * (max(text.count("\n") + bool(text) for text in texts) + 0.7)
+    top = 0.35 if title else 0.05
+    any_marked = marked is not None and np.any(marked)
+    bottom = 0.3 if any_marked else 0.05
+    total = top + row * -(-n // columns) + bottom
+
+    dpi = 150
+    figure = plt.figure(figsize=(WIDTH, total), dpi=dpi, facecolor="white")
+    ax = figure.add_axes((0, 0, 1, 1))
+    ax.axis("off")
+    enlarged = side * dpi >= width
+    for i, image in enumerate(images):
+        x, y = i % columns * cell + (cell - side) / 2, top + i // columns * row
+        ax.imshow(
+            image,
+            extent=(x, x + side, y + tall, y),
+            interpolation="nearest" if enlarged else "hanning",
+        )
+        ax.text(x + side / 2, y + tall + 0.04, texts[i], size=8, ha="center", va="top")
+        if marked is not None and marked[i]:
+            frame = Rectangle((x, y), side, tall, fill=False, ec=COLOURS[1], lw=2.5)
+            ax.add_patch(frame)
+            _sign(ax, x, y)
+    if any_marked:
+        _sign(ax, (cell - side) / 2, total - 0.22)
+        ax.text(0.3, total - 0.13, marked_as, size=9, va="center")
+    if title:
+        ax.text(WIDTH / 2, 0.06, title, size=11, ha="center", va="top")
+    ax.set(xlim=(0, WIDTH), ylim=(total, 0), aspect="auto")
+    return figure
+
+
+def distributions(
+    score: np.ndarray,
+    groups: Mapping[str, np.ndarray],
+    *,
+    log: bool = True,
+    bins: int = 40,
+    xlabel: str = "score",
+    ax: Axes | None = None,
+) -> Axes:
+    """Histograms of a score by group, each as a share of its own group.
+
+    With ``log`` the zeros, which confident samples underflow to, stand in the leftmost
+    bin and are counted in the legend.
+
+    Args:
+        score: One value a sample, shape [N].
+        groups: Name to bool mask [N], as in ``{"clean": ~wrong, "wrong": wrong}``.
+        log: Whether the axis of the score is logarithmic.
+        bins: Number of bins between the smallest and the largest score of all groups.
+        xlabel: Name and unit of the score.
+        ax: Where to draw; a new figure if None.
+
+    Raises:
+        ValueError: If a score is not finite, a group is empty or no bool mask, or
+            ``log`` is asked for scores that are negative or all zero.
+    """
+    score = np.asarray(score, dtype=np.float64)
+    _check_finite("score", score)
+    for name, mask in groups.items():
+        mask = np.asarray(mask)
+        if mask.dtype != bool or mask.shape != score.shape:
+            raise ValueError(
+                f"group {name!r} must be a bool mask of shape {score.shape}, got "
+                f"{mask.dtype} of shape {mask.shape}"
+            )
+        if not mask.any():
+            raise ValueError(f"group {name!r} is empty; leave it out")
+    if log and (score.min() < 0 or score.max() == 0):
+        raise ValueError(
+            f"a logarithmic axis needs scores of at least 0, and one above; got "
+            f"{score.min():.3g} to {score.max():.3g}; use log=False"
+        )
+    shown = np.maximum(score, score[score > 0].min()) if log else score
+    spaced = np.geomspace if log else np.linspace
+    low, high = shown.min(), shown.max()
+    if low == high:  # all alike: one bin around the value
+        low, high, bins = (low / 2, high * 2, 1) if log else (low - 0.5, high + 0.5, 1)
+    edges = spaced(low, high, bins + 1)
+    edges[[0, -1]] = low, high  # geomspace may miss the ends by a rounding error
+
+    ax = _axes(ax)
+    for k, (name, mask) in enumerate(groups.items()):
+        zeros = np.count_nonzero(score[mask] == 0) if log else 0
+        counts, _ = np.histogram(shown[mask], edges)
+        ax.stairs(
+            counts / mask.sum(),
+            edges,
+            color=COLOURS[k % len(COLOURS)],
+            linestyle=LINES[k % len(LINES)],
+            linewidth=1.8,
+            label=f"{name}, n = {mask.sum():,}"
+            + (f" ({zeros:,} at zero)" if zeros else ""),
+        )
+    if log:
+        ax.set_xscale("log")
+    ax.set(xlabel=xlabel, ylabel="share of the group", ylim=(0, None))
+    ax.legend(frameon=False, fontsize=9)
+    return ax
+
+
+def epoch_band(
+    epochs: np.ndarray,
+    values: np.ndarray | Mapping[str, np.ndarray],
+    *,
+    quantiles: tuple[float, float] = (0.25, 0.75),
+    log: bool = False,
+    ylabel: str = "value",
+    ax: Axes | None = None,
+) -> Axes:
+    """Median over samples against the epoch, in a band between two quantiles.
+
+    Args:
+        epochs: Numbers of the scored epochs, shape [E].
+        values: Shape [E, n], or several groups by name, each with its own n, as in
+            ``{"clean": loss[:, ~wrong], "mislabelled": loss[:, wrong]}``.
+        quantiles: Low and high end of the band.
+        log: Whether the axis of the values is logarithmic.
+        ylabel: Name and unit of the values.
+        ax: Where to draw; a new figure if None. Groups drawn before keep their colours.
+
+    Raises:
+        ValueError: If a group is not [E, n], is empty, or is not finite, or the
+            quantiles are not two shares in rising order.
+    """
+    epochs = np.asarray(epochs)
+    low, high = quantiles
+    if not 0 <= low < high <= 1:
+        raise ValueError(f"quantiles must be 0 <= low < high <= 1, got {quantiles}")
+    series = values if isinstance(values, Mapping) else {"": values}
+    for name, group in series.items():
+        shape = np.shape(group)
+        if len(shape) != 2 or shape[0] != len(epochs) or shape[1] == 0:
+            raise ValueError(
+                f"group {name!r} must have shape [{len(epochs)}, n], a row for each "
+                f"epoch and at least one sample, got {list(shape)}"
+            )
+        _check_finite(f"group {name!r}", np.asarray(group))
+
+    ax = _axes(ax)
+    first = len(ax.get_lines())
+    for k, (name, group) in enumerate(series.items(), start=first):
+        lower, median, upper = np.quantile(group, [low, 0.5, high], axis=1)
+        colour = COLOURS[k % len(COLOURS)]
+        n = np.shape(group)[1]
+        ax.plot(
+            epochs,
+            median,
+            color=colour,
+            linestyle=LINES[k % len(LINES)],
+            marker=MARKERS[k % len(MARKERS)] if len(epochs) <= 30 else None,
+            markersize=4,
+            linewidth=1.8,
+            label=f"{name}, n = {n:,}" if name else f"n = {n:,}",
+        )
+        ax.fill_between(epochs, lower, upper, color=colour, alpha=0.2, linewidth=0)
+    if log:
+        ax.set_yscale("log")
+    ax.set(xlabel="epoch", ylabel=ylabel)
+    ax.xaxis.get_major_locator().set_params(integer=True)
+    ax.legend(
+        frameon=False,
+        fontsize=9,
+        title=f"median; band: {100 * low:g} to {100 * high:g} %",
+    )
+    return ax
+
+
+def score_dots(
+    frame: pd.DataFrame,
+    *,
+    value: str = "auroc",
+    xlabel: str = "AUROC",
+    chance: float | None = 0.5,
+    ax: Axes | None = None,
+) -> Axes:
+    """Mean and standard deviation of a metric by score, the best on top.
+
+    The row named random is drawn hollow and grey: whatever is near it found nothing.
+
+    Args:
+        frame: One row a score and seed, with a column ``score`` and the metric's.
+        value: Column of the metric.
+        xlabel: Name of the metric; the number of seeds is added.
+        chance: Value of knowing nothing, drawn as a line; None for no line.
+        ax: Where to draw; a new figure if None.
+
+    Raises:
+        ValueError: If a column is missing or the metric is not finite.
+    """
+    _check_columns(frame, "score", value)
+    rows = _mean_and_sd(frame, ["score"], value).sort_values("mean", kind="stable")
+    ax = _axes(ax, height=0.9 + 0.26 * len(rows))
+    if chance is not None:
+        ax.axvline(chance, color=GREY, linestyle=":", linewidth=1.2)
+    for y, (name, mean, sd) in enumerate(rows[["score", "mean", "sd"]].values):
+        known = name != "random"
+        colour = COLOURS[0] if known else GREY
+        ax.errorbar(
+            mean,
+            y,
+            xerr=sd,
+            fmt="o" if known else "D",
+            color=colour,
+            markerfacecolor=colour if known else "white",
+            markersize=6,
+            capsize=3,
+        )
+        ax.annotate(
+            f"{mean:.3f}",
+            (mean + sd, y),
+            xytext=(7, 0),
+            textcoords="offset points",
+            size=8,
+            va="center",
+            color=colour,
+        )
+    ax.set_yticks(range(len(rows)), rows["score"], fontsize=9)
+    ax.set_ylim(-0.7, len(rows) - 0.3)
+    ax.set_xlabel(_with_seeds(xlabel, rows))
+    ax.margins(x=0.12)  # room for the numbers
+    ax.grid(axis="y", visible=False)
+    return ax
+
+
+def auroc_by_noise(
+    frame: pd.DataFrame,
+    *,
+    value: str = "auroc",
+    ylabel: str = "AUROC",
+    highlight: Sequence[str] = (),
+    ax: Axes | None = None,
+) -> Axes:
+    """A metric against the share of wrong labels, a line a score, a band of one sd.
+
+    Args:
+        frame: One row a score, noise rate and seed, with columns ``score``,
+            ``noise_rate`` (a fraction) and the metric's.
+        value: Column of the metric.
+        ylabel: Name of the metric; the number of seeds is added.
+        highlight: Scores in colour, the others thin and grey; if empty, all in colour.
+        ax: Where to draw; a new figure if None.
+
+    Raises:
+        ValueError: If a column is missing, the metric is not finite, or a highlighted
+            score is not in the frame.
+    """
+    _check_columns(frame, "score", "noise_rate", value)
+    rows = _mean_and_sd(frame, ["score", "noise_rate"], value)
+    names = list(dict.fromkeys(frame["score"]))
+    missing = [name for name in highlight if name not in names]
+    if missing:
+        raise ValueError(f"no rows for {missing} to highlight; there are {names}")
+    coloured = [n for n in highlight or names if n != "random"]
+
+    ax = _axes(ax, height=4.6)
+    ends = {}
+    for name in names:
+        line = rows[rows["score"] == name].sort_values("noise_rate")
+        x, mean, sd = (line[c].to_numpy() for c in ("noise_rate", "mean", "sd"))
+        bold = name in coloured
+        k = coloured.index(name) if bold else 0
+        colour = COLOURS[k % len(COLOURS)] if bold else GREY
+        ax.plot(
+            x,
+            mean,
+            color=colour,
+            # Colours repeat after six scores, markers after seven, lines after four.
+            linestyle=LINES[k % len(LINES)] if bold else "-",
+            marker=(MARKERS[k % len(MARKERS)] if bold else "D"),
+            markerfacecolor="white" if name == "random" else colour,
+            markersize=5 if bold or name == "random" else 3,
+            linewidth=1.8 if bold else 0.9,
+        )
+        if bold:
+            ax.fill_between(x, mean - sd, mean + sd, color=colour, alpha=0.15, lw=0)
+        ends[name] = (x[-1], mean[-1], colour)
+    rates = np.sort(rows["noise_rate"].unique())
+    ax.set_xticks(rates, [f"{rate:.3g}" for rate in 100 * rates])
+    ax.set(xlabel="wrong labels, %", ylabel=_with_seeds(ylabel, rows))
+    _label_ends(ax, ends)
+    return ax
+
+
+def _label_ends(ax: Axes, ends: Mapping[str, tuple[float, float, str]]) -> None:
+    """Names at the right of their lines, moved apart where they would overlap."""
+    low, high = ax.get_ylim()
+    names = sorted(ends, key=lambda name: ends[name][1])
+    y = np.array([(ends[name][1] - low) / (high - low) for name in names])
+    # The nearest places at least a gap apart and inside the axes, by least squares.
+    gap = 11 / (ax.bbox.height * 72 / ax.figure.dpi)  # a line of 8 points, in axes
+    steps = gap * np.arange(len(y))
+    y = isotonic_regression(y - steps, y_min=0, y_max=max(1 - steps[-1], 0)) + steps
+    for name, place in zip(names, y, strict=True):
+        x, mean, colour = ends[name]
+        ax.annotate(
+            name,
+            (x, mean),
+            xytext=(1.03, place),
+            textcoords="axes fraction",
+            color=colour if colour == GREY else "black",  # pale text is hard to read
+            size=8,
+            va="center",
+            annotation_clip=False,
+            arrowprops={
+                "arrowstyle": "-",
+                "color": colour,
+                "linewidth": 0.5,
+                "relpos": (0, 0.5),  # reach the name from its left
+                "shrinkA": 0,
+            },
+        )
+
+
+def _sign(ax: Axes, x: float, y: float) -> None:
+    box = {"boxstyle": "square,pad=0.12", "facecolor": COLOURS[1], "edgecolor": "none"}
+    ax.text(x + 0.02, y + 0.02, "≠", size=9, color="white", bbox=box, va="top")
+
+
+def _checked_images(images: np.ndarray) -> np.ndarray:
+    """RGB images [n, H, W, 3]."""
+    images = np.asarray(images)
+    if images.dtype != np.uint8:
+        raise ValueError(f"images must be uint8 in 0..255, got {images.dtype}")
+    if images.ndim == 3:
+        images = images[..., None]
+    if images.ndim != 4 or images.shape[3] not in (1, 3) or images.size == 0:
+        raise ValueError(
+            "images must have shape [n, H, W, C], n at least 1 and C of 1 or 3, got "
+            f"{list(images.shape)}"
+        )
+    return np.broadcast_to(images, (*images.shape[:3], 3))
+
+
+def _caption_texts(n: int, lines: dict, *, points: float) -> list[str]:
+    formats = {
+        "captions": str,
+        "label": lambda label: str(label).replace("_", " "),
+        "score": lambda score: f"{score:.3g}",
+        "index": lambda index: f"#{index}",
+    }
+    texts = []
+    for i in range(n):
+        given = [formats[k](lines[k][i]) for k in formats if lines[k] is not None]
+        wrapped = [_wrap(line, points) for text in given for line in text.splitlines()]
+        texts.append("\n".join(wrapped))
+    return texts
+
+
+def _wrap(text: str, points: float) -> str:
+    """Break a text of 8 points into lines no wider than so many points."""
+    for characters in range(len(text), 1, -1):
+        lines = textwrap.wrap(text, characters)
+        widths = [TextPath((0, 0), line, size=8).get_extents().width for line in lines]
+        if max(widths, default=0) <= points:
+            return "\n".join(lines)
+    return text
+
+
+def _axes(ax: Axes | None, *, height: float = 4.0) -> Axes:
+    if ax is None:
+        _, ax = plt.subplots(
+            figsize=(WIDTH, height), facecolor="white", layout="constrained"
+        )
+    ax.set_facecolor("white")
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.grid(color="#e4e4e4", linewidth=0.8)
+    ax.set_axisbelow(True)
+    return ax
+
+
+def _mean_and_sd(frame: pd.DataFrame, by: list[str], value: str) -> pd.DataFrame:
+    groups = frame.groupby(by, sort=False)[value]
+    rows = groups.agg(["mean", "std", "count"]).reset_index()
+    return rows.assign(sd=rows["std"].fillna(0.0))  # one seed: no whisker
+
+
+def _with_seeds(name: str, rows: pd.DataFrame) -> str:
+    low, high = rows["count"].min(), rows["count"].max()
+    seeds = f"{low}" if low == high else f"{low} to {high}"
+    return f"{name}, mean ± sd of {seeds} seeds" if high > 1 else f"{name}, one seed"
+
+
+def _check_columns(frame: pd.DataFrame, *columns: str) -> None:
+    missing = [column for column in columns if column not in frame.columns]
+    if missing or frame.empty:
+        raise ValueError(
+            f"the frame needs rows and the columns {list(columns)}, got {len(frame)} "
+            f"rows of {list(frame.columns)}"
+        )
+    _check_finite(columns[-1], frame[columns[-1]].to_numpy())
+
+
+def _check_finite(name: str, values: np.ndarray) -> None:
+    if not np.isfinite(values).all():
+        raise ValueError(
+            f"{name} must be finite, got {values[~np.isfinite(values)][0]} among "
+            f"{values.size} values"
+        )
