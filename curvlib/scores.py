@@ -370,15 +370,11 @@ def compute(trace: "Trace", split: str = "train", *, seed: int = 0) -> "pd.DataF
         ValueError: If a field of the trace is not finite or of another shape than
             scored epochs × samples.
     """
-    import pandas as pd
-
-    read = cache(lambda field: np.asarray(trace.read(field, split=split)))
-    if split == "train":
-        index, labels = trace.index, trace.labels
-    else:
-        index, labels = (read(name)[0].astype(np.int64) for name in ("index", "label"))
-    shape = (len(trace.epochs), len(index))
-    columns = {"index": index, "label": labels}
+    read = cache(lambda field: trace.read(field, split=split))
+    samples = trace.samples(split)[["index", "label"]]
+    index = samples["index"].to_numpy()
+    shape = (len(trace.epochs), len(samples))
+    columns = {}
     for name, score in SCORES.items():
         for field in score.fields:
             if read(field).shape != shape:
@@ -391,7 +387,7 @@ def compute(trace: "Trace", split: str = "train", *, seed: int = 0) -> "pd.DataF
             if score.fields
             else score.function(index, seed=seed)
         )
-    return pd.DataFrame(columns)
+    return samples.assign(**columns)
 
 
 def suspicion(frame: "pd.DataFrame") -> "pd.DataFrame":

@@ -36,15 +36,18 @@ class FakeTrace:
     epochs = np.array([1, 3])
     index = np.array([5, 8, 30])
     labels = np.array([2, 0, 1])
+    heldout = pd.DataFrame({"index": [1, 2], "label": [7, 9]})
 
     def __init__(self, **replaced):
         fields = {field for score in SCORES.values() for field in score.fields}
         self.fields = {field: TABLE / 8 for field in fields}
         self.fields["correct"] = TABLE > 1
-        self.fields["index"] = np.array([[1, 2], [1, 2]])
-        self.fields["label"] = np.array([[7, 9], [7, 9]])
         self.fields |= replaced
         self.reads = []
+
+    def samples(self, split="train"):
+        train = pd.DataFrame({"index": self.index, "label": self.labels})
+        return {"train": train, "heldout": self.heldout}[split]
 
     def read(self, field, split="train"):
         self.reads.append((field, split))
