@@ -3,6 +3,7 @@
 import shutil
 
 import pytest
+from playwright.sync_api import expect, sync_playwright
 from test_book import toc
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
@@ -16,8 +17,6 @@ def browser():
     executable = next(filter(None, map(shutil.which, BROWSERS)), None)
     if executable is None:
         pytest.skip("no Chromium: install it, on Debian with `apt install chromium`")
-    from playwright.sync_api import sync_playwright
-
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(
             executable_path=executable,
@@ -110,18 +109,18 @@ def test_a_figure_opens_large_by_click_or_enter_and_escape_closes_it(read):
     figure = page.locator("img.zoomable").first
     dialog = page.locator("dialog.lightbox")
     figure.click()
-    assert dialog.is_visible()
+    expect(dialog).to_be_visible()
     large = dialog.locator("img")
     assert large.get_attribute("src") == figure.evaluate("image => image.src")
     assert large.get_attribute("alt") == figure.get_attribute("alt")
     assert large.bounding_box()["width"] >= figure.bounding_box()["width"]
     page.keyboard.press("Escape")
-    assert not dialog.is_visible()
+    expect(dialog).to_be_hidden()
     figure.focus()
     page.keyboard.press("Enter")
-    assert dialog.is_visible()
+    expect(dialog).to_be_visible()
     page.mouse.click(5, 5)
-    assert not dialog.is_visible()
+    expect(dialog).to_be_hidden()
 
 
 def test_the_search_finds_a_word(read, html):

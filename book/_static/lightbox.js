@@ -12,6 +12,10 @@ document.addEventListener("DOMContentLoaded", () => {
   const large = document.createElement("img");
   dialog.append(large);
   dialog.addEventListener("click", () => dialog.close());
+  dialog.addEventListener("keydown", (event) => {
+    // Sphinx takes Escape for itself, so the dialog would not close on its own.
+    if (event.key === "Escape") dialog.close();
+  });
   document.body.append(dialog);
 
   for (const image of images) {
