@@ -15,16 +15,15 @@ A notebook of this book
   A value's type is its annotation, else its default's; a default of None, or
   ``Optional[...]``, allows None too. `results` is always there, and set by the runner.
 - gives each shown figure an alt text, and may give it a caption and a name, in the
-  metadata of its cell::
+  metadata of its cell, in the .py on one line::
 
-      # %% mystnb={"figure": {"caption": "...", "name": "fig-auroc"},
-      #            "image": {"alt": "..."}}
+      # %% mystnb={"figure": {"caption": "", "name": "fig-a"}, "image": {"alt": ""}}
 
   A caption is MyST: ``{glue:text}`auroc:.3f` `` in it shows a number of this run. It
   does so in an alt text too, where the clean-up writes the number: alt text is plain.
 - names what can be referred to with a hyphen: ``fig-auroc``, ``tab-scores``,
   ``eq-trace``, in figure names, ``(sec-why)=`` targets, ``$$ (eq-trace)`` and
-  ``:name:`` or ``:label:`` options. One notebook makes several pages of one book, so the clean-up
+  ``:name:`` or ``:label:`` options. One notebook makes several pages, so the clean-up
   puts profile and page before every such name, and wherever the notebook's Markdown
   refers to it: `fig-auroc` becomes `digits-mislabelled-fig-auroc`, which is what other
   pages refer to.

@@ -498,7 +498,8 @@ def _about(page: Page, notebook: dict, parameters: dict, made: dict) -> str:
     values = {name: parameter.default for name, parameter in known.items()} | parameters
     seeds = {name: value for name, value in values.items() if "seed" in name}
     machine, versions = made["hardware"], dict(made["versions"])
-    device = machine.get("gpu") or f"{machine['processor']}, {machine['cores']} cores"
+    processor = machine["processor"].replace("(R)", "").replace("(TM)", "")
+    device = machine.get("gpu") or f"{processor}, {machine['cores']} cores"
     table = notebooks.parameter_table(
         known, parameters, _relative(page.results, page.root)
     )
@@ -508,12 +509,12 @@ def _about(page: Page, notebook: dict, parameters: dict, made: dict) -> str:
     seed_text = ", ".join(f"`{name} = {value}`" for name, value in seeds.items())
     commit = f", at commit `{made['commit'][:10]}`" if made["commit"] else ""
     return f"""\
-::::{{dropdown}} `{command}` · {duration(made["seconds"])} · \
+:::{{dropdown}} `{command}` · {duration(made["seconds"])} · \
 {made["peak_memory_gib"]:.1f} GiB · {device}
 :class-container: run-facts
 {table}
 
-To run it again, with curvlib or with papermill alone:
+Bold: not the notebook's default. To run it again, with curvlib or with papermill alone:
 
 ```bash
 {command} --force
@@ -524,7 +525,7 @@ Seeds: {seed_text or "none; nothing here is random"}. Made on {when.day} {when:%
 {commit}, on {machine["device"]} with {machine["threads"]} threads and \
 {machine["memory_gib"]} GiB of memory; Python {python}, \
 {", ".join(f"{name} {version}" for name, version in versions.items())}.
-::::
+:::
 """
 
 
@@ -621,6 +622,7 @@ class _Console:
 
     def line(self, text: str) -> None:
         self._write(f"\r\x1b[K{text}\n" if self._in_place else f"{text}\n")
+        self._last_status = 0.0
 
     def status(self, text: str) -> None:
         if self._in_place:

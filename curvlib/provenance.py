@@ -10,7 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 LIBRARY = Path(__file__).parent
-WITHOUT_MEANING = {"progress"}  # modules that no number depends on
+WITHOUT_MEANING = {"progress", "provenance"}  # modules that no number depends on
 PACKAGES = ("torch", "torchvision", "numpy", "pandas", "scikit-learn", "matplotlib")
 
 
@@ -95,7 +95,7 @@ def versions() -> dict[str, str]:
 
 
 def hardware(device: str = "cpu") -> dict[str, str | int | float]:
-    """Processor, cores, memory in GiB and threads used; the GPU's name where there is one."""
+    """Processor, cores, memory in GiB, threads used; the GPU where there is one."""
     import psutil
     import torch
 
@@ -121,7 +121,7 @@ def _processor() -> str:
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file so that whoever reads it finds all of it, or what was there before."""
+    """Write a file so that a reader finds all of it, or what was there before."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f"{path.name}.partial-{os.getpid()}")
     with partial.open("wb") as file:

@@ -1,0 +1,174 @@
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import psutil
+import pytest
+from toy_book import (
+    ROOT,
+    book,
+    code,
+    made_book,
+    markdown,
+    write_notebook,
+    write_project,
+)
+
+from curvlib.__main__ import main
+
+__all__ = ["book", "made_book"]  # fixtures
+
+
+@pytest.fixture
+def fresh(tmp_path, monkeypatch):
+    write_project(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def command(*arguments, root, **options):
+    return subprocess.run(
+        [sys.executable, *arguments],
+        cwd=root,
+        capture_output=True,
+        text=True,
+        **options,
+    )
+
+
+def test_list_shows_every_page_its_last_time_and_its_state(book, monkeypatch, capsys):
+    file = book / "experiments.yml"
+    file.write_text(file.read_text().replace("n: 5", "n: 6"))
+    monkeypatch.chdir(book / "notebooks")  # anywhere inside the project
+    assert main(["list"]) == 0
+    head, toy, other, cpu = capsys.readouterr().out.splitlines()
+    assert head.split() == ["page", "last", "took", "state"]
+    assert toy.endswith(" s  stale: parameter n: 5 -> 6")
+    assert other.startswith("digits/other") and other.endswith(" s  current")
+    assert cpu.split() == ["cpu/toy", "-", "never", "run"]
+
+
+def test_list_can_show_one_profile(fresh, capsys):
+    assert main(["list", "--profile", "cpu"]) == 0
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == [
+        "page",
+        "cpu/toy",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["run", "joy"], "curvlib: no page digits/joy; there are:\n  digits/toy\n"),
+        (["run", "other", "--profile", "cpu"], "no page cpu/other; there are:"),
+        (["run", "--profile", "gpu"], "no profile 'gpu'; there are digits, cpu"),
+        (["list", "--profile", "gpu"], "no profile 'gpu'; there are digits, cpu"),
+    ],
+)
+def test_an_unknown_page_or_profile_is_answered_with_those_there_are(
+    fresh, capsys, arguments, message
+):
+    assert main(arguments) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_outside_a_project_the_command_says_so(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["list"]) == 2
+    assert "no experiments.yml" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("arguments", [[], ["list"], ["run"]])
+def test_commands_with_nothing_to_run_import_nothing_heavy(made_book, arguments):
+    script = (
+        "import sys; from curvlib.__main__ import main; status = main(sys.argv[1:]); "
+        "heavy = {'torch', 'papermill', 'pandas', 'numpy', 'nbformat'}; "
+        "sys.exit(status or ', '.join(heavy & set(sys.modules)) or None)"
+    )
+    done = command("-c", script, *arguments, root=made_book)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_ctrl_c_keeps_the_finished_pages_and_leaves_no_process(fresh):
+    write_notebook(
+        fresh,
+        "other",
+        code(
+            "import time\nfrom curvlib import progress\n"
+            "progress.report('epoch 1/9, 60 s left')\ntime.sleep(60)"
+        ),
+    )
+    running = subprocess.Popen(
+        [sys.executable, "-m", "curvlib", "run"],
+        stdout=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PYTHONUNBUFFERED": "1"},
+    )
+    try:
+        lines = []
+        while "epoch 1/9" not in (lines[-1] if lines else ""):
+            lines.append(running.stdout.readline())
+            assert lines[-1], lines
+        kernels = psutil.Process(running.pid).children(recursive=True)
+        assert kernels
+        started = time.monotonic()
+        running.send_signal(signal.SIGINT)
+        rest, _ = running.communicate(timeout=30)
+    finally:
+        running.kill()
+
+    assert lines[0].startswith("[1/2] digits/toy ...  about 2 min left in all")
+    assert lines[2].startswith("[1/2] digits/toy made in")
+    assert lines[-1] == "    epoch 1/9, 60 s left\n"
+    assert "Stopped in digits/other. Finished and kept: digits/toy." in rest
+    assert running.returncode == 130
+    assert time.monotonic() - started < 10
+    assert not any(kernel.is_running() for kernel in kernels)
+    assert main(["list", "--profile", "digits"]) == 0
+    assert (fresh / "book/pages/digits/toy.ipynb").exists()
+    assert not (fresh / "book/pages/digits/other.ipynb").exists()
+    assert not list((fresh / "results/scratch").glob(".digits-other/*"))
+
+
+def test_doit_renders_once_and_agrees_on_what_is_current(book):
+    shutil.copy(ROOT / "dodo.py", book)
+    (book / "_config.yml").write_text(
+        "title: Toy\nonly_build_toc_files: true\n"
+        "execute: {execute_notebooks: 'off'}\n"
+        "sphinx: {config: {numfig: true}}\n"
+    )
+    (book / "_toc.yml").write_text(
+        "format: jb-book\nroot: book/intro\n"
+        "chapters: [{file: book/pages/digits/toy}, {file: book/pages/digits/other}]\n"
+    )
+    intro = book / "book" / "intro.md"
+    intro.write_text("# Toy\n\n{numref}`digits-toy-fig-dot`\n")
+    html = book / "book" / "_build" / "html"
+    doit = ["-m", "doit"]
+    # The other page shows the reference of the toy notebook, but has no such figure.
+    write_notebook(book, "other", markdown("Nothing."))
+
+    first = command(*doit, "book", root=book)
+    assert first.returncode == 1, "a reference to nothing is a warning, so a failure"
+    assert "undefined label: 'fig-dot'" in first.stdout
+
+    other = book / "book/pages/digits/other.ipynb"
+    other.write_text(other.read_text().replace("{numref}`fig-dot`", "nothing"))
+    second = command(*doit, "book", root=book)
+    assert (second.returncode, second.stderr) == (0, "")
+    assert "book rendered in" in second.stdout
+    assert f"Open {html / 'index.html'}\n" in second.stdout
+    toy = (html / "book/pages/digits/toy.html").read_text()
+    assert "--force" in toy and "<td><p>rows of the table</p></td>" in toy
+    assert 'alt="A dot, 98.8% black"' in toy
+    assert '<span class="caption-text">It is <span class="pasted-text">0.99' in toy
+    assert '<a class="reference download internal" download=""' in toy
+    assert toy.count('<div class="cell docutils') == 2, "parameter cells are hidden"
+    assert "tag_parameters" not in toy
+
+    third = command(*doit, "book", "digits:toy", root=book)
+    assert "-- render" in third.stdout and "-- digits:toy" in third.stdout
+    assert f"Open {html / 'index.html'}\n" in third.stdout

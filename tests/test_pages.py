@@ -1,0 +1,630 @@
+import io
+import json
+import shlex
+import shutil
+
+import pytest
+from filelock import FileLock
+from toy_book import (
+    FIGURE,
+    PARAMETERS,
+    PNG,
+    ROOT,
+    book,
+    code,
+    made_book,
+    markdown,
+    notebook,
+    write_notebook,
+    write_project,
+)
+
+from curvlib import notebooks, pages, provenance
+from curvlib.notebooks import PageError
+
+__all__ = ["book", "made_book"]  # fixtures
+
+
+def load(root):
+    return pages.load_pages(root / "experiments.yml")
+
+
+def page_text(root, name):
+    return load(root)[name].file.read_text(encoding="utf-8")
+
+
+def cells_of(root, name):
+    return notebooks.read(load(root)[name].file)["cells"]
+
+
+def run(root, *names, force=False):
+    stream = io.StringIO()
+    chosen = pages.choose(load(root), names, None)
+    return pages.run_pages(chosen, force=force, stream=stream), stream.getvalue()
+
+
+# ------------------------------------------------------------------ a page as made
+
+
+def test_the_page_opens_with_its_question_then_says_how_it_was_made(made_book):
+    title, about = cells_of(made_book, "digits/toy")[:2]
+    assert title["source"].startswith("# What does a toy show?")
+    assert about["source"] == "```{include} /results/digits/toy/about.md\n```"
+    text = (made_book / "results/digits/toy/about.md").read_text()
+    assert text.startswith(":::{dropdown} `curvlib run digits/toy` · ")
+    assert "| `n` | **`5`** | `3` | rows of the table |" in text
+    assert "| `seeds` | `[0, 1]` | `[0, 1]` | one run each |" in text
+    assert "curvlib run digits/toy --force" in text
+    assert "papermill notebooks/toy.ipynb out.ipynb -p n 5\n" in text
+    assert "Seeds: `seeds = [0, 1]`" in text
+
+
+def test_a_title_of_experiments_yml_takes_the_place_of_the_notebooks_own(made_book):
+    source = cells_of(made_book, "digits/other")[0]["source"]
+    assert source.startswith("# What else?\n\nSee")
+
+
+def test_parameter_cells_are_hidden_and_show_where_the_results_went(made_book):
+    tagged = [
+        cell
+        for cell in cells_of(made_book, "digits/toy")
+        if "remove-cell" in cell["metadata"].get("tags", [])
+    ]
+    assert [cell["source"] for cell in tagged] == [
+        PARAMETERS,
+        '# Parameters\nn = 5\nresults = "results/digits/toy"\n',
+    ]
+
+
+def test_the_page_shows_nothing_of_the_machine_or_the_moment(made_book):
+    text = page_text(made_book, "digits/toy")
+    printed = next(
+        output["text"]
+        for cell in cells_of(made_book, "digits/toy")
+        for output in cell.get("outputs", [])
+        if output["output_type"] == "stream"
+    )
+    assert printed.startswith("written to results/digits/toy <object object at 0x...>")
+    for trace in (str(made_book), "scratch/.", "ipykernel", "iopub", "UserWarning"):
+        assert trace not in text
+    assert '"papermill"' not in text
+    log = made_book / "runs/logs/digits/toy.txt"
+    assert "UserWarning: not for readers" in log.read_text()
+
+
+def test_progress_goes_to_the_console_and_not_into_the_page(tmp_path):
+    write_project(tmp_path)
+    news = []
+    pages.run_page(load(tmp_path)["digits/toy"], progress=news.append)
+    assert news == ["row 5 of 5"]
+    assert "row 5 of 5" not in page_text(tmp_path, "digits/toy")
+
+
+def test_labels_carry_page_and_profile_wherever_they_stand(made_book):
+    cells = cells_of(made_book, "digits/toy")
+    assert "{numref}`digits-toy-fig-dot`" in cells[0]["source"]
+    figure = next(cell for cell in cells if "mystnb" in cell["metadata"])
+    assert figure["metadata"]["mystnb"] == {
+        "figure": {
+            "caption": "It is {glue:text}`share:.2f` black",  # the book resolves it
+            "name": "digits-toy-fig-dot",
+        },
+        "image": {"alt": "A dot, 98.8% black"},
+    }
+    assert "[the dot](#digits-toy-fig-dot)" in cells[-2]["source"]
+    assert cells[-1]["source"] == (
+        "## Data of this page\n\n- {download}`rows.csv </results/digits/toy/rows.csv>`"
+    )
+
+
+def test_the_manifest_holds_all_the_page_was_made_from(made_book):
+    made = load(made_book)["digits/toy"].manifest
+    assert made["parameters"] == {"n": 5}
+    assert "metrics" in made["code"] and "progress" not in made["code"]
+    assert made["seconds"] > 0.1 and made["peak_memory_gib"] > 0.01
+    assert made["versions"]["torch"] and made["hardware"]["cores"]
+    assert sorted(made["files"]) == [
+        "book/pages/digits/toy.ipynb",
+        "results/digits/toy/about.md",
+        "results/digits/toy/rows.csv",
+    ]
+
+
+def test_the_kernel_is_this_python_whatever_the_user_installed(made_book, monkeypatch):
+    from jupyter_client.kernelspec import KernelSpecManager
+
+    # The pages of made_book were made beside this kernel, which ends at once.
+    kernel = next(made_book.parent.glob("jupyter*"))
+    monkeypatch.setenv("JUPYTER_PATH", str(kernel))
+    assert KernelSpecManager().get_kernel_spec("python3").argv == ["false"]
+    assert load(made_book)["digits/toy"].manifest is not None
+
+
+def test_a_rerun_gives_the_same_bytes(book):
+    before = page_text(book, "digits/toy")
+    status, output = run(book, "digits/toy", force=True)
+    assert (status, page_text(book, "digits/toy")) == (0, before)
+    assert "[1/1] digits/toy made in" in output
+
+
+# ----------------------------------------------------------------------- staleness
+
+
+def test_a_clone_of_the_book_is_current_and_runs_nothing(book, monkeypatch):
+    monkeypatch.setattr(pages, "run_page", None)  # to call it would fail
+    assert run(book) == (0, "2 of 2 pages are current; --force makes them again\n")
+
+
+def test_without_names_only_digits_is_chosen(book):
+    assert [page.name for page in pages.choose(load(book), [], None)] == [
+        "digits/toy",
+        "digits/other",
+    ]
+    assert pages.why_stale(load(book)["cpu/toy"]) == ["never run"]
+
+
+def edit(file, old, new):
+    text = file.read_text()
+    assert old in text
+    file.write_text(text.replace(old, new))
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "reasons"),
+    [
+        ("experiments.yml", "n: 5", "n: 6", ["parameter n: 5 -> 6"]),
+        ("experiments.yml", "{n: 5}", "{}", ["parameter n: 5 -> default"]),
+        ("experiments.yml", "n: 5", "n: 5.0", ["parameter n: 5 -> 5.0"]),
+        ("experiments.yml", "{parameters", "{title: T, parameters", ["title changed"]),
+        ("notebooks/toy.ipynb", "answer", "reply", ["notebook changed"]),
+        ("notebooks/toy.ipynb", "fig-dot", "fig-spot", ["notebook changed"]),
+        ("notebooks/toy.ipynb", '"id": "m', '"id": "z', []),
+        (
+            "results/digits/toy/rows.csv",
+            "row",
+            "raw",
+            ["results/digits/toy/rows.csv changed"],
+        ),
+        (
+            "book/pages/digits/toy.ipynb",
+            "toy",
+            "joy",
+            ["book/pages/digits/toy.ipynb changed"],
+        ),
+    ],
+)
+def test_a_change_is_named_as_the_reason(book, file, old, new, reasons):
+    edit(book / file, old, new)
+    assert pages.why_stale(load(book)["digits/toy"]) == reasons
+    assert pages.why_stale(load(book)["digits/other"]) == []
+
+
+def test_a_missing_result_is_named_as_the_reason(book):
+    (book / "results/digits/toy/rows.csv").unlink()
+    assert pages.why_stale(load(book)["digits/toy"]) == [
+        "results/digits/toy/rows.csv missing"
+    ]
+
+
+def stale_after(edit_library, book, tmp_path, monkeypatch):
+    library = tmp_path / "curvlib"
+    shutil.copytree(provenance.LIBRARY, library)
+    monkeypatch.setattr(provenance, "LIBRARY", library)
+    edit_library(library)
+    return {
+        name: pages.why_stale(page)
+        for name, page in load(book).items()
+        if name.startswith("digits/")
+    }
+
+
+def test_an_edited_module_makes_exactly_its_dependents_stale(
+    book, tmp_path, monkeypatch
+):
+    def edit_library(library):
+        with (library / "metrics.py").open("a") as file:
+            file.write("\nNEW = 1\n")
+
+    assert stale_after(edit_library, book, tmp_path, monkeypatch) == {
+        "digits/toy": ["curvlib/metrics.py changed"],
+        "digits/other": [],
+    }
+
+
+def test_comments_and_progress_make_nothing_stale(book, tmp_path, monkeypatch):
+    def edit_library(library):
+        with (library / "metrics.py").open("a") as file:
+            file.write("\n# better said\n")
+        (library / "progress.py").write_text("def report(text): pass\n")
+
+    stale = stale_after(edit_library, book, tmp_path, monkeypatch)
+    assert stale == {"digits/toy": [], "digits/other": []}
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "import curvlib.metrics",
+        "from curvlib.metrics import auroc",
+        "import curvlib\ncurvlib.metrics.auroc",
+    ],
+)
+def test_every_way_to_import_a_module_is_a_dependency(source):
+    assert "metrics" in provenance.dependencies(source)
+
+
+# ------------------------------------------------------------------------ failures
+
+
+def test_a_failed_page_keeps_the_good_one_and_stops_no_other(book):
+    before = page_text(book, "digits/toy")
+    manifest = load(book)["digits/toy"].manifest
+    broken = [code("x = 1"), code("half = 1\nraise ValueError('no luck')")]
+    write_notebook(book, "toy", *broken)
+    shutil.rmtree(book / "results/digits/other")
+
+    status, output = run(book)
+
+    assert status == 1
+    assert "[1/2] digits/toy FAILED: cell 4 (half = 1) failed: ValueError: no luck" in (
+        output
+    )
+    assert "the notebook as far as it came: runs/failed/digits/toy.ipynb" in output
+    assert "no luck" in (book / "runs/failed/digits/toy.ipynb").read_text()
+    assert "1 of 2 failed: digits/toy" in output
+    assert page_text(book, "digits/toy") == before
+    assert load(book)["digits/toy"].manifest == manifest
+    assert pages.why_stale(load(book)["digits/other"]) == []
+    assert [f.suffix for f in (book / "results/scratch").iterdir()] == [".lock"] * 2
+
+
+def test_a_kill_between_the_two_moves_leaves_a_stale_page_that_a_rerun_repairs(
+    book, monkeypatch
+):
+    edit(book / "experiments.yml", "n: 5", "n: 6")
+
+    def killed(path, content):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(provenance, "write_atomically", killed)
+        assert run(book, "digits/toy")[0] == 130
+    page = load(book)["digits/toy"]
+    assert pages.why_stale(page) == ["book/pages/digits/toy.ipynb changed"]
+    assert run(book)[0] == 0
+    assert pages.why_stale(page) == []
+
+
+def test_one_page_is_not_made_twice_at_once(book):
+    with (
+        FileLock(book / "results/scratch/.digits-toy.lock"),
+        pytest.raises(PageError, match="digits/toy is being made by another process"),
+    ):
+        pages.run_page(load(book)["digits/toy"])
+
+
+def test_a_wrong_parameter_is_refused_before_any_page_runs(book, monkeypatch):
+    edit(book / "experiments.yml", "n: 5", "n: five, rows: 5")
+    edit(book / "experiments.yml", "What else?", "What?")
+    monkeypatch.setattr(pages, "run_page", None)  # to call it would fail
+    with pytest.raises(PageError) as error:
+        run(book)
+    assert str(error.value) == (
+        "digits/toy: parameter n must be int, got 'five', str; unknown parameter "
+        "'rows'; this notebook has n, seeds\nnothing was run"
+    )
+
+
+# ---------------------------------------------------------------------- parameters
+
+KNOWN = notebooks.parameters(
+    {
+        **notebook(),
+        "cells": [
+            code(
+                "count: int = None  # None: all\n"
+                "rate = 0.1  # share\n"
+                "word = 'digits'\n"
+                "flag = True\n"
+                "rates = [0.1, 0.2]\n"
+                "maybe: Optional[float] = 0.5\n"
+                "anything = None\n"
+                'results = "results/scratch/x"',
+                tags=["parameters"],
+            )
+        ],
+    }
+)
+
+
+def test_parameters_have_type_default_and_meaning():
+    assert KNOWN["count"] == ("count", "Optional[int]", None, "None: all")
+    assert KNOWN["rate"] == ("rate", "float", 0.1, "share")
+    assert KNOWN["rates"].type == "list[float]"
+
+
+@pytest.mark.parametrize(
+    ("given", "got"),
+    [
+        ({"count": None}, None),
+        ({"count": 3}, 3),
+        ({"rate": 1}, 1.0),
+        ({"rates": [1, 0.5]}, [1.0, 0.5]),
+        ({"maybe": None}, None),
+        ({"anything": "x"}, "x"),
+        ({"flag": False}, False),
+    ],
+)
+def test_a_value_gets_the_type_of_its_parameter(given, got):
+    (value,) = notebooks.checked(KNOWN, given).values()
+    assert (value, type(value)) == (got, type(got))
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"count": True}, r"count must be Optional\[int\], got True, bool"),
+        ({"count": 3.0}, r"count must be Optional\[int\], got 3.0, float"),
+        ({"rate": None}, "rate must be float, got None"),
+        ({"rate": True}, "rate must be float, got True"),
+        ({"rate": "1e-4"}, "write it with a point, such as 1.0e-4"),
+        ({"word": 3}, "word must be str, got 3, int"),
+        ({"flag": 1}, "flag must be bool, got 1, int"),
+        ({"rates": 0.1}, r"rates must be list\[float\], got 0.1, float"),
+        ({"rates": ["a"]}, r"rates must be list\[float\], got \['a'\], list"),
+        ({"ratio": 1}, "unknown parameter 'ratio'; this notebook has count, rate"),
+        ({"results": "x"}, "results is set by the runner"),
+    ],
+)
+def test_a_wrong_value_is_refused(given, message):
+    with pytest.raises(PageError, match=message):
+        notebooks.checked(KNOWN, given)
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("h = 0.1  # such as h=1e-3", "papermill cannot read the parameter h"),
+        ("h: int | None = 1", "papermill cannot read the parameter h"),
+        (
+            "h = 1 / 255",
+            "the default of parameter h must be a plain value, got 1 / 255",
+        ),
+    ],
+)
+def test_a_parameters_cell_that_is_not_plain_is_refused(line, message):
+    cell = code(f"{line}\nresults = ''", tags=["parameters"])
+    with pytest.raises(PageError, match=message):
+        notebooks.parameters({**notebook(), "cells": [cell]})
+
+
+def test_the_papermill_command_gives_papermill_the_same_values():
+    from papermill.cli import _resolve_type
+    from yaml import safe_load
+
+    values = {"a": 1e-05, "b": True, "c": "a b", "d": [1e-05], "e": None, "f": "None"}
+    words = shlex.split(notebooks.papermill_command("x.ipynb", values))[3:]
+    got = {}
+    while words:
+        if words[0] == "-p":
+            got[words[1]], words = _resolve_type(words[2]), words[3:]
+        else:
+            got |= safe_load(words[1])
+            words = words[2:]
+    assert got == values
+
+
+# ------------------------------------------------------------- notebooks not taken
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda nb: nb["metadata"].clear(), "must name the kernel python3, got None"),
+        (lambda nb: nb["cells"].pop(0), "cell 1 must be Markdown and start with '# '"),
+        (lambda nb: nb["cells"].pop(1), "one cell tagged parameters, this one has 0"),
+        (
+            lambda nb: nb["cells"][1].update(source="n = 1"),
+            "parameters cell must set `results`",
+        ),
+        (
+            lambda nb: nb["cells"].append(code("", mystnb={"figure": {"name": "f-a"}})),
+            "cell 3 shows a figure without a text",
+        ),
+        (
+            lambda nb: nb["cells"].append(markdown("(why)=\n## Why")),
+            "the name why needs a hyphen, such as fig-why",
+        ),
+        (
+            lambda nb: nb["cells"].extend([markdown("$$\nx\n$$ (eq-x)")] * 2),
+            "the name eq-x is given more than once",
+        ),
+    ],
+)
+def test_a_notebook_that_can_make_no_page_is_refused_before_it_runs(change, message):
+    changed = notebook()
+    notebooks.check_source(changed)
+    change(changed)
+    with pytest.raises(PageError, match=message):
+        notebooks.check_source(changed)
+
+
+def clean(*cells, **arguments):
+    content = notebooks.clean(
+        {**notebook(), "cells": [markdown("# Title"), *cells]},
+        name="digits/toy",
+        about="about.md",
+        downloads=[],
+        replaced={},
+        **arguments,
+    )
+    return json.loads(content)["cells"][2:]
+
+
+def display(data, **metadata):
+    return {"output_type": "display_data", "data": data, "metadata": metadata}
+
+
+def stream(name, text):
+    return {"output_type": "stream", "name": name, "text": text}
+
+
+@pytest.mark.parametrize(
+    ("cells", "message"),
+    [
+        (
+            [code(FIGURE, [display({"image/png": PNG})])],
+            "cell 2 shows a figure without a text for those who cannot see it",
+        ),
+        (
+            [
+                code(
+                    FIGURE,
+                    [display({"image/png": PNG})] * 2,
+                    mystnb={"figure": {"name": "f-a"}, "image": {"alt": "dots"}},
+                )
+            ],
+            "cell 2 shows 2 figures under one name",
+        ),
+        (
+            [code("1 / 0", [{"output_type": "error", "ename": "E", "evalue": "bad"}])],
+            "cell 2 shows an error: E: bad",
+        ),
+        (
+            [
+                code("x", [stream("stdout", "")], tags=["injected-parameters"]),
+                code("y"),
+            ],
+            "cell 2 did not run",
+        ),
+        (
+            [markdown("It is {glue:text}`auroc:.2f`")],
+            "cell 2 shows 'auroc', which is not among the numbers glued: none",
+        ),
+        (
+            [
+                code(
+                    "glue",
+                    [
+                        display(
+                            {f"{notebooks.GLUE}text/plain": "'high'"},
+                            scrapbook={"name": "level"},
+                        )
+                    ],
+                    mystnb={"image": {"alt": "It is {glue:text}`level:.2f`"}},
+                )
+            ],
+            "cell 2: 'high' does not fit {glue:text}`level:.2f`",
+        ),
+    ],
+)
+def test_a_result_that_is_no_page_is_refused(cells, message):
+    with pytest.raises(PageError) as error:
+        clean(*cells)
+    assert message in str(error.value)
+
+
+def test_a_hidden_figure_needs_no_alt_text():
+    shown = display({"image/png": PNG})
+    (cell,) = clean(code(FIGURE, [shown], tags=["remove-output"]))
+    assert cell["outputs"] == [shown]
+
+
+def test_outputs_do_not_tell_when_or_where_they_were_made():
+    (cell,) = clean(
+        code(
+            "x",
+            [
+                stream("stderr", "Warning: /tmp/ipykernel_12/34.py"),
+                stream("stdout", "a\n"),
+                stream("stdout", "b at 0x7f00aa11\n"),
+                display({notebooks.WIDGET: {}, "text/plain": "3/3 [00:01<00:00]"}),
+                display({"text/html": '<th id="T_1a2b3_row0">'}),
+            ],
+        )
+    )
+    assert cell["outputs"] == [
+        stream("stdout", "a\nb at 0x...\n"),
+        display({"text/html": '<th id="T_cell2_row0">'}),
+    ]
+
+
+def test_numbers_of_numpy_are_glued_as_numbers():
+    glued = display(
+        {f"{notebooks.GLUE}text/plain": "np.float64(0.5)"}, scrapbook={"name": "a"}
+    )
+    (cell, _) = clean(code("x", [glued]), markdown("{glue:text}`a:.2f`"))
+    assert cell["outputs"][0]["data"] == {f"{notebooks.GLUE}text/plain": "0.5"}
+
+
+def test_only_whole_labels_get_the_prefix():
+    (cell,) = clean(
+        markdown("(fig-a)=\n{ref}`x <fig-a>` fig-a-b a/fig-a.csv fig-a.csv (#fig-a).")
+    )
+    assert cell["source"] == (
+        "(digits-toy-fig-a)=\n"
+        "{ref}`x <digits-toy-fig-a>` fig-a-b a/fig-a.csv fig-a.csv (#digits-toy-fig-a)."
+    )
+
+
+# ------------------------------------------------------------------ experiments.yml
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("digits: {toy: {params: {}}}", "digits/toy: unknown key params; a page has"),
+        ("digits: {joy: {}}", "digits/joy: there is no notebooks/joy.ipynb"),
+        ("digits: {toy: {}, toy: {}}", "line 1: toy stands twice"),
+        ("digits: {toy: {parameters: {n: 1, n: 2}}}", "line 1: n stands twice"),
+        ("digits: {toy: {parameters: [n]}}", "a page is a mapping"),
+        ("digits: {toy: {minutes: soon}}", "minutes must be a number, got 'soon'"),
+        ("digits: toy", "digits must hold pages by name, got 'toy'"),
+        ("digits: {a b: {notebook: toy}}", "named with letters, digits and _"),
+        ("- digits", "must hold profiles"),
+        ("a: [", "is not YAML"),
+    ],
+)
+def test_a_fault_in_experiments_yml_is_named(tmp_path, text, message):
+    write_project(tmp_path)
+    (tmp_path / "experiments.yml").write_text(text)
+    with pytest.raises(PageError) as error:
+        load(tmp_path)
+    assert message in str(error.value)
+
+
+def test_pages_can_share_parameters_and_change_some(tmp_path):
+    write_project(tmp_path)
+    (tmp_path / "experiments.yml").write_text(
+        "digits:\n"
+        "  toy: {parameters: &shared {n: 1, seeds: [0]}}\n"
+        "  other: {parameters: {<<: *shared, n: 2}}\n"
+    )
+    assert load(tmp_path)["digits/other"].parameters == {"n": 2, "seeds": [0]}
+
+
+def test_every_page_of_this_book_has_what_it_needs():
+    for page in load(ROOT).values():
+        pages.check(page)
+
+
+@pytest.mark.parametrize(
+    "file", sorted((ROOT / "notebooks").glob("*.ipynb")), ids=lambda file: file.stem
+)
+def test_notebook_and_its_text_are_one(file):
+    import jupytext
+
+    def essence(path):
+        return [
+            (
+                cell["cell_type"],
+                cell["source"],
+                {k: v for k, v in cell["metadata"].items() if k in ("tags", "mystnb")},
+            )
+            for cell in jupytext.read(path)["cells"]
+        ]
+
+    assert essence(file) == essence(file.with_suffix(".py")), (
+        f"run: jupytext --sync notebooks/{file.name}"
+    )
+    assert not any(cell.get("outputs") for cell in jupytext.read(file)["cells"])
