@@ -40,6 +40,12 @@ def main(arguments: list[str] | None = None) -> int:
     except PageError as error:
         print(f"curvlib: {error}", file=sys.stderr)
         return 2
+    except ModuleNotFoundError as error:
+        print(
+            f"curvlib: {error.name} is missing; pages need `pip install curvlib[book]`",
+            file=sys.stderr,
+        )
+        return 2
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
@@ -70,7 +76,10 @@ def _table(chosen: list[pages.Page]) -> list[str]:
 
 
 def _state(page: pages.Page) -> str:
-    reasons = pages.why_stale(page)
+    try:
+        reasons = pages.why_stale(page)
+    except PageError as error:
+        return f"broken: {error}"
     if not reasons:
         return "current"
     return reasons[0] if reasons == ["never run"] else f"stale: {'; '.join(reasons)}"

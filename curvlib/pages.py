@@ -28,6 +28,7 @@ from curvlib.notebooks import PageError
 
 DEFAULT_PROFILE = "digits"  # the only one that runs without being asked for by name
 DATA = (".csv", ".parquet")  # what a page offers for download
+COMPARED = {"notebook_hash", "title", "parameters", "code", "files", "seconds"}
 ENTRY_KEYS = {"notebook", "title", "parameters", "minutes"}
 
 
@@ -62,9 +63,10 @@ class Page:
     def manifest(self) -> dict | None:
         """What the page on disk was made from; None if it was never made."""
         try:
-            return json.loads((self.results / "manifest.json").read_text("utf-8"))
+            made = json.loads((self.results / "manifest.json").read_text("utf-8"))
         except (FileNotFoundError, ValueError):
             return None
+        return made if made.keys() >= COMPARED else None
 
 
 def load_pages(file: Path | str = "experiments.yml") -> dict[str, Page]:
@@ -214,8 +216,12 @@ def why_stale(page: Page) -> list[str]:
 def _code_fingerprints(page: Page, notebook: dict) -> dict[str, str]:
     try:
         modules = provenance.dependencies(notebooks.code(notebook))
-    except (SyntaxError, KeyError, FileNotFoundError) as error:
-        raise PageError(f"{page.notebook} cannot be read as code: {error!r}") from error
+    except SyntaxError as error:
+        raise PageError(f"{page.notebook} is not Python: {error}") from error
+    except KeyError as error:
+        raise PageError(
+            f"{page.notebook} imports {error}, which curvlib does not have"
+        ) from error
     return {
         module: _fingerprint(module, (provenance.LIBRARY / f"{module}.py").read_bytes())
         for module in sorted(modules)
@@ -290,6 +296,8 @@ def run_page(
 def _run_in(
     staging: Path, page: Page, parameters: dict, progress: Callable[[str], None]
 ) -> dict[str, Any]:
+    from curvlib.training import best_device  # imports torch, which takes a second
+
     results = _relative(page.results, page.root)
     scratch = _relative(staging / "results", page.root)
     (staging / "results").mkdir()
@@ -315,7 +323,7 @@ def _run_in(
         "code": _code_fingerprints(page, notebook),
         "seconds": round(time.monotonic() - started, 1),
         "peak_memory_gib": round(watch.peak / 2**30, 2),
-        "hardware": provenance.hardware(_device()),
+        "hardware": provenance.hardware(best_device()),
         "versions": provenance.versions(),
         "date": datetime.now(UTC).isoformat(timespec="minutes"),
         "commit": _commit(page.root),
@@ -423,12 +431,6 @@ def _machine_paths(root: Path) -> dict[str, str]:
 
 def _relative(path: Path, root: Path) -> str:
     return path.relative_to(root).as_posix()
-
-
-def _device() -> str:
-    import torch
-
-    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def _commit(root: Path) -> str | None:

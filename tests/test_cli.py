@@ -51,6 +51,24 @@ def test_list_shows_every_page_its_last_time_and_its_state(book, monkeypatch, ca
     assert cpu.split() == ["cpu/toy", "-", "never", "run"]
 
 
+def test_list_shows_other_pages_beside_one_that_cannot_be_read(
+    book, monkeypatch, capsys
+):
+    write_notebook(book, "other", code("from curvlib import nothing"))
+    (book / "results/digits/toy/manifest.json").write_text("{}")  # of no use
+    monkeypatch.chdir(book)
+    assert main(["list"]) == 0
+    _, toy, other, _ = capsys.readouterr().out.splitlines()
+    assert toy.endswith("never run")
+    assert "broken: notebooks/other.ipynb imports 'nothing', which curvlib" in other
+
+
+def test_without_papermill_the_command_says_what_to_install(fresh, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "papermill", None)
+    assert main(["run"]) == 2
+    assert "pages need `pip install curvlib[book]`" in capsys.readouterr().err
+
+
 def test_list_can_show_one_profile(fresh, capsys):
     assert main(["list", "--profile", "cpu"]) == 0
     assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == [

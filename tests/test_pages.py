@@ -278,6 +278,15 @@ def test_a_failed_page_keeps_the_good_one_and_stops_no_other(book):
     assert [f.suffix for f in (book / "results/scratch").iterdir()] == [".lock"] * 2
 
 
+def test_a_kernel_that_dies_is_a_failed_page(tmp_path):
+    write_project(tmp_path)
+    write_notebook(tmp_path, "other", code("import os\nos._exit(1)"))
+    with pytest.raises(PageError, match="Python died in the middle of the notebook"):
+        pages.run_page(load(tmp_path)["digits/other"])
+    assert (tmp_path / "runs/failed/digits/other.ipynb").exists()
+    assert not (tmp_path / "book").exists()
+
+
 def test_a_kill_between_the_two_moves_leaves_a_stale_page_that_a_rerun_repairs(
     book, monkeypatch
 ):
