@@ -107,9 +107,9 @@ def parameters(notebook: dict) -> dict[str, Parameter]:
     """
     import papermill
 
-    cell = notebook["cells"][_parameters_cell(notebook)]
+    cell = notebook["cells"][parameters_cell(notebook)]
     # The papermill translator is chosen by kernel, and reads a node with attributes.
-    found = papermill.inspect_notebook(_as_node(notebook))
+    found = papermill.inspect_notebook(as_node(notebook))
     assigned = {
         target.id
         for statement in ast.parse(cell["source"]).body
@@ -210,7 +210,7 @@ def check_source(notebook: dict) -> None:
     first = cells[0] if cells else {"cell_type": "no", "source": ""}
     if first["cell_type"] != "markdown" or not first["source"].startswith("# "):
         raise PageError("cell 1 must be Markdown and start with '# ' and the question")
-    _parameters_cell(notebook)
+    parameters_cell(notebook)
     for number, cell in enumerate(cells, 1):
         options = cell["metadata"].get("mystnb", {})
         if "figure" in options and not options.get("image", {}).get("alt"):
@@ -225,7 +225,12 @@ def check_source(notebook: dict) -> None:
         raise PageError(f"the name {_and(twice)} is given more than once")
 
 
-def _parameters_cell(notebook: dict) -> int:
+def parameters_cell(notebook: dict) -> int:
+    """Place of the parameters cell.
+
+    Raises:
+        PageError: If there is not just one, or it does not set `results`.
+    """
     found = [
         place
         for place, cell in enumerate(notebook["cells"])
@@ -465,7 +470,8 @@ def _no_alt(number: int) -> str:
     )
 
 
-def _as_node(notebook: dict) -> Any:
+def as_node(notebook: dict) -> Any:
+    """The same notebook in nbformat's own type, which papermill takes."""
     import nbformat
 
     return nbformat.from_dict(notebook)

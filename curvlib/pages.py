@@ -302,6 +302,8 @@ def _run_in(
     scratch = _relative(staging / "results", page.root)
     (staging / "results").mkdir()
     notebook = notebooks.read(page.root / page.notebook)
+    code = _code_fingerprints(page, notebook)  # now: someone may edit it meanwhile
+    commit = _commit(page.root)
     executed = staging / "executed.ipynb"
     started = time.monotonic()
     news = (staging / "progress").resolve()
@@ -320,13 +322,13 @@ def _run_in(
         "notebook_hash": notebooks.content_hash(notebook),
         "title": page.title,
         "parameters": page.parameters,
-        "code": _code_fingerprints(page, notebook),
+        "code": code,
         "seconds": round(time.monotonic() - started, 1),
         "peak_memory_gib": round(watch.peak / 2**30, 2),
         "hardware": provenance.hardware(best_device()),
         "versions": provenance.versions(),
         "date": datetime.now(UTC).isoformat(timespec="minutes"),
-        "commit": _commit(page.root),
+        "commit": commit,
     }
     about = _about(page, notebook, parameters, made)
     (staging / "results" / "about.md").write_text(about, encoding="utf-8")
@@ -390,7 +392,7 @@ def _execute(page: Page, notebook: dict, parameters: dict, output: Path) -> None
     try:
         with log.open("w", encoding="utf-8") as stderr:
             papermill.execute_notebook(
-                notebooks._as_node(notebook),
+                notebooks.as_node(notebook),
                 output,
                 parameters,
                 kernel_name="python3",
@@ -401,7 +403,7 @@ def _execute(page: Page, notebook: dict, parameters: dict, output: Path) -> None
                 cwd=page.root,
             )
     except papermill.PapermillExecutionError as error:
-        after = error.cell_index > notebooks._parameters_cell(notebook)
+        after = error.cell_index > notebooks.parameters_cell(notebook)
         number = error.cell_index + 1 - after  # papermill added a cell
         first_line = error.source.strip().splitlines()[0]
         raise PageError(
@@ -605,7 +607,7 @@ def run_pages(
     if failed:
         console.line(f"{len(failed)} of {len(waiting)} failed: {', '.join(failed)}")
         return 1
-    console.line(f"{len(done)} pages made in {total}")
+    console.line(f"{len(done)} page{'s' * (len(done) > 1)} made in {total}")
     return 0
 
 

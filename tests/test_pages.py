@@ -231,6 +231,24 @@ def test_an_edited_module_makes_exactly_its_dependents_stale(
     }
 
 
+def test_code_edited_during_a_run_is_not_taken_for_the_code_that_ran(
+    book, tmp_path, monkeypatch
+):
+    def edit_while_running(page, source, parameters, output):
+        with (provenance.LIBRARY / "metrics.py").open("a") as file:
+            file.write("\nNEW = 1\n")
+        cells = [markdown("# Title"), code("x = 1", [stream("stdout", "x")])]
+        output.write_text(json.dumps({**source, "cells": cells}))
+
+    monkeypatch.setattr(pages, "_execute", edit_while_running)
+    library = tmp_path / "curvlib"
+    shutil.copytree(provenance.LIBRARY, library)
+    monkeypatch.setattr(provenance, "LIBRARY", library)
+    page = load(book)["digits/toy"]
+    pages.run_page(page)
+    assert pages.why_stale(page) == ["curvlib/metrics.py changed"]
+
+
 def test_comments_and_progress_make_nothing_stale(book, tmp_path, monkeypatch):
     def edit_library(library):
         with (library / "metrics.py").open("a") as file:
