@@ -633,25 +633,3 @@ def test_pages_can_share_parameters_and_change_some(tmp_path):
 def test_every_page_of_this_book_has_what_it_needs():
     for page in load(ROOT).values():
         pages.check(page)
-
-
-@pytest.mark.parametrize(
-    "file", sorted((ROOT / "notebooks").glob("*.ipynb")), ids=lambda file: file.stem
-)
-def test_notebook_and_its_text_are_one(file):
-    import jupytext
-
-    def essence(path):
-        return [
-            (
-                cell["cell_type"],
-                cell["source"],
-                {k: v for k, v in cell["metadata"].items() if k in ("tags", "mystnb")},
-            )
-            for cell in jupytext.read(path)["cells"]
-        ]
-
-    assert essence(file) == essence(file.with_suffix(".py")), (
-        f"run: jupytext --sync notebooks/{file.name}"
-    )
-    assert not any(cell.get("outputs") for cell in jupytext.read(file)["cells"])
