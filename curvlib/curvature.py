@@ -9,8 +9,8 @@ Since :math:`E[v v^T] = I`, the mean of :math:`\|H v\|^2` over probes is
 :math:`\mathrm{tr}(H^2) = \|H\|_F^2`. The paper (Garg, Ravikumar and Roy, ICML 2024)
 averages the square; its released code averages the norm itself. Both are returned.
 
-"Curvature" names several things in the literature: tr H, tr H², E‖Hv‖, or one step along
-the sign of the gradient. The names below say which is meant.
+"Curvature" names several things in the literature: tr H, tr H², E‖Hv‖, or one step
+along the sign of the gradient. The names below say which is meant.
 """
 
 from collections.abc import Iterator
@@ -66,9 +66,9 @@ def input_curvature(
     not on the batch that it came in. The clean gradient is computed once: K + 1
     forward and backward passes in all.
 
-    The step is part of the score. On a network of ReLUs the difference does not tend to
-    the Hessian as the step shrinks: it is governed by the kinks that a segment of length
-    ``step * sqrt(D)`` crosses.
+    The step is part of the score. On a network of ReLUs the difference does not tend
+    to the Hessian as the step shrinks: it is governed by the kinks that a segment of
+    length ``step * sqrt(D)`` crosses.
 
     The model is left as it was found: mode, ``.grad``, ``requires_grad``, buffers. TF32
     and autocast are off inside, since they swamp a step of 1e-3.
@@ -138,19 +138,20 @@ def _finite_difference(
 ) -> CurvatureEstimate:
     gradient, loss, logits = _input_gradient(model, x, y)
     _refuse_non_finite("the model's output", logits)
-    norms = torch.stack(
-        [
-            (_input_gradient(model, x + step * v, y)[0] - gradient).flatten(1).norm(dim=1)
-            for v in probes
-        ]
-    ).div(step)  # [K, B]
+
+    def hvp_norm(v: Tensor) -> Tensor:
+        shifted, _, _ = _input_gradient(model, x + step * v, y)
+        return ((shifted - gradient) / step).flatten(1).norm(dim=1)
+
+    norms = torch.stack([hvp_norm(v) for v in probes])  # [K, B]
     squares = norms.square()
+    num_probes = len(probes)
+    # With one probe this is 0 / 0: NaN, as it should be.
+    variance = (squares - squares.mean(0)).square().sum(0) / (num_probes - 1)
     return CurvatureEstimate(
         squared_frobenius_norm=squares.mean(0),
         mean_hvp_norm=norms.mean(0),
-        # correction=1 of one value is 0 / 0: NaN, without a warning.
-        standard_error=(squares - squares.mean(0)).square().sum(0).div(len(probes) - 1)
-        .div(len(probes)).sqrt(),
+        standard_error=(variance / num_probes).sqrt(),
         gradient_norm=gradient.flatten(1).norm(dim=1),
         loss=loss,
         logits=logits,
@@ -160,9 +161,9 @@ def _finite_difference(
 def _input_gradient(
     model: nn.Module, x: Tensor, y: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradient [B, *input], loss [B] and logits [B, C]; the sum over samples, not the
-    mean, so that a sample's gradient does not depend on how many came with it."""
-    x = x.detach().requires_grad_()
+    """Gradient [B, *input], loss [B] and logits [B, C]."""
+    # An inference tensor can't enter autograd; a copy made here can.
+    x = (x.clone() if x.is_inference() else x.detach()).requires_grad_()
     logits = model(x)
     if logits.ndim != 2 or len(logits) != len(x):
         raise ValueError(
@@ -179,6 +180,7 @@ def _input_gradient(
             "the model's output does not depend on x by differentiable operations: "
             "finite differences need its input gradient"
         )
+    # The sum, not the mean: a sample's gradient must not depend on the batch size.
     (gradient,) = torch.autograd.grad(loss.sum(), x)
     return gradient, loss.detach(), logits.detach()
 
@@ -188,8 +190,8 @@ def _check(model, x, y, method, num_probes, step, chunk) -> None:
         raise ValueError(f"unknown method {method!r}: expected one of {METHODS}")
     if x.dtype not in (torch.float32, torch.float64):
         raise ValueError(
-            f"x must be float32 or float64, got {x.dtype}: differences over a small step "
-            "drown in the rounding of half precision; use x.float()"
+            f"x must be float32 or float64, got {x.dtype}: differences over a small "
+            "step drown in the rounding of half precision; use x.float()"
         )
     if x.ndim < 2 or not len(x):
         raise ValueError(
@@ -240,7 +242,7 @@ def _refuse_non_finite(what: str, values: Tensor) -> None:
 
 @contextmanager
 def _frozen(model: nn.Module) -> Iterator[None]:
-    """No gradients for the weights: they are not wanted, and cost a third of the time."""
+    """No gradients for the weights: nobody wants them, and they cost time."""
     wanted = [p for p in model.parameters() if p.requires_grad]
     for parameter in wanted:
         parameter.requires_grad_(False)

@@ -49,7 +49,11 @@ class Images:
 
     def __post_init__(self):
         images = np.ascontiguousarray(self.images)
-        if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] not in (1, 3):
+        if (
+            images.dtype != np.uint8
+            or images.ndim != 4
+            or images.shape[3] not in (1, 3)
+        ):
             raise ValueError(
                 f"{self.name}: images must be uint8 of shape [N, H, W, C] with C = 1 "
                 f"or 3, got {images.dtype} of shape {list(images.shape)}"
@@ -79,7 +83,7 @@ class Images:
                 i = int(wrong.argmax())
                 raise ValueError(
                     f"{self.name}: {field} must lie in [0, {len(self.classes)}), one "
-                    f"for each of the classes, but sample {self.index[i]} has {value[i]}"
+                    f"for each class, but sample {self.index[i]} has {value[i]}"
                 )
 
     def _integers(self, field: str, value: np.ndarray) -> np.ndarray:
@@ -97,7 +101,7 @@ class Images:
 
     @property
     def mislabelled(self) -> np.ndarray:
-        """bool [N]: whether the label given differs from the original one."""
+        """Bool [N]: whether the label given differs from the original one."""
         return self.labels != self.original_labels
 
     @cached_property
@@ -272,8 +276,8 @@ def with_symmetric_noise(images: Images, rate: float, *, seed: int) -> Images:
         raise ValueError(f"rate is a fraction in [0, 1], got {rate!r}")
     if images.mislabelled.any():
         raise ValueError(
-            f"{images.name}: {images.mislabelled.sum()} labels are wrong already; start "
-            "from the original ones"
+            f"{images.name}: {images.mislabelled.sum()} labels are wrong already; "
+            "start from the original ones"
         )
     count = round(rate * len(images))
     if rate == 0:

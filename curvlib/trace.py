@@ -1,0 +1,260 @@
+"""The record of a run: at every scored epoch, for every sample, a few numbers.
+
+A run is a folder::
+
+    config.json                 what was asked for
+    run.json                    what it was done with: data, versions, machine
+    log.csv                     one row an epoch: losses and seconds
+    train/epoch_0001.parquet    one row a sample, in index order
+    heldout/epoch_0001.parquet  the same for samples not trained on
+    checkpoint.pt               the state after the last finished epoch
+
+The Parquet files are the trace. They hold nothing that varies between two runs of one
+config on one machine: an unbroken run and one that was killed and resumed end with the
+same bytes.
+"""
+
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from curvlib.data import Images
+from curvlib.provenance import write_atomically
+
+SPLITS = ("train", "heldout")
+COLUMNS = {
+    "loss": np.float32,  # cross-entropy with the label given, nats
+    "margin": np.float32,  # logit of the label given minus the largest other one
+    "probability": np.float32,  # of the label given
+    "max_probability": np.float32,
+    "entropy": np.float32,  # of the predicted distribution, nats
+    "correct": np.bool_,  # predicted class is the label given
+    "el2n": np.float32,  # ‖p − onehot(label)‖₂
+    "gradient_norm": np.float32,  # ‖∇ₓL‖
+    "mean_hvp_norm": np.float32,
+    "squared_frobenius_norm": np.float32,
+    "standard_error": np.float32,  # of squared_frobenius_norm over probes
+}
+
+
+class Trace:
+    """One run's trace: write an epoch, read it back, know where it stopped.
+
+    Attributes:
+        folder: Where the run lies.
+        config: What was asked for, by name of the setting.
+        info: What it was done with, the content of ``run.json``.
+    """
+
+    def __init__(self, folder: Path, config: dict, info: dict):
+        self.folder = folder
+        self.config = config
+        self.info = info
+
+    @classmethod
+    def open(cls, folder: str | Path) -> "Trace":
+        """Open a run that is there, finished or not.
+
+        Raises:
+            FileNotFoundError: If the folder holds no run.
+            ValueError: If its description is damaged.
+        """
+        folder = Path(folder)
+        described = []
+        for name in ("config.json", "run.json"):
+            path = folder / name
+            if not path.exists():
+                raise FileNotFoundError(
+                    f"{folder} holds no run: {name} is missing; curvlib.fit(config) "
+                    "makes one"
+                )
+            try:
+                described.append(json.loads(path.read_text(encoding="utf-8")))
+            except ValueError as error:
+                raise ValueError(
+                    f"{path} is damaged ({error}); delete {folder} and train again"
+                ) from error
+        return cls(folder, *described)
+
+    @classmethod
+    def create(
+        cls,
+        folder: str | Path,
+        *,
+        config: dict,
+        info: dict,
+        train: Images,
+        heldout: Images | None,
+    ) -> "Trace":
+        """Start a run, or open the one that is there if it is of this config and data.
+
+        Args:
+            folder: Where it lies.
+            config: What was asked for; must survive JSON.
+            info: Anything else to keep in ``run.json``.
+            train: Samples trained on; their checksum is kept.
+            heldout: Samples only scored, or None.
+
+        Raises:
+            ValueError: If a run of another config or on other data lies there.
+        """
+        folder = Path(folder)
+        config = json.loads(json.dumps(config))
+        checksums = {"train": train.checksum}
+        if heldout is not None:
+            checksums["heldout"] = heldout.checksum
+        if not (folder / "run.json").exists():
+            info = info | {"checksums": checksums}
+            for name, content in (("config.json", config), ("run.json", info)):
+                text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+                write_atomically(folder / name, text.encode())
+            return cls(folder, config, json.loads(json.dumps(info)))
+        trace = cls.open(folder)
+        if trace.config != config:
+            keys = sorted(config.keys() | trace.config.keys())
+            lines = [
+                f"{key}: {trace.config.get(key)!r} there, {config.get(key)!r} asked for"
+                for key in keys
+                if trace.config.get(key) != config.get(key)
+            ]
+            raise ValueError(
+                f"{folder} holds a run of another config ({'; '.join(lines)}); choose "
+                "another folder, or delete it"
+            )
+        if trace.info["checksums"] != checksums:
+            raise ValueError(
+                f"{folder} holds a run on other images or labels (checksums "
+                f"{trace.info['checksums']} there, {checksums} given); choose another "
+                "folder for runs, or delete it"
+            )
+        return trace
+
+    def _path(self, split: str, epoch: int) -> Path:
+        return self.folder / split / f"epoch_{epoch:04d}.parquet"
+
+    def write(
+        self, epoch: int, images: Images, columns: dict[str, np.ndarray], *, split: str
+    ) -> None:
+        """Write one epoch of one split, whole or not at all.
+
+        Args:
+            epoch: Number of the epoch just trained, from 1.
+            images: The samples that were scored.
+            columns: For each name in ``COLUMNS`` an array of shape [N], in the order of
+                the images.
+            split: ``"train"`` or ``"heldout"``.
+
+        Raises:
+            ValueError: If a column is missing, unknown, or of another length.
+        """
+        if columns.keys() != COLUMNS.keys():
+            raise ValueError(
+                f"an epoch has the columns {', '.join(COLUMNS)}; missing: "
+                f"{sorted(COLUMNS.keys() - columns.keys())}, unknown: "
+                f"{sorted(columns.keys() - COLUMNS.keys())}"
+            )
+        order = np.argsort(images.index)
+        table = {"index": images.index[order], "label": images.labels[order]}
+        for name, dtype in COLUMNS.items():
+            if len(columns[name]) != len(images):
+                raise ValueError(
+                    f"column {name} has {len(columns[name])} values for {len(images)} "
+                    "samples"
+                )
+            table[name] = np.asarray(columns[name], dtype=dtype)[order]
+        buffer = io.BytesIO()
+        pq.write_table(
+            pa.table(table), buffer, compression="zstd", write_page_checksum=True
+        )
+        write_atomically(self._path(split, epoch), buffer.getvalue())
+
+    def forget_after(self, epoch: int) -> None:
+        """Delete the epochs after one, which a kill may have left half done."""
+        for split in SPLITS:
+            for path in (self.folder / split).glob("epoch_*"):
+                if int(path.name[6:10]) > epoch or path.suffix != ".parquet":
+                    path.unlink()
+
+    @property
+    def epochs(self) -> np.ndarray:
+        """Numbers of the scored epochs, int [E], from 1."""
+        names = sorted((self.folder / "train").glob("epoch_*.parquet"))
+        return np.array([int(path.stem[6:]) for path in names], dtype=np.int64)
+
+    @property
+    def index(self) -> np.ndarray:
+        """Index of each training sample, int64 [N], ascending."""
+        return self.samples()["index"].to_numpy()
+
+    @property
+    def labels(self) -> np.ndarray:
+        """Label given to each training sample, int64 [N], in index order."""
+        return self.samples()["label"].to_numpy()
+
+    def samples(self, split: str = "train") -> pd.DataFrame:
+        """Index and label of each sample of a split, in index order."""
+        first = self._epochs_of(split)[0]
+        return self._table(split, first, ["index", "label"]).to_pandas()
+
+    def read(self, column: str, split: str = "train") -> np.ndarray:
+        """One column over all scored epochs, shape [E, N], in index order.
+
+        Args:
+            column: One of ``COLUMNS``.
+            split: ``"train"`` or ``"heldout"``.
+
+        Raises:
+            ValueError: If the column or split is unknown, a file is damaged, or the
+                epochs are not about the same samples.
+            FileNotFoundError: If no epoch was scored.
+        """
+        if column not in COLUMNS:
+            raise ValueError(
+                f"unknown column {column!r}: expected one of {', '.join(COLUMNS)}"
+            )
+        rows, first = [], None
+        for epoch in self._epochs_of(split):
+            table = self._table(split, epoch, ["index", "label", column])
+            samples = table.select(["index", "label"])
+            first = samples if first is None else first
+            if not samples.equals(first):
+                raise ValueError(
+                    f"{self._path(split, epoch)} is about other samples or labels than "
+                    "the first epoch: files of two runs were mixed; delete the folder "
+                    "and train again"
+                )
+            rows.append(table[column].to_numpy())
+        return np.stack(rows)
+
+    def log(self) -> pd.DataFrame:
+        """One row an epoch: epoch, lr, train_loss, train_accuracy and seconds."""
+        path = self.folder / "log.csv"
+        if not path.exists():
+            raise FileNotFoundError(f"{self.folder} has no finished epoch yet")
+        return pd.read_csv(path)
+
+    def _epochs_of(self, split: str) -> np.ndarray:
+        if split not in SPLITS:
+            raise ValueError(f"split must be one of {SPLITS}, got {split!r}")
+        if split == "heldout" and "heldout" not in self.info["checksums"]:
+            raise FileNotFoundError(
+                f"{self.folder} scored no held-out samples; set num_heldout"
+            )
+        if not len(self.epochs):
+            raise FileNotFoundError(f"{self.folder} has no scored epoch yet")
+        return self.epochs
+
+    def _table(self, split: str, epoch: int, columns: list[str]) -> pa.Table:
+        path = self._path(split, epoch)
+        try:
+            return pq.read_table(path, columns=columns, page_checksum_verification=True)
+        except (OSError, pa.ArrowException) as error:
+            raise ValueError(
+                f"{path} is damaged or missing ({str(error).splitlines()[0]}); delete "
+                f"{self.folder} and train again"
+            ) from error

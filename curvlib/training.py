@@ -1,0 +1,454 @@
+"""Train one network once, and keep a trace of every sample: config in, trace out."""
+
+import hashlib
+import io
+import json
+import math
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+import torch.nn.functional as F
+from filelock import FileLock
+from torch import Tensor, nn
+from torch.fx.experimental.optimization import fuse
+
+from curvlib import data, models, progress
+from curvlib.curvature import input_curvature
+from curvlib.data import Images
+from curvlib.provenance import fingerprint, hardware, versions, write_atomically
+from curvlib.trace import Trace
+
+CODE = ("data", "models", "curvature", "trace", "training")
+SCHEDULES: dict[str, Callable[[float], float]] = {
+    # Share of the run that is done, in [0, 1), to a factor of the learning rate.
+    "step": lambda done: 1.0 if done < 0.6 else 0.1 if done < 0.8 else 0.01,
+    "cosine": lambda done: 0.5 * (1 + math.cos(math.pi * done)),
+    "constant": lambda done: 1.0,
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """Everything a run depends on, but for the code, the versions and the machine.
+
+    Attributes:
+        dataset: A name or path that ``curvlib.load`` knows.
+        num_train: Train on the first so many samples by index; None: on all.
+        num_heldout: Score, but never train on, the first so many of the test split.
+        noise_rate: Share of the training labels replaced, symmetric.
+        planted_duplicates: Copies added under a wrong label.
+        model: One of ``curvlib.models.MODELS``.
+        width: Channels of the first stage, or units of a hidden layer.
+        activation: One of ``curvlib.models.ACTIVATIONS``.
+        epochs: Passes over the training set.
+        lr: Learning rate at the start.
+        momentum: Of SGD.
+        weight_decay: On all parameters, as in the paper.
+        batch_size: At most so many samples a step; batches are of equal size to one.
+        schedule: ``"step"`` (tenth at 60 % and 80 %, the paper's), ``"cosine"`` or
+            ``"constant"``.
+        augment: Random crops with padding 4, and flips.
+        seed: Of the wrong labels, the weights, the order and the probes.
+        num_probes: Probes K a scored epoch, drawn anew each time, shared by all
+            samples.
+        step: h, in units of the normalised input.
+        score_every: Score each so many epochs, and the last.
+
+    Raises:
+        ValueError: If a value is out of range.
+        TypeError: If a value is of another type, or its name unknown.
+    """
+
+    dataset: str = "digits"
+    num_train: int | None = None
+    num_heldout: int = 0
+    noise_rate: float = 0.0
+    planted_duplicates: int = 0
+    model: str = "slim_resnet"
+    width: int = 16
+    activation: str = "relu"
+    epochs: int = 40
+    lr: float = 0.1
+    momentum: float = 0.9
+    weight_decay: float = 0.0
+    batch_size: int = 128
+    schedule: str = "step"
+    augment: bool = False
+    seed: int = 0
+    num_probes: int = 10
+    step: float = 1e-3
+    score_every: int = 1
+
+    def __post_init__(self):
+        for name, kind in self.__annotations__.items():
+            value = getattr(self, name)
+            allowed = (int, float) if kind is float else kind
+            if not isinstance(value, allowed) or (
+                isinstance(value, bool) and kind is not bool
+            ):
+                raise TypeError(
+                    f"{name} must be {getattr(kind, '__name__', kind)}, got {value!r}"
+                )
+            if kind is float:  # so that 0 and 0.0 are one run
+                object.__setattr__(self, name, float(value))
+        for name, valid, meaning in (
+            ("num_train", self.num_train is None or self.num_train > 1, "at least 2"),
+            ("num_heldout", self.num_heldout >= 0, "0 or more"),
+            ("noise_rate", 0 <= self.noise_rate < 1, "a fraction in [0, 1)"),
+            ("planted_duplicates", self.planted_duplicates >= 0, "0 or more"),
+            ("model", self.model in models.MODELS, f"one of {models.MODELS}"),
+            ("width", self.width > 0, "positive"),
+            (
+                "activation",
+                self.activation in models.ACTIVATIONS,
+                f"one of {tuple(models.ACTIVATIONS)}",
+            ),
+            ("epochs", self.epochs > 0, "positive"),
+            ("lr", 0 < self.lr < math.inf, "positive and finite"),
+            ("momentum", 0 <= self.momentum < 1, "in [0, 1)"),
+            ("weight_decay", 0 <= self.weight_decay < math.inf, "0 or more"),
+            ("batch_size", self.batch_size > 1, "at least 2"),
+            ("schedule", self.schedule in SCHEDULES, f"one of {tuple(SCHEDULES)}"),
+            ("seed", self.seed >= 0, "0 or more"),
+            ("num_probes", self.num_probes > 0, "at least 1"),
+            ("step", 0 < self.step < math.inf, "positive and finite"),
+            ("score_every", self.score_every > 0, "at least 1"),
+        ):
+            if not valid:
+                raise ValueError(
+                    f"{name} must be {meaning}, got {getattr(self, name)!r}"
+                )
+
+    @property
+    def run_name(self) -> str:
+        """Name of the run's folder: data set, model, and a hash of config and code.
+
+        The code is part of it, so that a changed library never passes off an earlier
+        version's run as its own.
+        """
+        identity = json.dumps(asdict(self), sort_keys=True) + fingerprint(CODE)
+        digest = hashlib.sha256(identity.encode()).hexdigest()[:10]
+        return f"{Path(self.dataset).stem}-{self.model}-{digest}"
+
+
+def prepare(
+    config: TrainConfig, root: str | Path | None = None
+) -> tuple[Images, Images | None]:
+    """Samples that a run trains on, wrong labels included, and those it only scores.
+
+    Args:
+        config: Of the run.
+        root: Where data sets lie, as for ``curvlib.load``.
+
+    Returns:
+        Training samples, and held-out samples or None.
+
+    Raises:
+        ValueError: If more samples are asked for than there are.
+    """
+    train = _first(data.load(config.dataset, root), config.num_train, "num_train")
+    train = data.with_symmetric_noise(train, config.noise_rate, seed=config.seed)
+    train = data.with_planted_duplicates(
+        train, config.planted_duplicates, seed=config.seed
+    )
+    if not config.num_heldout:
+        return train, None
+    test = data.load(config.dataset, root, split="test")
+    return train, _first(test, config.num_heldout, "num_heldout")
+
+
+def _first(images: Images, count: int | None, name: str) -> Images:
+    if count is None:
+        return images
+    if count > len(images):
+        raise ValueError(
+            f"{name} = {count}, but {images.name} has {len(images)} images"
+        )
+    return images.select(np.arange(count))
+
+
+def fit(
+    config: TrainConfig,
+    train: Images | None = None,
+    heldout: Images | None = None,
+    *,
+    runs: str | Path = "runs",
+    root: str | Path | None = None,
+    device: str | None = None,
+    on_epoch: Callable[[int, nn.Module], None] | None = None,
+) -> Trace:
+    """Train as the config says, score every sample as it goes, and return the trace.
+
+    A finished run is read, not trained again. One that was stopped, even by SIGKILL,
+    goes on after its last finished epoch and ends with the same bytes in its trace as
+    an unbroken one on the same machine with the same number of threads.
+
+    Args:
+        config: What to do.
+        train: Samples to train on, ``prepare(config)`` if left out. The labels given
+            are those trained on and scored with.
+        heldout: Samples only scored; goes with train.
+        runs: Folder of all runs; this one gets ``runs/<config.run_name>``.
+        root: Where data sets lie, as for ``curvlib.load``.
+        device: ``"cpu"``, ``"cuda"``, ``"mps"``; the fastest there is, if left out.
+        on_epoch: Called after each epoch trained here with its number and the model.
+
+    Raises:
+        FloatingPointError: If the loss is not finite; says where and what to try.
+        ValueError: If the folder holds a run of another config or on other data.
+    """
+    if train is None:
+        train, heldout = prepare(config, root)
+    device = device or best_device()
+    folder = Path(runs) / config.run_name
+    folder.mkdir(parents=True, exist_ok=True)
+    # Two notebooks that need one run: the second waits, then reads it.
+    with FileLock(folder / ".lock"):
+        mean, std = train.statistics()
+        trace = Trace.create(
+            folder,
+            config=asdict(config),
+            info={
+                "mean": mean,
+                "std": std,
+                "classes": train.classes,
+                "input_shape": [train.images.shape[i] for i in (3, 1, 2)],
+                "code": fingerprint(CODE),
+                "versions": versions(),
+                "hardware": hardware(device),
+            },
+            train=train,
+            heldout=heldout,
+        )
+        if _epochs_done(trace) < config.epochs:
+            _train(config, trace, train, heldout, torch.device(device), on_epoch)
+    return trace
+
+
+def best_device() -> str:
+    """``"cuda"``, ``"mps"`` or ``"cpu"``: the fastest that is there."""
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def new_model(trace: Trace) -> nn.Module:
+    """The run's network before training, in evaluation mode."""
+    config, info = trace.config, trace.info
+    return models.build(
+        config["model"],
+        num_classes=len(info["classes"]),
+        input_shape=tuple(info["input_shape"]),
+        width=config["width"],
+        activation=config["activation"],
+        seed=config["seed"],
+    ).eval()
+
+
+def trained_model(trace: Trace) -> nn.Module:
+    """The run's network after its last finished epoch, in evaluation mode, on the CPU.
+
+    Raises:
+        FileNotFoundError: If no epoch was finished.
+    """
+    state = _checkpoint(trace)
+    if state is None:
+        raise FileNotFoundError(f"{trace.folder} has no finished epoch yet")
+    model = new_model(trace)
+    model.load_state_dict(state["model"])
+    return model
+
+
+def _checkpoint(trace: Trace) -> dict | None:
+    path = trace.folder / "checkpoint.pt"
+    if not path.exists():
+        return None
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch names no common class for its many failures
+        raise ValueError(
+            f"{path} is damaged ({type(error).__name__}); delete {trace.folder} and "
+            "train again"
+        ) from error
+
+
+def _epochs_done(trace: Trace) -> int:
+    state = _checkpoint(trace)
+    return state["epoch"] if state else 0
+
+
+def _train(config, trace, train, heldout, device, on_epoch) -> None:
+    model = new_model(trace).to(device, memory_format=torch.channels_last)
+    optimizer = torch.optim.SGD(
+        model.parameters(),
+        lr=config.lr,
+        momentum=config.momentum,
+        weight_decay=config.weight_decay,
+    )
+    first, rows = 1, []
+    if state := _checkpoint(trace):
+        model.load_state_dict(state["model"])
+        optimizer.load_state_dict(state["optimizer"])
+        first, rows = state["epoch"] + 1, state["log"]
+    trace.forget_after(first - 1)
+    images = train.tensor().to(device)
+    labels = torch.from_numpy(train.labels).to(device)
+    started = time.perf_counter()
+    for epoch in range(first, config.epochs + 1):
+        begun = time.perf_counter()
+        row = _train_epoch(config, trace, model, optimizer, epoch, images, labels)
+        trained = time.perf_counter()
+        if epoch % config.score_every == 0 or epoch == config.epochs:
+            for split, samples in (("train", train), ("heldout", heldout)):
+                if samples is not None:
+                    columns = score(model, samples, trace, epoch)
+                    trace.write(epoch, samples, columns, split=split)
+        row["train_seconds"] = round(trained - begun, 3)
+        row["score_seconds"] = round(time.perf_counter() - trained, 3)
+        rows.append(row)
+        buffer = io.BytesIO()
+        torch.save(
+            {
+                "epoch": epoch,
+                "model": model.state_dict(),
+                "optimizer": optimizer.state_dict(),
+                "log": rows,
+            },
+            buffer,
+        )
+        write_atomically(trace.folder / "checkpoint.pt", buffer.getvalue())
+        log = pd.DataFrame(rows).to_csv(index=False, lineterminator="\n")
+        write_atomically(trace.folder / "log.csv", log.encode())
+        if on_epoch is not None:
+            on_epoch(epoch, model)
+        pace = (time.perf_counter() - started) / (epoch - first + 1)
+        progress.report(
+            f"{trace.folder.name} epoch {epoch}/{config.epochs} "
+            f"loss {row['train_loss']:.3f} accuracy {row['train_accuracy']:.3f} "
+            f"left {pace * (config.epochs - epoch) / 60:.1f} min"
+        )
+
+
+def _train_epoch(config, trace, model, optimizer, epoch, images, labels) -> dict:
+    """One pass over the samples; loss and accuracy are those met on the way."""
+    model.train()
+    generator = _generator(config.seed, epoch, "order")
+    order = torch.randperm(len(images), generator=generator)
+    # Equal batches: a last batch of one sample would have no batch statistics.
+    batches = order.tensor_split(math.ceil(len(order) / config.batch_size))
+    losses = torch.zeros(len(batches), device=images.device)
+    correct = torch.zeros((), device=images.device)
+    for number, batch in enumerate(batches):
+        done = (epoch - 1 + number / len(batches)) / config.epochs
+        rate = config.lr * SCHEDULES[config.schedule](done)
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        x, y = images[batch.to(images.device)], labels[batch.to(images.device)]
+        if config.augment:
+            x = data.augment(x, generator=generator)
+        x = data.normalise(x, trace.info["mean"], trace.info["std"])
+        logits = model(x.contiguous(memory_format=torch.channels_last))
+        loss = F.cross_entropy(logits, y)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses[number] = loss.detach()
+        correct += (logits.argmax(1) == y).sum()
+    # Looked at once an epoch: a look at every batch would make a GPU wait.
+    if not losses.isfinite().all():
+        number = int((~losses.isfinite()).nonzero()[0, 0])
+        raise FloatingPointError(
+            f"the loss became {losses[number].item()} at epoch {epoch}, batch "
+            f"{number + 1} of {len(batches)}, with lr {config.lr} and momentum "
+            f"{config.momentum}; try lr {config.lr / 10:g}. Earlier epochs are kept"
+        )
+    sizes = torch.tensor([len(batch) for batch in batches], device=images.device)
+    return {
+        "epoch": epoch,
+        "lr": rate,
+        "train_loss": ((losses * sizes).sum() / len(images)).item(),
+        "train_accuracy": (correct / len(images)).item(),
+    }
+
+
+def score(
+    model: nn.Module, images: Images, trace: Trace, epoch: int, *, chunk: int = 128
+) -> dict[str, np.ndarray]:
+    """All columns of a trace at the model's weights: clean images, the labels given.
+
+    The probes depend on (seed, epoch) alone, so every sample of an epoch meets the same
+    ones, and every epoch others.
+
+    Args:
+        model: Its mode is left as it was.
+        images: N samples.
+        trace: Gives num_probes, step and seed, and the normalisation.
+        epoch: Number of the epoch, from 1.
+        chunk: Samples in memory at once.
+
+    Returns:
+        For each name in ``curvlib.trace.COLUMNS`` an array of shape [N].
+    """
+    config, info = trace.config, trace.info
+    device = next(model.parameters()).device
+    was_training = model.training
+    # A copy with batch norm folded into the convolutions: the same function in
+    # evaluation mode, and half as many passes over memory.
+    frozen = fuse(model.eval())
+    frozen = frozen.to(memory_format=torch.channels_last)
+    pixels = images.tensor()
+    parts: list[dict[str, Tensor]] = []
+    for start in range(0, len(images), chunk):
+        rows = slice(start, start + chunk)
+        x = data.normalise(pixels[rows].to(device), info["mean"], info["std"])
+        y = torch.from_numpy(images.labels[rows]).to(device)
+        estimate = input_curvature(
+            frozen,
+            x.contiguous(memory_format=torch.channels_last),
+            y,
+            num_probes=config["num_probes"],
+            step=config["step"],
+            generator=_generator(config["seed"], epoch, "probes"),
+        )
+        parts.append(
+            _of_logits(estimate.logits, y)
+            | {
+                "loss": estimate.loss,
+                "gradient_norm": estimate.gradient_norm,
+                "mean_hvp_norm": estimate.mean_hvp_norm,
+                "squared_frobenius_norm": estimate.squared_frobenius_norm,
+                "standard_error": estimate.standard_error,
+            }
+        )
+    model.train(was_training)
+    return {
+        name: torch.cat([p[name] for p in parts]).cpu().numpy() for name in parts[0]
+    }
+
+
+def _of_logits(logits: Tensor, y: Tensor) -> dict[str, Tensor]:
+    """The columns that follow from logits [B, C] and labels [B] alone."""
+    log_p = logits.log_softmax(1)
+    p = log_p.exp()
+    given = F.one_hot(y, logits.shape[1]).bool()
+    others = logits.masked_fill(given, -math.inf)
+    margin = logits[given] - others.amax(1)
+    return {
+        "margin": margin,
+        "probability": p[given],
+        "max_probability": p.amax(1),
+        "entropy": -(p * log_p).sum(1),
+        "correct": logits.argmax(1) == y,
+        "el2n": (p - given.to(p)).norm(dim=1),
+    }
+
+
+def _generator(seed: int, epoch: int, purpose: str) -> torch.Generator:
+    """A stream of its own for each seed, epoch and purpose: resuming needs no state."""
+    words = np.random.SeedSequence([seed, epoch, *purpose.encode()]).generate_state(2)
+    return torch.Generator().manual_seed(int(words[0]) << 31 | int(words[1]) >> 1)
