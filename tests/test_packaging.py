@@ -140,6 +140,7 @@ def test_the_citation_names_the_paper_as_the_bibliography_does():
     assert str(paper["year"]) == fields["year"]
     assert str(paper["volume"]) == fields["volume"]
     assert paper["collection-title"] == fields["booktitle"]
+    assert paper["url"] == fields["url"]
     assert paper["identifiers"][0]["value"] == f"arXiv:{fields['eprint']}"
 
 
