@@ -116,12 +116,14 @@ def input_curvature(
         for part in range(0, len(x), chunk or len(x)):
             rows = slice(part, part + (chunk or len(x)))
             pieces.append(_finite_difference(model, x[rows], y[rows], probes, step))
-    return CurvatureEstimate(
+    estimate = CurvatureEstimate(
         **{
             field.name: torch.cat([getattr(piece, field.name) for piece in pieces])
             for field in fields(CurvatureEstimate)
         }
     )
+    _refuse_non_finite("the model's output", estimate.logits)
+    return estimate
 
 
 def rademacher(
@@ -137,7 +139,6 @@ def _finite_difference(
     model: nn.Module, x: Tensor, y: Tensor, probes: Tensor, step: float
 ) -> CurvatureEstimate:
     gradient, loss, logits = _input_gradient(model, x, y)
-    _refuse_non_finite("the model's output", logits)
 
     def hvp_norm(v: Tensor) -> Tensor:
         shifted, _, _ = _input_gradient(model, x + step * v, y)
@@ -164,6 +165,7 @@ def _input_gradient(
     """Gradient [B, *input], loss [B] and logits [B, C]."""
     # An inference tensor can't enter autograd; a copy made here can.
     x = (x.clone() if x.is_inference() else x.detach()).requires_grad_()
+    y = y.clone() if y.is_inference() else y
     logits = model(x)
     if logits.ndim != 2 or len(logits) != len(x):
         raise ValueError(
@@ -214,9 +216,9 @@ def _check(model, x, y, method, num_probes, step, chunk) -> None:
     for name, module in model.named_modules():
         if _mixes_samples(module):
             raise ValueError(
-                f"module {name or 'model'!r} ({type(module).__name__}) is in training "
-                "mode, so that a sample's loss would depend on its batch or on chance; "
-                "call model.eval() first"
+                f"module {name or 'model'!r} ({type(module).__name__}) makes a loss "
+                "depend on the batch, on chance or on earlier calls; call model.eval() "
+                "first, and give batch norm running statistics"
             )
 
 
@@ -225,6 +227,10 @@ def _mixes_samples(module: nn.Module) -> bool:
         return module.training or module.running_mean is None
     if isinstance(module, nn.modules.dropout._DropoutNd):
         return module.training and module.p > 0
+    if isinstance(module, nn.modules.instancenorm._InstanceNorm):
+        return module.training and module.running_mean is not None
+    if isinstance(module, nn.RReLU):
+        return module.training
     # Recurrent and attention layers carry their own dropout.
     rate = getattr(module, "dropout", 0.0)
     return module.training and isinstance(rate, float) and rate > 0

@@ -9,7 +9,6 @@ import os
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -189,7 +188,7 @@ def _from_npz(path: Path, split: str) -> Images:
     try:
         with np.load(path, allow_pickle=False) as file:
             arrays = {key: file[key] for key in file.files}
-    except (ValueError, OSError, BadZipFile) as error:
+    except Exception as error:  # of zipfile, zlib or numpy, by where the damage lies
         raise ValueError(f"{path} is not a readable .npz file: {error}") from error
     needed = (f"{split}_images", f"{split}_labels")
     if missing := [key for key in needed if key not in arrays]:
@@ -198,10 +197,15 @@ def _from_npz(path: Path, split: str) -> Images:
             f"{', '.join(arrays) or 'nothing'}"
         )
     images, labels = (arrays[key] for key in needed)
-    everywhere = np.concatenate(
-        [arrays[k].ravel() for k in ("train_labels", "test_labels") if k in arrays]
+    largest = max(
+        (
+            int(arrays[key].max(initial=0))
+            for key in ("train_labels", "test_labels")
+            if key in arrays and arrays[key].dtype.kind in "iu"
+        ),
+        default=0,
     )
-    classes = arrays.get("classes", np.arange(int(everywhere.max(initial=0)) + 1))
+    classes = arrays.get("classes", np.arange(largest + 1))
     return Images(
         images=images[..., None] if images.ndim == 3 else images,
         labels=labels,
@@ -301,21 +305,24 @@ def with_planted_duplicates(images: Images, count: int, *, seed: int) -> Images:
     its original.
 
     Args:
-        images: Samples with their original labels.
-        count: How many different samples to copy, in [0, N].
+        images: Samples; those whose label is wrong already are never copied.
+        count: How many different samples to copy.
         seed: Of the choice of samples and of the wrong labels.
 
     Raises:
-        ValueError: If count is out of range, or there is but one class.
+        ValueError: If count is negative or larger than the number of samples whose
+            label is right, or there is but one class.
     """
-    if not 0 <= count <= len(images):
+    right = np.flatnonzero(~images.mislabelled)
+    if not 0 <= count <= len(right):
         raise ValueError(
-            f"count must lie between 0 and the {len(images)} samples, got {count!r}"
+            f"count must lie between 0 and the {len(right)} samples whose label is "
+            f"right, got {count!r}"
         )
     if count == 0:
         return images
-    rng = np.random.default_rng(seed)
-    chosen = rng.permutation(len(images))[:count]
+    rng = np.random.default_rng([seed, 1])  # not the stream of the symmetric noise
+    chosen = rng.permutation(right)[:count]
     wrong = _other_labels(images, rng)[chosen]
     index = images.index.max() + 1 + np.arange(count)
 

@@ -136,7 +136,7 @@ def build(
             f"unknown activation {activation!r}: expected one of "
             f"{', '.join(ACTIVATIONS)}"
         )
-    if width < 1:
+    if not isinstance(width, int) or width < 1:
         raise ValueError(f"width must be a positive integer, got {width!r}")
     if name in RESNETS and len(input_shape) != 3:
         raise ValueError(
@@ -144,7 +144,7 @@ def build(
             "use 'mlp' for other inputs"
         )
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)  # not those of GPUs
         if name == "mlp":
             inputs = torch.Size(input_shape).numel()
             return MLP(num_classes, inputs=inputs, width=width, activation=activation)

@@ -29,8 +29,19 @@ def fingerprint(modules: Iterable[str]) -> str:
     digest = hashlib.sha256()
     for name in sorted(set(modules)):
         tree = ast.parse((LIBRARY / f"{name}.py").read_text(encoding="utf-8"))
-        digest.update(f"{name}\n{ast.dump(_Meaning().visit(tree))}\n".encode())
+        digest.update(f"{name}\n{_written(_Meaning().visit(tree))}\n".encode())
     return digest.hexdigest()[:16]
+
+
+def _written(node: object) -> str:
+    """As ast.dump, but the same in every Python: without the fields that are empty."""
+    if isinstance(node, ast.AST):
+        fields = [(n, v) for n, v in ast.iter_fields(node) if v not in (None, [])]
+        inside = ",".join(f"{name}={_written(value)}" for name, value in fields)
+        return f"{type(node).__name__}({inside})"
+    if isinstance(node, list):
+        return f"[{','.join(map(_written, node))}]"
+    return repr(node)
 
 
 class _Meaning(ast.NodeTransformer):

@@ -175,16 +175,18 @@ class Trace:
 
     def forget_after(self, epoch: int) -> None:
         """Delete the epochs after one, which a kill may have left half done."""
+        for path in self.folder.rglob("*.partial-*"):
+            path.unlink()
         for split in SPLITS:
-            for path in (self.folder / split).glob("epoch_*"):
-                if int(path.name[6:10]) > epoch or path.suffix != ".parquet":
+            for path in (self.folder / split).glob("epoch_*.parquet"):
+                if int(path.stem[6:]) > epoch:
                     path.unlink()
 
     @property
     def epochs(self) -> np.ndarray:
         """Numbers of the scored epochs, int [E], from 1."""
-        names = sorted((self.folder / "train").glob("epoch_*.parquet"))
-        return np.array([int(path.stem[6:]) for path in names], dtype=np.int64)
+        paths = (self.folder / "train").glob("epoch_*.parquet")
+        return np.array(sorted(int(path.stem[6:]) for path in paths), dtype=np.int64)
 
     @property
     def index(self) -> np.ndarray:

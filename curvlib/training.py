@@ -306,11 +306,17 @@ def _train(config, trace, train, heldout, device, on_epoch) -> None:
         if epoch % config.score_every == 0 or epoch == config.epochs:
             for split, samples in (("train", train), ("heldout", heldout)):
                 if samples is not None:
-                    columns = score(model, samples, trace, epoch)
+                    try:
+                        columns = score(model, samples, trace, epoch)
+                    except ValueError as error:  # broken by the epoch's last step
+                        raise _diverged(f"epoch {epoch}: {error}", config) from error
                     trace.write(epoch, samples, columns, split=split)
         row["train_seconds"] = round(trained - begun, 3)
         row["score_seconds"] = round(time.perf_counter() - trained, 3)
         rows.append(row)
+        # The log before the checkpoint: killed in between, the row is written again.
+        log = pd.DataFrame(rows).to_csv(index=False, lineterminator="\n")
+        write_atomically(trace.folder / "log.csv", log.encode())
         buffer = io.BytesIO()
         torch.save(
             {
@@ -322,8 +328,6 @@ def _train(config, trace, train, heldout, device, on_epoch) -> None:
             buffer,
         )
         write_atomically(trace.folder / "checkpoint.pt", buffer.getvalue())
-        log = pd.DataFrame(rows).to_csv(index=False, lineterminator="\n")
-        write_atomically(trace.folder / "log.csv", log.encode())
         if on_epoch is not None:
             on_epoch(epoch, model)
         pace = (time.perf_counter() - started) / (epoch - first + 1)
@@ -362,10 +366,10 @@ def _train_epoch(config, trace, model, optimizer, epoch, images, labels) -> dict
     # Looked at once an epoch: a look at every batch would make a GPU wait.
     if not losses.isfinite().all():
         number = int((~losses.isfinite()).nonzero()[0, 0])
-        raise FloatingPointError(
-            f"the loss became {losses[number].item()} at epoch {epoch}, batch "
-            f"{number + 1} of {len(batches)}, with lr {config.lr} and momentum "
-            f"{config.momentum}; try lr {config.lr / 10:g}. Earlier epochs are kept"
+        raise _diverged(
+            f"epoch {epoch}, batch {number + 1} of {len(batches)}: the loss became "
+            f"{losses[number].item()}",
+            config,
         )
     sizes = torch.tensor([len(batch) for batch in batches], device=images.device)
     return {
@@ -374,6 +378,13 @@ def _train_epoch(config, trace, model, optimizer, epoch, images, labels) -> dict
         "train_loss": ((losses * sizes).sum() / len(images)).item(),
         "train_accuracy": (correct / len(images)).item(),
     }
+
+
+def _diverged(what: str, config: TrainConfig) -> FloatingPointError:
+    return FloatingPointError(
+        f"training diverged at {what}. It had lr {config.lr:g} and momentum "
+        f"{config.momentum:g}; try lr {config.lr / 10:g}. Earlier epochs are kept"
+    )
 
 
 def score(
