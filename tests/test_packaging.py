@@ -314,3 +314,32 @@ def test_ci_ends_with_the_summary_and_the_exit_code_of_pytest(tmp_path, make, ex
     assert done.returncode == expected
     assert done.stdout.splitlines()[-1] in make
     assert done.stderr == ""
+
+
+@pytest.mark.parametrize("works", [True, False])
+def test_ci_installs_a_browser_and_goes_on_if_it_cannot(tmp_path, works):
+    (tmp_path / ".ci").mkdir()
+    shutil.copy(ROOT / ".ci/run", tmp_path / ".ci")
+    tools = tmp_path / "bin"
+    tools.mkdir()
+    for name in ("bash", "sh", "cat", "dirname", "env", "mktemp", "rm"):
+        (tools / name).symlink_to(shutil.which(name))
+    fakes = {
+        "id": "echo 0",
+        "apt-get": f'echo "$*" >> asked; exit {0 if works else 1}',
+        "make": 'echo "3 passed in 1.0s"; echo 0 > "${2#PYTEST_STATUS=}"',
+    }
+    for name, content in fakes.items():
+        (tools / name).write_text(f"#!/bin/sh\n{content}\n")
+        (tools / name).chmod(0o755)
+    done = subprocess.run(
+        [tmp_path / ".ci/run"], capture_output=True, text=True, env={"PATH": str(tools)}
+    )
+    asked = (tmp_path / "asked").read_text().splitlines()
+    assert asked[0].startswith("update")
+    assert len(asked) == 1 + works and asked[-1].endswith(
+        "chromium" if works else "-qq"
+    )
+    assert ("browser tests will be skipped" in done.stderr) is not works
+    assert done.returncode == 0
+    assert done.stdout == "3 passed in 1.0s\n"
