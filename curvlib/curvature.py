@@ -167,10 +167,10 @@ def _input_gradient(
     x = (x.clone() if x.is_inference() else x.detach()).requires_grad_()
     y = y.clone() if y.is_inference() else y
     logits = model(x)
-    if logits.ndim != 2 or len(logits) != len(x):
+    if getattr(logits, "ndim", None) != 2 or len(logits) != len(x):
         raise ValueError(
             f"model must return logits of shape [B, C] = [{len(x)}, C], got "
-            f"{list(logits.shape)}"
+            f"{list(getattr(logits, 'shape', ())) or type(logits).__name__}"
         )
     if y.max() >= logits.shape[1]:
         raise ValueError(
