@@ -1,0 +1,599 @@
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import FrozenInstanceError, asdict, fields, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch.fx.experimental.optimization import fuse
+
+from curvlib import data, training
+from curvlib.curvature import input_curvature
+from curvlib.trace import COLUMNS, Trace
+from curvlib.training import TrainConfig, fit, prepare, score, trained_model
+
+QUICK = TrainConfig(
+    model="mlp", width=32, num_train=64, epochs=3, batch_size=32, num_probes=2
+)
+# Everything that has a state or a file: momentum, batch norm, augmentation, held-out.
+WHOLE = TrainConfig(
+    model="slim_resnet",
+    width=4,
+    num_train=64,
+    num_heldout=16,
+    noise_rate=0.1,
+    augment=True,
+    epochs=4,
+    batch_size=32,
+    num_probes=2,
+)
+
+
+def parquet(trace: Trace) -> dict[str, bytes]:
+    files = sorted(trace.folder.rglob("*.parquet"))
+    return {str(f.relative_to(trace.folder)): f.read_bytes() for f in files}
+
+
+@pytest.fixture(scope="module")
+def quick(tmp_path_factory) -> Trace:
+    return fit(QUICK, runs=tmp_path_factory.mktemp("quick"))
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory) -> Trace:
+    return fit(WHOLE, runs=tmp_path_factory.mktemp("whole"))
+
+
+# The config
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "meaning"),
+    [
+        ("num_train", 1, "at least 2"),
+        ("num_heldout", -1, "0 or more"),
+        ("noise_rate", 1.0, r"a fraction in \[0, 1\)"),
+        ("noise_rate", -0.1, r"a fraction in \[0, 1\)"),
+        ("noise_rate", math.nan, r"a fraction in \[0, 1\)"),
+        ("planted_duplicates", -1, "0 or more"),
+        ("model", "resnet50", "one of .*resnet18.*"),
+        ("width", 0, "positive"),
+        ("activation", "sin", "one of .*softplus.*"),
+        ("epochs", 0, "positive"),
+        ("lr", 0.0, "positive and finite"),
+        ("lr", math.inf, "positive and finite"),
+        ("lr", math.nan, "positive and finite"),
+        ("momentum", 1.0, r"in \[0, 1\)"),
+        ("weight_decay", -1e-4, "0 or more"),
+        ("weight_decay", math.nan, "0 or more"),
+        ("batch_size", 1, "at least 2"),
+        ("schedule", "linear", "one of .*cosine.*"),
+        ("seed", -1, "0 or more"),
+        ("num_probes", 0, "at least 1"),
+        ("step", 0.0, "positive and finite"),
+        ("step", math.nan, "positive and finite"),
+        ("score_every", 0, "at least 1"),
+    ],
+)
+def test_a_value_out_of_range_is_refused_by_name(field, value, meaning):
+    with pytest.raises(ValueError, match=f"{field} must be {meaning}, got "):
+        TrainConfig(**{field: value})
+
+
+@pytest.mark.parametrize("field", [f.name for f in fields(TrainConfig)])
+def test_a_value_of_another_type_is_refused_by_name(field):
+    # Not even True for 1: in a file of settings it would be a slip.
+    wrong = (
+        1
+        if field in ("augment", "dataset", "model", "activation", "schedule")
+        else True
+    )
+    for value in (wrong, [1], None if field != "num_train" else "all"):
+        with pytest.raises(TypeError, match=f"{field} must be .*, got "):
+            TrainConfig(**{field: value})
+    if isinstance(getattr(QUICK, field), int) and field != "augment":
+        with pytest.raises(TypeError, match=f"{field} must be int.*, got 2.0"):
+            TrainConfig(**{field: 2.0})
+
+
+def test_an_unknown_setting_is_refused_and_none_can_be_changed():
+    with pytest.raises(TypeError, match="learning_rate"):
+        TrainConfig(learning_rate=0.1)
+    with pytest.raises(TypeError, match="positional"):
+        TrainConfig("digits")
+    with pytest.raises(FrozenInstanceError):
+        QUICK.lr = 0.2
+
+
+def test_the_name_of_a_run_is_of_values_not_of_their_spelling():
+    assert TrainConfig(lr=1).run_name == TrainConfig(lr=1.0).run_name
+    assert TrainConfig(lr=0.10).run_name == TrainConfig().run_name
+    assert TrainConfig().run_name.startswith("digits-slim_resnet-")
+    assert TrainConfig(dataset="some/where/mine.npz").run_name.startswith("mine-slim")
+
+
+def test_the_name_of_a_run_differs_for_every_setting():
+    changed = {
+        "dataset": "mnist", "num_train": 9, "num_heldout": 9, "noise_rate": 0.5,
+        "planted_duplicates": 9, "model": "resnet18", "width": 9, "activation": "tanh",
+        "epochs": 9, "lr": 0.5, "momentum": 0.5, "weight_decay": 0.5, "batch_size": 9,
+        "schedule": "cosine", "augment": True, "seed": 9, "num_probes": 9, "step": 0.5,
+        "score_every": 9,
+    }  # fmt: skip
+    assert changed.keys() == asdict(TrainConfig()).keys()
+    names = {TrainConfig(**{field: value}).run_name for field, value in changed.items()}
+    assert len(names | {TrainConfig().run_name}) == 1 + len(changed)
+
+
+def test_the_name_of_a_run_differs_for_other_code(monkeypatch):
+    before = QUICK.run_name
+    monkeypatch.setattr(training, "fingerprint", lambda modules: "other")
+    assert QUICK.run_name != before
+
+
+# The samples
+
+
+def test_prepare_gives_noisy_labels_copies_and_clean_held_out_samples():
+    config = replace(
+        WHOLE, num_train=100, noise_rate=0.2, planted_duplicates=10, num_heldout=30
+    )
+    train, heldout = prepare(config)
+    assert len(train) == 110 and len(heldout) == 30
+    assert train.mislabelled[:100].sum() == 20 and train.mislabelled[100:].all()
+    assert not heldout.mislabelled.any()
+    first = data.load("digits").index[:100]
+    np.testing.assert_array_equal(train.index[:100], first)
+    assert not np.isin(heldout.index, first).any()
+    again, _ = prepare(config)
+    other, _ = prepare(replace(config, seed=1))
+    assert train.checksum == again.checksum != other.checksum
+    assert prepare(replace(config, num_heldout=0))[1] is None
+
+
+def test_more_samples_than_there_are_are_refused():
+    with pytest.raises(
+        ValueError, match="num_train = 5000, but digits has 1438 images"
+    ):
+        prepare(replace(QUICK, num_train=5000))
+    with pytest.raises(
+        ValueError, match="num_heldout = 400, but digits has 359 images"
+    ):
+        prepare(replace(QUICK, num_heldout=400))
+
+
+# The run
+
+
+@pytest.mark.parametrize(("model", "width"), [("mlp", 32), ("slim_resnet", 4)])
+def test_a_network_learns_the_digits_and_leaves_a_trace(tmp_path, model, width):
+    config = TrainConfig(
+        model=model,
+        width=width,
+        num_train=200,
+        num_heldout=100,
+        epochs=12,
+        batch_size=32,
+        num_probes=1,
+        score_every=4,
+    )
+    trace = fit(config, runs=tmp_path)
+    assert trace.folder == tmp_path / config.run_name
+    assert trace.config == asdict(config)
+    assert trace.epochs.tolist() == [4, 8, 12]
+    for name in COLUMNS:
+        assert trace.read(name).shape == (3, 200)
+        assert trace.read(name, "heldout").shape == (3, 100)
+        if name != "standard_error":  # NaN for one probe
+            assert np.isfinite(trace.read(name)).all()
+    loss, correct = trace.read("loss").mean(1), trace.read("correct").mean(1)
+    assert loss[2] < loss[0] and correct[2] > 0.9
+    assert trace.read("correct", "heldout")[2].mean() > 0.7
+    assert (trace.read("squared_frobenius_norm") > 0).all()
+    log = trace.log()
+    assert log["epoch"].tolist() == list(range(1, 13))
+    assert log["train_accuracy"].iloc[-1] > 0.9
+    assert (log["score_seconds"] > 0).tolist() == [e % 4 == 0 for e in log["epoch"]]
+
+
+def test_the_last_epoch_is_scored_whatever_score_every_says(tmp_path):
+    trace = fit(replace(QUICK, epochs=5, score_every=3), runs=tmp_path)
+    assert trace.epochs.tolist() == [3, 5]
+
+
+def test_the_run_says_what_it_was_made_with(quick):
+    info = Trace.open(quick.folder).info
+    train, _ = prepare(QUICK)
+    assert (info["mean"], info["std"]) == train.statistics()
+    assert info["checksums"] == {"train": train.checksum}
+    assert info["classes"] == list("0123456789") and info["input_shape"] == [1, 8, 8]
+    assert torch.__version__.startswith(info["versions"]["torch"].split("+")[0])
+    assert info["hardware"]["device"] == training.best_device()
+    assert info["code"] == training.fingerprint(training.CODE)
+
+
+def by_hand(trace: Trace, images: data.Images, labels: np.ndarray, epoch: int):
+    """Curvature of the network as it was trained, nothing folded, in one batch."""
+    x = data.normalise(images.tensor(), trace.info["mean"], trace.info["std"])
+    return input_curvature(
+        trained_model(trace),
+        x,
+        torch.from_numpy(labels),
+        num_probes=trace.config["num_probes"],
+        step=trace.config["step"],
+        generator=training._generator(trace.config["seed"], epoch, "probes"),
+    )
+
+
+def test_samples_are_scored_clean_and_with_the_labels_they_were_trained_on(whole):
+    train, _ = prepare(WHOLE)
+    assert train.mislabelled.any()
+    np.testing.assert_array_equal(whole.labels, train.labels)
+    given = by_hand(whole, train, train.labels, 4).loss.numpy()
+    np.testing.assert_allclose(whole.read("loss")[-1], given, rtol=1e-3, atol=1e-5)
+    original = by_hand(whole, train, train.original_labels, 4).loss.numpy()
+    wrong = train.mislabelled
+    assert (abs(whole.read("loss")[-1] - original)[wrong] > 0.05).any()
+
+
+def test_wrong_labels_are_fitted_when_trained_long_enough(tmp_path):
+    config = replace(
+        QUICK, noise_rate=0.25, epochs=80, score_every=80, schedule="constant", width=64
+    )
+    trace = fit(config, runs=tmp_path)
+    assert trace.read("correct")[-1].all()  # all labels given, the 16 wrong ones too
+    assert trace.log()["train_accuracy"].iloc[-1] == 1
+
+
+def test_every_column_is_that_of_the_network_with_batch_norm_not_folded(tmp_path):
+    # A smooth network and a longer step: float32 then leaves five digits or so.
+    config = replace(WHOLE, activation="softplus", step=0.03, epochs=2)
+    trace = fit(config, runs=tmp_path)
+    for split, images in zip(("train", "heldout"), prepare(config), strict=True):
+        expected = by_hand(trace, images, images.labels, 2)
+        for name in (
+            "loss",
+            "gradient_norm",
+            "mean_hvp_norm",
+            "squared_frobenius_norm",
+        ):
+            np.testing.assert_allclose(
+                trace.read(name, split)[-1],
+                getattr(expected, name),
+                rtol=1e-2,
+                atol=1e-4,
+            )
+
+
+def test_folding_batch_norm_leaves_the_function_as_it_is(whole):
+    model = trained_model(whole).double()
+    train, _ = prepare(WHOLE)
+    x = train.select(np.arange(8)).tensor().double() / 128 - 1
+    torch.testing.assert_close(fuse(model)(x), model(x), rtol=1e-9, atol=1e-9)
+
+
+def test_all_splits_meet_the_same_probes_and_each_epoch_others(tmp_path):
+    train, _ = prepare(QUICK)
+    some = train.select(np.arange(5, 15))
+    # A learning rate of nearly nothing: only the probes differ between epochs.
+    trace = fit(replace(QUICK, lr=1e-30), train, some, runs=tmp_path)
+    for name in COLUMNS:
+        np.testing.assert_allclose(
+            trace.read(name, "heldout"), trace.read(name)[:, 5:15], rtol=0.02, atol=1e-5
+        )
+    loss, norm = trace.read("loss"), trace.read("mean_hvp_norm")
+    np.testing.assert_array_equal(loss[0], loss[1])
+    assert (norm[0] != norm[1]).mean() > 0.9
+
+
+def test_scoring_in_chunks_gives_the_same_scores_and_leaves_the_mode_alone(whole):
+    train, _ = prepare(WHOLE)
+    for mode in (True, False):
+        model = trained_model(whole).train(mode)
+        before = {k: v.clone() for k, v in model.state_dict().items()}
+        small, large = (score(model, train, whole, 4, chunk=c) for c in (7, 64))
+        assert all(module.training == mode for module in model.modules())
+        torch.testing.assert_close(model.state_dict(), before, rtol=0, atol=0)
+        for name in ("loss", "gradient_norm", "probability", "el2n"):
+            np.testing.assert_allclose(small[name], large[name], rtol=1e-3, atol=1e-5)
+
+
+def test_scoring_more_often_changes_nothing_in_the_training(tmp_path, whole):
+    rarely = fit(replace(WHOLE, score_every=3), runs=tmp_path)
+    assert rarely.epochs.tolist() == [3, 4]
+    torch.testing.assert_close(
+        trained_model(rarely).state_dict(), trained_model(whole).state_dict(),
+        rtol=0, atol=0,
+    )  # fmt: skip
+    np.testing.assert_array_equal(rarely.read("loss"), whole.read("loss")[2:])
+
+
+def test_a_run_neither_reads_nor_moves_the_global_generators(tmp_path, whole):
+    torch.manual_seed(999)
+    np.random.seed(999)
+    before = torch.get_rng_state()
+    again = fit(WHOLE, runs=tmp_path)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert parquet(again) == parquet(whole)
+
+
+def test_another_seed_gives_another_trace(tmp_path, quick):
+    other = fit(replace(QUICK, seed=1), runs=tmp_path)
+    assert (other.read("loss") != quick.read("loss")).mean() > 0.9
+
+
+@pytest.mark.parametrize(
+    ("schedule", "expected"),
+    [
+        ("step", [0.1] * 6 + [0.01] * 2 + [0.001] * 2),
+        ("constant", [0.1] * 10),
+        ("cosine", [0.05 * (1 + math.cos(math.pi * e / 10)) for e in range(10)]),
+    ],
+)
+def test_the_learning_rate_follows_its_schedule(tmp_path, schedule, expected):
+    config = replace(QUICK, schedule=schedule, epochs=10, batch_size=64, score_every=10)
+    assert fit(config, runs=tmp_path).log()["lr"].tolist() == pytest.approx(expected)
+
+
+def test_batches_are_of_equal_size_and_meet_every_sample_once(tmp_path, monkeypatch):
+    seen = []
+    normalise = data.normalise
+
+    def spy(batch, mean, std):
+        seen.append(batch)
+        return normalise(batch, mean, std)
+
+    monkeypatch.setattr(data, "normalise", spy)
+    fit(replace(QUICK, num_train=65, epochs=2, score_every=2), runs=tmp_path)
+    assert [len(batch) for batch in seen[:6]] == [22, 22, 21] * 2
+    one, two = (torch.cat(seen[a : a + 3]).flatten(1).tolist() for a in (0, 3))
+    assert one != two and sorted(one) == sorted(two)
+    images = data.load("digits").select(np.arange(65)).tensor()
+    assert sorted(one) == sorted(images.flatten(1).tolist())
+
+
+def test_the_hook_is_called_after_each_epoch_with_the_model(tmp_path):
+    calls = []
+
+    def hook(epoch, model):
+        assert (tmp_path / QUICK.run_name / "checkpoint.pt").exists()
+        calls.append((epoch, model.head.weight.detach().clone()))
+
+    trace = fit(QUICK, runs=tmp_path, on_epoch=hook)
+    assert [epoch for epoch, _ in calls] == [1, 2, 3]
+    assert torch.equal(calls[-1][1], trained_model(trace).head.weight)
+    assert not torch.equal(calls[0][1], calls[1][1])
+    calls.clear()
+    fit(QUICK, runs=tmp_path, on_epoch=hook)
+    assert calls == []  # nothing was trained
+
+
+def test_progress_names_the_epoch_and_goes_where_it_is_wanted(
+    tmp_path, capsys, monkeypatch
+):
+    fit(QUICK, runs=tmp_path / "a")
+    assert f"{QUICK.run_name} epoch 3/3 loss" in capsys.readouterr().err
+    monkeypatch.setenv("CURVLIB_PROGRESS", str(tmp_path / "news"))
+    fit(QUICK, runs=tmp_path / "b")
+    assert capsys.readouterr().err == ""
+    assert (tmp_path / "news").read_text().count("epoch") == 3
+
+
+# The columns
+
+
+def test_columns_of_logits_are_those_computed_in_the_head():
+    # p = (1/2, 1/4, 1/4) under each of the three labels.
+    logits = torch.tensor([[0.5, 0.25, 0.25]], dtype=torch.float64).log().repeat(3, 1)
+    got = training._of_logits(logits, torch.tensor([0, 1, 2]))
+    ln2, close = math.log(2), {"rtol": 1e-12}
+    np.testing.assert_allclose(got["margin"], [ln2, -ln2, -ln2], **close)
+    np.testing.assert_allclose(got["probability"], [0.5, 0.25, 0.25], **close)
+    np.testing.assert_allclose(got["max_probability"], [0.5] * 3, **close)
+    np.testing.assert_allclose(got["entropy"], [1.5 * ln2] * 3, **close)
+    assert got["correct"].tolist() == [True, False, False]
+    squares = [0.25 + 2 / 16, 0.25 + 9 / 16 + 1 / 16, 0.25 + 1 / 16 + 9 / 16]
+    np.testing.assert_allclose(got["el2n"], np.sqrt(squares), **close)
+
+
+def test_columns_of_logits_agree_with_numpy_and_stay_finite_for_sure_networks():
+    rng = np.random.default_rng(0)
+    z, y = rng.normal(size=(50, 7)) * 3, rng.integers(0, 7, 50)
+    p = np.exp(z) / np.exp(z).sum(1, keepdims=True)
+    got = training._of_logits(torch.from_numpy(z), torch.from_numpy(y))
+    rows = np.arange(50)
+    others = np.where(np.eye(7, dtype=bool)[y], -np.inf, z)
+    np.testing.assert_allclose(got["margin"], z[rows, y] - others.max(1))
+    np.testing.assert_allclose(got["probability"], p[rows, y])
+    np.testing.assert_allclose(got["entropy"], -(p * np.log(p)).sum(1))
+    np.testing.assert_allclose(got["el2n"], np.linalg.norm(p - np.eye(7)[y], axis=1))
+    np.testing.assert_array_equal(got["correct"], z.argmax(1) == y)
+    sure = torch.tensor([[0.0, 1e4], [1e4, 0.0]])
+    for values in training._of_logits(sure, torch.tensor([0, 0])).values():
+        assert values.isfinite().all()
+
+
+# Read, not trained again; refused; resumed
+
+
+def test_a_finished_run_is_read_not_trained_again(quick, monkeypatch):
+    before = parquet(quick)
+    monkeypatch.setattr(training, "_train", lambda *a: pytest.fail("trained again"))
+    again = fit(QUICK, runs=quick.folder.parent)
+    np.testing.assert_array_equal(again.read("loss"), quick.read("loss"))
+    assert again.info == quick.info and parquet(again) == before
+
+
+def test_other_labels_under_the_same_config_are_refused(quick):
+    train, _ = prepare(QUICK)
+    noisy = data.with_symmetric_noise(train, 0.1, seed=5)
+    with pytest.raises(ValueError, match="holds a run on other images or labels"):
+        fit(QUICK, noisy, runs=quick.folder.parent)
+
+
+def test_a_damaged_checkpoint_is_refused_by_its_name(tmp_path):
+    trace = fit(replace(QUICK, epochs=1), runs=tmp_path)
+    path = trace.folder / "checkpoint.pt"
+    path.write_bytes(path.read_bytes()[:500])
+    for act in (
+        lambda: fit(replace(QUICK, epochs=1), runs=tmp_path),
+        lambda: trained_model(trace),
+    ):
+        with pytest.raises(ValueError, match=r"checkpoint.pt is damaged .*train again"):
+            act()
+
+
+def test_a_run_without_a_finished_epoch_has_no_trained_model(tmp_path):
+    train, _ = prepare(QUICK)
+    trace = Trace.create(
+        tmp_path, config=asdict(QUICK), info={}, train=train, heldout=None
+    )
+    with pytest.raises(FileNotFoundError, match="has no finished epoch yet"):
+        trained_model(trace)
+
+
+def test_a_loss_that_is_not_finite_stops_with_epoch_batch_and_advice(tmp_path):
+    with pytest.raises(FloatingPointError) as caught:
+        fit(replace(WHOLE, lr=1e30), runs=tmp_path)
+    message = str(caught.value)
+    assert "epoch 1, batch 2 of 2: the loss became nan" in message
+    assert "lr 1e+30 and momentum 0.9; try lr 1e+29" in message
+
+
+def test_weights_broken_by_the_last_step_of_an_epoch_stop_it_likewise(tmp_path):
+    config = replace(WHOLE, lr=1e30, batch_size=64)  # one step an epoch
+    with pytest.raises(
+        FloatingPointError, match=r"epoch 1: the model.*; try lr 1e\+29"
+    ):
+        fit(config, runs=tmp_path)
+
+
+def test_a_run_that_stopped_keeps_its_epochs_and_can_go_on(tmp_path, whole):
+    def spoil(epoch, model):
+        if epoch == 2:
+            model.head.weight.data.fill_(math.inf)
+
+    with pytest.raises(
+        FloatingPointError, match="epoch 3, batch 1 of 2: the loss beca"
+    ):
+        fit(WHOLE, runs=tmp_path, on_epoch=spoil)
+    stopped = Trace.open(tmp_path / WHOLE.run_name)
+    assert stopped.epochs.tolist() == [1, 2]
+    np.testing.assert_array_equal(stopped.read("loss"), whole.read("loss")[:2])
+    assert stopped.log()["epoch"].tolist() == [1, 2]
+    assert parquet(fit(WHOLE, runs=tmp_path)) == parquet(whole)
+
+
+SELF_KILLED = """
+import json, os, signal, sys
+from unittest.mock import patch
+import torch
+from curvlib import training
+
+target, moment, config, runs = sys.argv[1:]
+home, _, name = target.rpartition(".")
+owner = {"SGD": torch.optim.SGD, "training": training, "os": os}[home]
+original, calls = getattr(owner, name), 0
+
+def killed(*arguments, **options):
+    global calls
+    calls += 1
+    if calls == int(moment):
+        os.kill(os.getpid(), signal.SIGKILL)
+    return original(*arguments, **options)
+
+with patch.object(owner, name, killed):
+    training.fit(training.TrainConfig(**json.loads(config)), runs=runs)
+"""
+
+
+@pytest.mark.parametrize(
+    ("target", "moment", "epochs_scored"),
+    [
+        # Two batches and two splits an epoch. Two files at the start, then four an
+        # epoch: train, heldout, log, checkpoint.
+        pytest.param("os.fsync", 2, 0, id="before the run was described"),
+        pytest.param("SGD.step", 2, 0, id="in training, before any epoch"),
+        pytest.param("SGD.step", 6, 2, id="in training, epoch 3"),
+        pytest.param("training.input_curvature", 5, 2, id="in scoring, epoch 3"),
+        pytest.param("os.fsync", 2 + 9, 2, id="in writing the train split, epoch 3"),
+        pytest.param("training.input_curvature", 6, 3, id="between splits, epoch 3"),
+        pytest.param("os.replace", 2 + 16, 4, id="after the last log"),
+    ],
+)  # fmt: skip
+def test_killed_and_resumed_a_run_ends_with_the_bytes_of_an_unbroken_one(
+    tmp_path, whole, target, moment, epochs_scored
+):
+    config = json.dumps(asdict(WHOLE))
+    command = [sys.executable, "-c", SELF_KILLED, target, str(moment), config, tmp_path]
+    killed = subprocess.run(command, capture_output=True, text=True)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    left = Trace(tmp_path / WHOLE.run_name, {}, {})
+    assert len(left.epochs) == epochs_scored
+    resumed = fit(WHOLE, runs=tmp_path)
+    assert parquet(resumed) == parquet(whole)
+    assert not list(resumed.folder.rglob("*.partial-*"))
+    without_seconds = ["epoch", "lr", "train_loss", "train_accuracy"]
+    ours, theirs = (t.log()[without_seconds] for t in (resumed, whole))
+    assert ours.equals(theirs)
+    models = (trained_model(t).state_dict() for t in (resumed, whole))
+    torch.testing.assert_close(*models, rtol=0, atol=0)
+
+
+WAITS_AFTER_EPOCH_1 = """
+import json, sys, time
+from pathlib import Path
+from curvlib import training
+
+config, runs = json.loads(sys.argv[1]), Path(sys.argv[2])
+
+def hook(epoch, model):
+    if epoch == 1:
+        (runs / "started").touch()
+        while not (runs / "go").exists():
+            time.sleep(0.05)
+
+training.fit(training.TrainConfig(**config), runs=runs, on_epoch=hook)
+"""
+
+
+def test_two_processes_that_need_one_run_train_it_once(tmp_path, quick, monkeypatch):
+    command = [sys.executable, "-c", WAITS_AFTER_EPOCH_1, json.dumps(asdict(QUICK))]
+    first = subprocess.Popen([*command, tmp_path], stderr=subprocess.PIPE, text=True)
+    try:
+        while not (tmp_path / "started").exists():
+            assert first.poll() is None, first.stderr.read()
+            time.sleep(0.05)
+        monkeypatch.setattr(training, "_train", lambda *a: pytest.fail("trained twice"))
+        release = threading.Timer(0.5, (tmp_path / "go").touch)
+        release.start()
+        trace = fit(QUICK, runs=tmp_path)  # waits for the other, then reads
+        release.join()
+        assert first.wait(timeout=60) == 0
+    finally:
+        first.kill()
+        first.stderr.close()
+    assert trace.epochs.tolist() == [1, 2, 3]
+    assert parquet(trace) == parquet(quick)
+
+
+@pytest.mark.skipif(
+    not Path(os.environ.get("CURVLIB_DATA", "none"), "cifar-10-batches-py").exists(),
+    reason="no CIFAR-10 in $CURVLIB_DATA",
+)
+def test_photographs_are_trained_on_and_scored(tmp_path):
+    config = replace(
+        WHOLE, dataset="cifar10", num_train=32, epochs=1, noise_rate=0.25, num_heldout=8
+    )
+    trace = fit(config, runs=tmp_path)
+    assert trace.info["input_shape"] == [3, 32, 32]
+    assert trace.read("mean_hvp_norm").shape == (1, 32)
+    assert np.isfinite(trace.read("squared_frobenius_norm")).all()
+    assert trace.read("loss", "heldout").shape == (1, 8)
