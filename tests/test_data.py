@@ -235,6 +235,14 @@ def test_planted_duplicates_repeat_with_their_seed_and_none_changes_nothing():
     assert with_planted_duplicates(images, 0, seed=0).checksum == images.checksum
 
 
+def test_noise_and_duplicates_of_one_seed_choose_samples_independently():
+    images = some(1000)
+    noisy = with_symmetric_noise(images, 0.1, seed=0)
+    planted = with_planted_duplicates(images, 100, seed=0)
+    both = np.isin(planted.source[1000:], images.index[noisy.mislabelled]).sum()
+    assert both < 10 + 4 * 3  # of 100, 10 by chance, with a deviation of 3
+
+
 def test_a_sample_with_a_wrong_label_is_never_the_source_of_a_duplicate():
     # With one seed for both, the copies once were exactly of the noisy samples.
     noisy = with_symmetric_noise(some(100), 0.3, seed=5)

@@ -89,9 +89,10 @@ def test_the_global_generators_stay_as_they_are_those_of_gpus_too(monkeypatch):
 
 
 def test_convolutions_start_with_the_variance_of_he():
-    # Fan out of a 3×3 convolution to 64 channels: variance 2 / (9 · 64).
-    model = build("slim_resnet", num_classes=2, input_shape=(64, 8, 8), width=64)
-    weight = model.stages[0].conv1.weight.detach().double()
+    # Fan out of a 3×3 convolution from 32 to 64 channels: variance 2 / (9 · 64).
+    model = build("slim_resnet", num_classes=2, input_shape=(3, 8, 8), width=32)
+    weight = model.stages[1].conv1.weight.detach().double()
+    assert weight.shape == (64, 32, 3, 3)
     error = 4 * (2 / weight.numel()) ** 0.5  # of a normal's variance, relative
     assert abs(weight.var().item() * 9 * 64 / 2 - 1) < error
 
