@@ -200,10 +200,21 @@ def fit(
 
     Raises:
         FloatingPointError: If the loss is not finite; says where and what to try.
-        ValueError: If the folder holds a run of another config or on other data.
+        ValueError: If the folder holds a run of another config or on other data, or
+            the held-out samples come without training samples or of other classes.
     """
+    if train is None and heldout is not None:
+        raise ValueError(
+            "held-out samples were given, but no training samples: give both, or set "
+            "num_heldout and give neither"
+        )
     if train is None:
         train, heldout = prepare(config, root)
+    if heldout is not None and heldout.classes != train.classes:
+        raise ValueError(
+            "training and held-out samples must be of the same classes, got "
+            f"{train.classes} and {heldout.classes}"
+        )
     device = device or best_device()
     folder = Path(runs) / config.run_name
     folder.mkdir(parents=True, exist_ok=True)

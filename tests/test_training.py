@@ -438,6 +438,16 @@ def test_other_labels_under_the_same_config_are_refused(quick):
         fit(QUICK, noisy, runs=quick.folder.parent)
 
 
+def test_held_out_samples_alone_or_of_other_classes_are_refused(tmp_path):
+    train, _ = prepare(QUICK)
+    with pytest.raises(ValueError, match="no training samples: give both, or set num_"):
+        fit(QUICK, heldout=train, runs=tmp_path)
+    eleven = replace(train, classes=(*train.classes, "ten"))
+    with pytest.raises(ValueError, match=r"of the same classes, got .*'ten'\)"):
+        fit(QUICK, train, eleven, runs=tmp_path)
+    assert not any(tmp_path.iterdir())
+
+
 def test_a_damaged_checkpoint_is_refused_by_its_name(tmp_path):
     trace = fit(replace(QUICK, epochs=1), runs=tmp_path)
     path = trace.folder / "checkpoint.pt"
