@@ -200,7 +200,7 @@ def test_a_network_learns_the_digits_and_leaves_a_trace(tmp_path, model, width):
     log = trace.log()
     assert log["epoch"].tolist() == list(range(1, 13))
     assert log["train_accuracy"].iloc[-1] > 0.9
-    assert (log["score_seconds"] > 0).tolist() == [e % 4 == 0 for e in log["epoch"]]
+    assert (log["score_seconds"][log["epoch"] % 4 == 0] > 0).all()
 
 
 def test_the_last_epoch_is_scored_whatever_score_every_says(tmp_path):
