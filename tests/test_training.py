@@ -36,6 +36,17 @@ WHOLE = TrainConfig(
 )
 
 
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """Nets this small gain nothing from a second, and lose much on a busy machine."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OMP_NUM_THREADS", "1")  # for the processes started here
+        yield
+    torch.set_num_threads(before)
+
+
 def parquet(trace: Trace) -> dict[str, bytes]:
     files = sorted(trace.folder.rglob("*.parquet"))
     return {str(f.relative_to(trace.folder)): f.read_bytes() for f in files}
@@ -582,9 +593,10 @@ def test_two_processes_that_need_one_run_train_it_once(tmp_path, quick, monkeypa
             assert first.poll() is None, first.stderr.read()
             time.sleep(0.05)
         monkeypatch.setattr(training, "_train", lambda *a: pytest.fail("trained twice"))
-        release = threading.Timer(0.5, (tmp_path / "go").touch)
+        train, _ = prepare(QUICK)
+        release = threading.Timer(1, (tmp_path / "go").touch)
         release.start()
-        trace = fit(QUICK, runs=tmp_path)  # waits for the other, then reads
+        trace = fit(QUICK, train, runs=tmp_path)  # waits for the other, then reads
         release.join()
         assert first.wait(timeout=60) == 0
     finally:
