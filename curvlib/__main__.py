@@ -65,8 +65,7 @@ def _project() -> Path:
 def _table(chosen: list[pages.Page]) -> list[str]:
     rows = [("page", "last took", "state")]
     for page in chosen:
-        made = page.manifest
-        took = pages.duration(made["seconds"]) if made else "-"
+        took = pages.duration(pages.expected_seconds(page)) if page.manifest else "-"
         rows.append((page.name, took, _state(page)))
     widths = [max(len(row[column]) for row in rows) for column in (0, 1)]
     return [

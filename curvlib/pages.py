@@ -8,6 +8,7 @@ hashes, no file times, so that a fresh clone knows as much as the machine that r
 """
 
 import contextlib
+import csv
 import functools
 import hashlib
 import json
@@ -330,6 +331,7 @@ def _run_in(
         "date": datetime.now(UTC).isoformat(timespec="minutes"),
         "commit": commit,
     }
+    made["training"] = _training(staging / "results" / "runs.csv")
     about = _about(page, notebook, parameters, made)
     (staging / "results" / "about.md").write_text(about, encoding="utf-8")
     files = sorted(file for file in (staging / "results").rglob("*") if file.is_file())
@@ -496,6 +498,16 @@ def _environment(**variables: str) -> Iterator[None]:
                 os.environ[name] = value
 
 
+def _training(file: Path) -> dict[str, float] | None:
+    """Number and seconds of the training runs that a page read, of its ``runs.csv``."""
+    if not file.exists():
+        return None
+    with file.open(encoding="utf-8", newline="") as lines:
+        runs = list(csv.DictReader(lines))
+    seconds = sum(float(r["train_seconds"]) + float(r["score_seconds"]) for r in runs)
+    return {"runs": len(runs), "seconds": round(seconds, 1)}
+
+
 def _about(page: Page, notebook: dict, parameters: dict, made: dict) -> str:
     """What stands below a page's title: how it was made, and how to make it again."""
     known = notebooks.parameters(notebook)
@@ -511,9 +523,18 @@ def _about(page: Page, notebook: dict, parameters: dict, made: dict) -> str:
     python = versions.pop("python")
     when = datetime.fromisoformat(made["date"])
     seed_text = ", ".join(f"`{name} = {value}`" for name, value in seeds.items())
+    training = share = ""
+    if made["training"]:
+        number, seconds = made["training"]["runs"], made["training"]["seconds"]
+        share = f", its training {duration(seconds)}"
+        training = (
+            f"Training and scoring of its {number} run{'s' * (number > 1)} took "
+            f"{duration(seconds)} when they were made; pages that need the same runs "
+            "share them, and a finished run is read. "
+        )
     commit = f", at commit `{made['commit'][:10]}`" if made["commit"] else ""
     return f"""\
-:::{{dropdown}} `{command}` · {duration(made["seconds"])} · \
+:::{{dropdown}} `{command}` · {duration(made["seconds"])}{share} · \
 {made["peak_memory_gib"]:.1f} GiB · {device}
 :class-container: run-facts
 {table}
@@ -525,9 +546,10 @@ Bold: not the notebook's default. To run it again, with curvlib or with papermil
 {notebooks.papermill_command(page.notebook, parameters)}
 ```
 
-Seeds: {seed_text or "none; nothing here is random"}. Made on {when.day} {when:%B %Y}\
-{commit}, on {machine["device"]} with {machine["threads"]} threads and \
-{machine["memory_gib"]} GiB of memory; Python {python}, \
+{training}Seeds: {seed_text or "none; nothing here is random"}. \
+Made on {when.day} {when:%B %Y}{commit}, on {machine["device"]} \
+with {machine["threads"]} threads and {machine["memory_gib"]} GiB of memory; \
+Python {python}, \
 {", ".join(f"{name} {version}" for name, version in versions.items())}.
 :::
 """
@@ -612,9 +634,15 @@ def run_pages(
 
 
 def expected_seconds(page: Page) -> float:
-    """How long a page should take: as last time, else as its author thought."""
+    """How long a page should take, its training included.
+
+    As last time, when its runs may have been read, or as they took when they were made;
+    else as its author thought.
+    """
     made = page.manifest
-    return made["seconds"] if made else 60 * (page.minutes or 1)
+    if made is None:
+        return 60 * (page.minutes or 1)
+    return max(made["seconds"], (made.get("training") or {"seconds": 0})["seconds"])
 
 
 class _Console:

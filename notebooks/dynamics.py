@@ -46,7 +46,7 @@ import numpy as np
 import pandas as pd
 from myst_nb import glue
 
-from curvlib import metrics, plots, training
+from curvlib import costs, metrics, plots, training
 
 results = Path(results)
 results.mkdir(parents=True, exist_ok=True)
@@ -76,6 +76,7 @@ for seed in seeds:
     )
     images, _ = training.prepare(config)  # by index, as the trace is
     traces.append((training.fit(config, runs=runs), images.mislabelled))
+costs.of_runs(run for run, _ in traces).to_csv(results / "runs.csv", index=False)
 
 trace, wrong = traces[0]
 epoch = trace.epochs

@@ -45,7 +45,7 @@ import pandas as pd
 from myst_nb import glue
 from scipy.stats import spearmanr
 
-from curvlib import plots, scores, training
+from curvlib import costs, plots, scores, training
 
 results = Path(results)
 results.mkdir(parents=True, exist_ok=True)
@@ -54,7 +54,7 @@ results.mkdir(parents=True, exist_ok=True)
 # ## One score for each image
 
 # %%
-by_seed, learned = [], []
+by_seed, learned, traces = [], [], []
 for seed in seeds:
     config = training.TrainConfig(
         dataset=dataset,
@@ -73,6 +73,7 @@ for seed in seeds:
         step=step,
     )
     trace = training.fit(config, runs=runs)
+    traces.append(trace)
     by_seed.append(scores.curvature_square(trace.read("squared_frobenius_norm")))
     learned.append(scores.learning_time(trace.read("correct")))
 images, _ = training.prepare(config)  # by index, as the trace is
@@ -93,6 +94,7 @@ table["rank_in_class"] = (
     .rank(ascending=False, method="first")
     .astype(int)
 )
+costs.of_runs(traces).to_csv(results / "runs.csv", index=False)
 table.to_parquet(results / "scores.parquet", index=False)
 
 # %% [markdown]

@@ -45,7 +45,7 @@ import numpy as np
 import pandas as pd
 from myst_nb import glue
 
-from curvlib import metrics, plots, scores, training
+from curvlib import costs, metrics, plots, scores, training
 
 results = Path(results)
 results.mkdir(parents=True, exist_ok=True)
@@ -58,7 +58,7 @@ results.mkdir(parents=True, exist_ok=True)
 # reduction of that trace.
 
 # %%
-rows, fitted, tables = [], [], {}
+rows, fitted, tables, traces = [], [], {}, []
 for noise_rate in noise_rates:
     for seed in seeds:
         config = training.TrainConfig(
@@ -79,6 +79,7 @@ for noise_rate in noise_rates:
             step=step,
         )
         trace = training.fit(config, runs=runs)
+        traces.append(trace)
         images, _ = training.prepare(config)  # by index, as the trace is
         wrong = images.mislabelled
         table = scores.suspicion(scores.compute(trace, seed=seed))
@@ -113,6 +114,7 @@ found = pd.DataFrame(rows)
 fitted = pd.DataFrame(fitted)
 found.to_csv(results / "metrics.csv", index=False)
 fitted.to_csv(results / "fitted.csv", index=False)
+costs.of_runs(traces).to_csv(results / "runs.csv", index=False)
 pd.concat(
     [t.assign(noise_rate=r, seed=s) for (r, s), t in tables.items()], ignore_index=True
 ).astype({"label": "int16"}).to_parquet(results / "scores.parquet", index=False)
@@ -178,6 +180,10 @@ at_highest = found[found["noise_rate"] == highest]
 measures = ["precision_at_k", "average_precision", "fpr_at_95_tpr"]
 at_highest.groupby("score", sort=False)[measures].agg(spread)
 
+# %% [markdown]
+# (`final_loss` and `in_confidence_last` are the same ranking: one is a function of the
+# other. Where every sample is fitted, `in_confidence_max_last` is too.)
+
 # %% tags=["remove-cell"]
 means = at_highest.groupby("score", sort=False)["auroc"].mean()
 sds = at_highest.groupby("score", sort=False)["auroc"].std().fillna(0)
@@ -209,16 +215,9 @@ glue("average_verdict", "helps" if average_helps else "does not help", display=F
 _ = plots.score_dots(at_highest)
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "AUROC against the share of wrong labels: one line a score, band: sd over {glue:text}`num_seeds` seeds. Averaging curvature over training {glue:text}`average_verdict`: `curvature_last` looks at the end alone.", "name": "fig-noise"}, "image": {"alt": "Lines of AUROC against noise rate, with curvature, cumulative loss, AUM and the last-epoch scores highlighted."}}
-_ = plots.auroc_by_noise(
-    found,
-    highlight=[
-        "curvature_square",
-        "curvature_last",
-        "cumulative_loss",
-        "aum",
-        "random",
-    ],
-)
+shown = ["curvature_square", "curvature_last", "cumulative_loss", "aum", "random"]
+if len(noise_rates) > 1:
+    _ = plots.auroc_by_noise(found, highlight=shown)
 
 # %% [markdown]
 # ## What separates, and what does not

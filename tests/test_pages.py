@@ -633,3 +633,10 @@ def test_pages_can_share_parameters_and_change_some(tmp_path):
 def test_every_page_of_this_book_has_what_it_needs():
     for page in load(ROOT).values():
         pages.check(page)
+
+
+def test_a_page_says_what_its_training_took(tmp_path):
+    runs = tmp_path / "runs.csv"
+    assert pages._training(runs) is None
+    runs.write_text("run,train_seconds,score_seconds\na,60.0,30.5\nb,10,0\n")
+    assert pages._training(runs) == {"runs": 2, "seconds": 100.5}
