@@ -1,13 +1,15 @@
-r"""Input loss curvature of every sample, by finite differences of input gradients.
+r"""Input loss curvature of every sample, by four methods behind one call.
 
-At weights :math:`\theta`, for the loss L of one sample x with its label and Rademacher
-probes v (entries ±1, not normalised),
+At weights :math:`\theta`, for the loss L of one sample x with its label, Hessian
+:math:`H = \nabla_x^2 L`, and Rademacher probes v (entries ±1, not normalised),
 
-.. math:: \Delta(v) = \frac{\nabla_x L(x + h v) - \nabla_x L(x)}{h} \approx H v .
+.. math::
+    \Delta(v) = \frac{\nabla_x L(x + h v) - \nabla_x L(x)}{h} \approx H v, \qquad
+    E\|H v\|^2 = \mathrm{tr}(H^2) = \|H\|_F^2 ,
 
-Since :math:`E[v v^T] = I`, the mean of :math:`\|H v\|^2` over probes is
-:math:`\mathrm{tr}(H^2) = \|H\|_F^2`. The paper (Garg, Ravikumar and Roy, ICML 2024)
-averages the square; its released code averages the norm itself. Both are returned.
+since :math:`E[v v^T] = I` (Hutchinson 1989). The paper (Garg, Ravikumar and Roy, ICML
+2024) averages the square; its released code averages the norm itself. The call returns
+both.
 
 "Curvature" names several things in the literature: tr H, tr H², E‖Hv‖, or one step
 along the sign of the gradient. The names below say which is meant.
@@ -18,10 +20,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, fields
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-METHODS = ("finite-difference",)
+from curvlib import hvp
+
+METHODS = ("finite-difference", "autograd", "gauss-newton", "zero-order")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,13 +32,16 @@ class CurvatureEstimate:
     """What one call learns about B samples, all detached and on the inputs' device.
 
     Attributes:
-        squared_frobenius_norm: Mean over probes of ‖Δ(v)‖², shape [B], in squared loss
-            per fourth power of the input unit; the paper's formula.
-        mean_hvp_norm: Mean over probes of ‖Δ(v)‖, shape [B], in loss per squared input
-            unit; what the released code averages.
+        squared_frobenius_norm: ‖H‖²_F = tr(H²), shape [B], in squared loss per fourth
+            power of the input unit: mean over probes of ‖Δ(v)‖², the paper's formula.
+        mean_hvp_norm: E‖Hv‖, shape [B], in loss per squared input unit: mean over
+            probes of ‖Δ(v)‖, what the released code averages.
         standard_error: Of squared_frobenius_norm over probes, shape [B]; NaN for a
-            single probe, which has no spread.
-        gradient_norm: ‖∇ₓL(x)‖, shape [B], in loss per input unit.
+            single probe, which has no spread, and 0 for ``"gauss-newton"``.
+        hessian_trace: tr H, shape [B], in loss per squared input unit: mean over probes
+            of vᵀΔ(v); NaN for ``"zero-order"``.
+        gradient_norm: ‖∇ₓL(x)‖, shape [B], in loss per input unit; NaN for
+            ``"zero-order"``.
         loss: Cross-entropy at x, shape [B], in nats.
         logits: The model's output at x, shape [B, C].
     """
@@ -43,6 +49,7 @@ class CurvatureEstimate:
     squared_frobenius_norm: Tensor
     mean_hvp_norm: Tensor
     standard_error: Tensor
+    hessian_trace: Tensor
     gradient_norm: Tensor
     loss: Tensor
     logits: Tensor
@@ -58,17 +65,28 @@ def input_curvature(
     step: float = 1e-3,
     generator: torch.Generator | None = None,
     chunk: int | None = None,
+    top_k: int | None = None,
 ) -> CurvatureEstimate:
     """Curvature of the cross-entropy around each sample, one value a sample.
 
     All samples share one set of probes, shape [K, *input], drawn from the generator. So
     a sample's score depends on the sample, the weights and the generator's state alone,
-    not on the batch that it came in. The clean gradient is computed once: K + 1
-    forward and backward passes in all.
+    not on the batch that it came in.
 
-    The step is part of the score. On a network of ReLUs the difference does not tend
-    to the Hessian as the step shrinks: it is governed by the kinks that a segment of
-    length ``step * sqrt(D)`` crosses.
+    The methods are different scores, not approximations of one another:
+
+    - ``"finite-difference"``, the paper's: K + 1 forward and backward passes. The step
+      is part of the score. On a network of ReLUs the difference does not tend to the
+      Hessian as the step shrinks: it is governed by the kinks that a segment of length
+      ``step * sqrt(D)`` crosses.
+    - ``"autograd"``: exact products Hv by differentiating twice.
+    - ``"gauss-newton"``: tr(H²) and tr H without sampling, from C + 1 backward passes;
+      the exact Hessian of a piecewise linear network, and blind to the label there.
+      ``mean_hvp_norm`` still takes probes, which cost next to nothing.
+    - ``"zero-order"``: 4 K + 1 forward passes and no gradient, for models without one;
+      pairs of probes (v, u), (vᵀHu)² in place of ‖Hv‖², and for ‖Hv‖ the value
+      sqrt(π/2) |vᵀHu|, right where Hv spreads over many coordinates, and at most a
+      quarter too large elsewhere. In float32 choose a step of 1e-2 or more.
 
     The model is left as it was found: mode, ``.grad``, ``requires_grad``, buffers. TF32
     and autocast are off inside, since they swamp a step of 1e-3.
@@ -78,12 +96,15 @@ def input_curvature(
             function of one sample: call ``model.eval()`` first.
         x: Inputs, float32 or float64, shape [B, *input], normalised as in training.
         y: Labels that were trained on, integers, shape [B], in [0, C).
-        method: ``"finite-difference"``, the paper's.
+        method: One of ``METHODS``.
         num_probes: Number of probes K.
-        step: h, the length of a step in each coordinate of x.
+        step: h, the length of a step in each coordinate of x; ignored by the exact
+            methods.
         generator: Source of the probes; the same state gives the same scores. By
             default a new one of seed 0, so that a repeated call repeats its result.
         chunk: Samples held in memory at once; None: all of x.
+        top_k: For ``"gauss-newton"``, the number of classes to use: the label's and the
+            most probable others. Traces are then too small, never too large.
 
     Returns:
         The estimates, each of shape [B] in the order of x.
@@ -103,26 +124,37 @@ def input_curvature(
         >>> with torch.no_grad():
         ...     _ = model.weight.copy_(torch.tensor([[1.0, 0.0], [-1.0, 0.0]]))
         >>> x, y = torch.zeros(1, 2).double(), torch.tensor([0])  # p = (1/2, 1/2)
-        >>> estimate = input_curvature(model, x, y, step=1e-6)  # H = diag(1, 0)
-        >>> round(estimate.squared_frobenius_norm.item(), 4)
+        >>> for method in ("finite-difference", "autograd", "gauss-newton"):
+        ...     estimate = input_curvature(model, x, y, method=method)  # H = diag(1, 0)
+        ...     print(round(estimate.squared_frobenius_norm.item(), 4))
+        1.0
+        1.0
         1.0
     """
-    _check(model, x, y, method, num_probes, step, chunk)
+    _check(model, x, y, method, num_probes, step, chunk, top_k)
     if generator is None:
         generator = torch.Generator().manual_seed(0)
-    probes = rademacher(num_probes, x.shape[1:], generator=generator).to(x)
+    pairs = 2 if method == "zero-order" else 1
+    probes = rademacher(pairs * num_probes, x.shape[1:], generator=generator).to(x)
     pieces = []
     with _exact_arithmetic(x.device.type), _frozen(model):
-        for part in range(0, len(x), chunk or len(x)):
-            rows = slice(part, part + (chunk or len(x)))
-            pieces.append(_finite_difference(model, x[rows], y[rows], probes, step))
-    estimate = CurvatureEstimate(
-        **{
-            field.name: torch.cat([getattr(piece, field.name) for piece in pieces])
-            for field in fields(CurvatureEstimate)
-        }
-    )
-    _refuse_non_finite("the model's output", estimate.logits)
+        for start in range(0, len(x), chunk or len(x)):
+            rows = slice(start, start + (chunk or len(x)))
+            if method == "zero-order":
+                piece = _zero_order(model, x[rows], y[rows], probes, step)
+            elif method == "gauss-newton":
+                piece = _gauss_newton(model, x[rows], y[rows], probes, top_k)
+            else:
+                piece = _from_products(method, model, x[rows], y[rows], probes, step)
+            pieces.append(piece)
+        estimate = CurvatureEstimate(
+            **{
+                field.name: torch.cat([getattr(piece, field.name) for piece in pieces])
+                for field in fields(CurvatureEstimate)
+            }
+        )
+        _refuse_non_finite("the model's output", estimate.logits)
+        _refuse_company(model, x, estimate.logits)
     return estimate
 
 
@@ -135,61 +167,74 @@ def rademacher(
     return 2 * bits - 1
 
 
-def _finite_difference(
-    model: nn.Module, x: Tensor, y: Tensor, probes: Tensor, step: float
-) -> CurvatureEstimate:
-    gradient, loss, logits = _input_gradient(model, x, y)
-
-    def hvp_norm(v: Tensor) -> Tensor:
-        shifted, _, _ = _input_gradient(model, x + step * v, y)
-        return ((shifted - gradient) / step).flatten(1).norm(dim=1)
-
-    norms = torch.stack([hvp_norm(v) for v in probes])  # [K, B]
+def _from_products(method, model, x, y, probes, step) -> CurvatureEstimate:
+    if method == "autograd":
+        at_x, product = hvp.double_backward(model, x, y)
+    else:
+        at_x, product = hvp.finite_difference(model, x, y, step=step)
+    norms, traces = [], []
+    for v in probes:
+        found = product(v)
+        norms.append(found.flatten(1).norm(dim=1))
+        traces.append((v * found).flatten(1).sum(1))
+    norms = torch.stack(norms)  # [K, B]
     squares = norms.square()
-    num_probes = len(probes)
-    # With one probe this is 0 / 0: NaN, as it should be.
-    variance = (squares - squares.mean(0)).square().sum(0) / (num_probes - 1)
     return CurvatureEstimate(
         squared_frobenius_norm=squares.mean(0),
         mean_hvp_norm=norms.mean(0),
-        standard_error=(variance / num_probes).sqrt(),
-        gradient_norm=gradient.flatten(1).norm(dim=1),
+        standard_error=_standard_error(squares),
+        hessian_trace=torch.stack(traces).mean(0),
+        gradient_norm=at_x.gradient.flatten(1).norm(dim=1),
+        loss=at_x.loss,
+        logits=at_x.logits,
+    )
+
+
+def _gauss_newton(model, x, y, probes, top_k) -> CurvatureEstimate:
+    at_x, factor = hvp.gauss_newton_factor(model, x, y, top_k=top_k)  # G [B, k, D]
+    gram = factor @ factor.mT  # [B, k, k]: the same eigenvalues but for zeros
+    square = gram.square().sum((1, 2))
+    u = torch.einsum("bkd,nd->nbk", factor, probes.flatten(1))  # G v
+    norms = torch.einsum("nbk,bkl,nbl->nb", u, gram, u).clamp_min(0).sqrt()  # ‖GᵀGv‖
+    return CurvatureEstimate(
+        squared_frobenius_norm=square,
+        mean_hvp_norm=norms.mean(0),
+        standard_error=torch.zeros_like(square),
+        hessian_trace=gram.diagonal(dim1=1, dim2=2).sum(1),
+        gradient_norm=at_x.gradient.flatten(1).norm(dim=1),
+        loss=at_x.loss,
+        logits=at_x.logits,
+    )
+
+
+def _zero_order(model, x, y, probes, step) -> CurvatureEstimate:
+    loss, logits, form = hvp.second_difference(model, x, y, step=step)
+    forms = torch.stack([form(v, u) for v, u in probes.unflatten(0, (-1, 2))])  # [K, B]
+    squares = forms.square()
+    unknown = torch.full_like(loss, torch.nan)
+    return CurvatureEstimate(
+        squared_frobenius_norm=squares.mean(0),
+        # For u Gaussian E|uᵀw| = sqrt(2/π) ‖w‖; for signs nearly so, if w is spread.
+        mean_hvp_norm=forms.abs().mean(0) * (torch.pi / 2) ** 0.5,
+        standard_error=_standard_error(squares),
+        hessian_trace=unknown,
+        gradient_norm=unknown,
         loss=loss,
         logits=logits,
     )
 
 
-def _input_gradient(
-    model: nn.Module, x: Tensor, y: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradient [B, *input], loss [B] and logits [B, C]."""
-    # An inference tensor can't enter autograd; a copy made here can.
-    x = (x.clone() if x.is_inference() else x.detach()).requires_grad_()
-    y = y.clone() if y.is_inference() else y
-    logits = model(x)
-    if getattr(logits, "ndim", None) != 2 or len(logits) != len(x):
-        raise ValueError(
-            f"model must return logits of shape [B, C] = [{len(x)}, C], got "
-            f"{list(getattr(logits, 'shape', ())) or type(logits).__name__}"
-        )
-    if y.max() >= logits.shape[1]:
-        raise ValueError(
-            f"labels must lie in [0, C) = [0, {logits.shape[1]}), got {y.max().item()}"
-        )
-    loss = F.cross_entropy(logits, y.long(), reduction="none")
-    if not loss.requires_grad:
-        raise ValueError(
-            "the model's output does not depend on x by differentiable operations: "
-            "finite differences need its input gradient"
-        )
-    # The sum, not the mean: a sample's gradient must not depend on the batch size.
-    (gradient,) = torch.autograd.grad(loss.sum(), x)
-    return gradient, loss.detach(), logits.detach()
+def _standard_error(values: Tensor) -> Tensor:
+    """Of the mean over the first axis. With one value 0 / 0: NaN, as it should be."""
+    variance = (values - values.mean(0)).square().sum(0) / (len(values) - 1)
+    return (variance / len(values)).sqrt()
 
 
-def _check(model, x, y, method, num_probes, step, chunk) -> None:
+def _check(model, x, y, method, num_probes, step, chunk, top_k) -> None:
     if method not in METHODS:
         raise ValueError(f"unknown method {method!r}: expected one of {METHODS}")
+    if top_k is not None and method != "gauss-newton":
+        raise ValueError(f"top_k is for method='gauss-newton', got it with {method!r}")
     if x.dtype not in (torch.float32, torch.float64):
         raise ValueError(
             f"x must be float32 or float64, got {x.dtype}: differences over a small "
@@ -243,6 +288,20 @@ def _refuse_non_finite(what: str, values: Tensor) -> None:
         raise ValueError(
             f"{what} holds NaN or infinity for {int((~finite).sum())} of "
             f"{len(finite)} samples, first for sample {first} of the batch"
+        )
+
+
+def _refuse_company(model: nn.Module, x: Tensor, logits: Tensor) -> None:
+    """Whatever its modules are called: a sample alone must give what it gave before."""
+    with torch.no_grad():
+        alone = model(x[:1])
+    largest = (alone - logits[:1]).abs().max()
+    if largest > 1e-2 * (1 + logits[0].abs().max()):
+        raise ValueError(
+            f"the first sample's logits differ by {largest.item():.2g} when it comes "
+            "alone: the model mixes the samples of a batch or draws random numbers, so "
+            "that no sample has a curvature of its own; call model.eval(), and switch "
+            "off dropout that its forward calls by itself"
         )
 
 

@@ -23,7 +23,7 @@ from curvlib.data import Images
 from curvlib.provenance import fingerprint, hardware, versions, write_atomically
 from curvlib.trace import Trace
 
-CODE = ("data", "models", "curvature", "trace", "training")
+CODE = ("data", "models", "hvp", "curvature", "trace", "training")
 SCHEDULES: dict[str, Callable[[float], float]] = {
     # Share of the run that is done, in [0, 1), to a factor of the learning rate.
     "step": lambda done: 1.0 if done < 0.6 else 0.1 if done < 0.8 else 0.01,

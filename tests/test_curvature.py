@@ -76,7 +76,9 @@ def test_softmax_regression_over_all_sign_vectors_gives_the_trace_of_h_squared()
     model = nn.Linear(6, 4, bias=False).double()
     model.weight.data = W
     signs = torch.tensor(list(product([-1, 1], repeat=6)), **double)
-    got = curvature._finite_difference(model, x, y, signs, 1e-6)
+    got = curvature._from_products(
+        "finite-difference", model, x, y, signs, 1e-6
+    )
     H = softmax_hessian(W, x)
     trace_of_square = H.square().sum((1, 2))
     torch.testing.assert_close(
@@ -115,7 +117,10 @@ def test_norms_and_standard_error_are_those_of_the_k_products_by_hand():
     model, x, y = mlp(), normal(4, 5), torch.tensor([0, 1, 2, 0])
     together = input_curvature(model, x, y, num_probes=6, generator=seeded())
     probes = rademacher(6, (5,), generator=seeded()).double()
-    each = [curvature._finite_difference(model, x, y, v[None], 1e-3) for v in probes]
+    each = [
+        curvature._from_products("finite-difference", model, x, y, v[None], 1e-3)
+        for v in probes
+    ]
     norms = torch.stack([e.mean_hvp_norm for e in each])
     squares = norms**2
     torch.testing.assert_close(together.mean_hvp_norm, norms.mean(0))
