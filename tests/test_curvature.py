@@ -70,15 +70,22 @@ def assert_same(a: CurvatureEstimate, b: CurvatureEstimate, **tolerance):
         )  # fmt: skip
 
 
-def test_softmax_regression_over_all_sign_vectors_gives_the_trace_of_h_squared():
+def with_probes(monkeypatch, probes, *arguments, **options) -> CurvatureEstimate:
+    """The estimate for probes of our own instead of drawn ones."""
+    with monkeypatch.context() as patch:
+        patch.setattr(curvature, "rademacher", lambda *_, **__: probes)
+        return input_curvature(*arguments, num_probes=len(probes), **options)
+
+
+def test_softmax_regression_over_all_sign_vectors_gives_the_trace_of_h_squared(
+    monkeypatch,
+):
     # All 2^D sign vectors give the expectation itself, so the answer is exact.
     W, x, y = normal(4, 6), normal(3, 6, seed=1), torch.tensor([0, 1, 3])
     model = nn.Linear(6, 4, bias=False).double()
     model.weight.data = W
     signs = torch.tensor(list(product([-1, 1], repeat=6)), **double)
-    got = curvature._from_products(
-        "finite-difference", model, x, y, signs, 1e-6
-    )
+    got = with_probes(monkeypatch, signs, model, x, y, step=1e-6)
     H = softmax_hessian(W, x)
     trace_of_square = H.square().sum((1, 2))
     torch.testing.assert_close(
@@ -113,14 +120,11 @@ def test_the_mean_over_seeded_probes_is_within_four_standard_errors_of_tr_h_squa
     assert (got.standard_error < 0.1 * exact).all()  # else four of them prove little
 
 
-def test_norms_and_standard_error_are_those_of_the_k_products_by_hand():
+def test_norms_and_standard_error_are_those_of_the_k_products_by_hand(monkeypatch):
     model, x, y = mlp(), normal(4, 5), torch.tensor([0, 1, 2, 0])
     together = input_curvature(model, x, y, num_probes=6, generator=seeded())
     probes = rademacher(6, (5,), generator=seeded()).double()
-    each = [
-        curvature._from_products("finite-difference", model, x, y, v[None], 1e-3)
-        for v in probes
-    ]
+    each = [with_probes(monkeypatch, v[None], model, x, y) for v in probes]
     norms = torch.stack([e.mean_hvp_norm for e in each])
     squares = norms**2
     torch.testing.assert_close(together.mean_hvp_norm, norms.mean(0))
