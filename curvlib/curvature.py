@@ -256,6 +256,11 @@ def _check(model, x, y, method, num_probes, step, chunk, top_k) -> None:
         raise ValueError(f"num_probes must be at least 1, got {num_probes!r}")
     if not 0 < step < float("inf"):
         raise ValueError(f"step must be positive and finite, got {step!r}")
+    if ((x + step) == x).all():
+        raise ValueError(
+            f"step {step!r} is lost in the rounding of {x.dtype} at values such as "
+            f"{x.abs().max().item():.3g}; take a larger one, or x.double()"
+        )
     if chunk is not None and chunk < 1:
         raise ValueError(f"chunk must be at least 1, or None for all, got {chunk!r}")
     _refuse_non_finite("x", x)

@@ -143,7 +143,7 @@ def second_difference(
 
     @torch.no_grad()
     def loss_at(inputs: Tensor) -> tuple[Tensor, Tensor]:
-        logits = _checked(model(inputs), x, y)
+        logits = _checked(model(inputs.clone()), x, y)
         double = logits if logits.device.type == "mps" else logits.double()
         return F.cross_entropy(double, y.long(), reduction="none"), logits
 
@@ -171,7 +171,7 @@ def _forward(model: nn.Module, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Te
     # An inference tensor can't enter autograd; a copy made here can.
     x = (x.clone() if x.is_inference() else x.detach()).requires_grad_()
     y = y.clone() if y.is_inference() else y
-    logits = _checked(model(x), x, y)
+    logits = _checked(model(x.clone()), x, y)  # a first layer may work in place
     loss = F.cross_entropy(logits, y.long(), reduction="none")
     if not loss.requires_grad:
         raise ValueError(

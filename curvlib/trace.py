@@ -257,6 +257,7 @@ class Trace:
             return pq.read_table(path, columns=columns, page_checksum_verification=True)
         except (OSError, pa.ArrowException) as error:
             raise ValueError(
-                f"{path} is damaged or missing ({str(error).splitlines()[0]}); delete "
-                f"{self.folder} and train again"
+                f"{path} is damaged or missing ({str(error).splitlines()[0]}); "
+                "curvlib.fit with the run's config finishes a run that was stopped; "
+                f"else delete {self.folder} and train again"
             ) from error

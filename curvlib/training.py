@@ -15,7 +15,6 @@ import torch
 import torch.nn.functional as F
 from filelock import FileLock
 from torch import Tensor, nn
-from torch.fx.experimental.optimization import fuse
 
 from curvlib import data, models, progress
 from curvlib.curvature import input_curvature
@@ -354,8 +353,9 @@ def _train_epoch(config, trace, model, optimizer, epoch, images, labels) -> dict
     model.train()
     generator = _generator(config.seed, epoch, "order")
     order = torch.randperm(len(images), generator=generator)
-    # Equal batches: a last batch of one sample would have no batch statistics.
-    batches = order.tensor_split(math.ceil(len(order) / config.batch_size))
+    # Equal batches, none of one sample: it would have no batch statistics.
+    count = min(math.ceil(len(order) / config.batch_size), len(order) // 2)
+    batches = order.tensor_split(max(count, 1))
     losses = torch.zeros(len(batches), device=images.device)
     correct = torch.zeros((), device=images.device)
     for number, batch in enumerate(batches):
@@ -418,11 +418,7 @@ def score(
     """
     config, info = trace.config, trace.info
     device = next(model.parameters()).device
-    was_training = model.training
-    # A copy with batch norm folded into the convolutions: the same function in
-    # evaluation mode, and half as many passes over memory.
-    frozen = fuse(model.eval())
-    frozen = frozen.to(memory_format=torch.channels_last)
+    folded = models.fold_batch_norm(model)
     pixels = images.tensor()
     parts: list[dict[str, Tensor]] = []
     for start in range(0, len(images), chunk):
@@ -430,7 +426,7 @@ def score(
         x = data.normalise(pixels[rows].to(device), info["mean"], info["std"])
         y = torch.from_numpy(images.labels[rows]).to(device)
         estimate = input_curvature(
-            frozen,
+            folded,
             x.contiguous(memory_format=torch.channels_last),
             y,
             num_probes=config["num_probes"],
@@ -447,7 +443,6 @@ def score(
                 "standard_error": estimate.standard_error,
             }
         )
-    model.train(was_training)
     return {
         name: torch.cat([p[name] for p in parts]).cpu().numpy() for name in parts[0]
     }

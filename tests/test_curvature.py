@@ -467,3 +467,18 @@ def test_the_sample_named_as_not_finite_is_counted_in_x_whatever_the_chunk():
     model = Returns(lambda z: torch.where(z.abs() > 1e3, z / 0, z))
     with pytest.raises(ValueError, match="for 1 of 6 samples, first for sample 4"):
         input_curvature(model, x, torch.zeros(6).long(), chunk=2)
+
+
+def test_a_step_lost_in_rounding_is_refused():
+    model, x, y = mlp().float(), normal(4, 5).float() + 100, torch.tensor([0, 1, 2, 0])
+    with pytest.raises(ValueError, match=r"step 1e-12 is lost in the rounding"):
+        input_curvature(model, x, y, step=1e-12)
+
+
+@pytest.mark.parametrize("method", curvature.METHODS)
+def test_a_first_layer_that_works_in_place_leaves_the_inputs_alone(method):
+    model = nn.Sequential(nn.ReLU(inplace=True), nn.Linear(5, 3)).double()
+    x, y = normal(4, 5), torch.tensor([0, 1, 2, 0])
+    before = x.clone()
+    input_curvature(model, x, y, method=method)
+    assert torch.equal(x, before)

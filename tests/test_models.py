@@ -2,6 +2,7 @@ import pytest
 import torch
 from torch import nn
 
+from curvlib import models
 from curvlib.models import ACTIVATIONS, MLP, MODELS, build
 
 
@@ -114,3 +115,51 @@ def test_convolutions_start_with_the_variance_of_he():
 def test_what_is_no_model_is_refused(name, changes, message):
     with pytest.raises(ValueError, match=message):
         small(name, **changes)
+
+
+def test_folding_batch_norm_changes_nothing_but_rounding():
+    model = build("resnet18", num_classes=3, input_shape=(1, 8, 8), width=4).double()
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.running_mean.normal_()
+            module.running_var.uniform_(0.5, 2)
+    x = torch.randn(2, 1, 8, 8, dtype=torch.float64)
+    folded = models.fold_batch_norm(model.train())
+    assert model.training and not folded.training
+    assert not any(isinstance(m, nn.BatchNorm2d) for m in _called(folded))
+    torch.testing.assert_close(folded(x), model.eval()(x))
+
+
+def _called(traced):
+    nodes = traced.graph.nodes
+    return [traced.get_submodule(n.target) for n in nodes if n.op == "call_module"]
+
+
+def test_a_batch_norm_that_others_can_tell_apart_is_not_folded():
+    class Shared(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.norm = nn.Conv2d(1, 1, 1), nn.BatchNorm2d(1)
+
+        def forward(self, x):
+            out = self.conv(x)
+            return self.norm(out) + out  # the convolution's output is read twice
+
+    model, x = Shared().eval(), torch.randn(2, 1, 3, 3)
+    model.norm.running_mean += 1
+    torch.testing.assert_close(models.fold_batch_norm(model)(x), model(x))
+
+
+def test_a_network_that_cannot_be_traced_is_copied_as_it_is():
+    class Branching(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.linear = nn.Linear(2, 2)
+
+        def forward(self, x):
+            return self.linear(x) if x.sum() > 0 else -self.linear(x)
+
+    model, x = Branching(), torch.ones(1, 2)
+    copied = models.fold_batch_norm(model)
+    assert copied is not model and type(copied) is Branching
+    torch.testing.assert_close(copied(x), model(x))
