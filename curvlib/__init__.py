@@ -4,7 +4,9 @@ Names are loaded when first used, so that ``import curvlib`` costs nothing.
 """
 
 from importlib import import_module
+from pathlib import Path
 
+__version__ = "0.1.0"
 _HOMES = {
     "CurvatureEstimate": "curvature",
     "Images": "data",
@@ -20,6 +22,8 @@ __all__ = sorted(_HOMES)
 def __getattr__(name: str):
     if name in _HOMES:
         return getattr(import_module(f"curvlib.{_HOMES[name]}"), name)
+    if (Path(__file__).parent / f"{name}.py").exists():
+        return import_module(f"curvlib.{name}")
     raise AttributeError(f"module 'curvlib' has no attribute {name!r}")
 
 

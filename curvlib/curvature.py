@@ -24,6 +24,8 @@ from torch import Tensor, nn
 
 from curvlib import hvp
 
+# By name, since they belong to torchvision and timm, or to torch's private parts.
+MORE_CHANCE = ("StochasticDepth", "DropPath", "_SpectralNorm")
 METHODS = ("finite-difference", "autograd", "gauss-newton", "zero-order")
 
 
@@ -232,6 +234,17 @@ def _standard_error(values: Tensor) -> Tensor:
 
 
 def _check(model, x, y, method, num_probes, step, chunk, top_k) -> None:
+    for name, value in (("x", x), ("y", y)):
+        if not isinstance(value, Tensor):
+            raise ValueError(
+                f"{name} must be a torch.Tensor, got {type(value).__name__}; "
+                "use torch.as_tensor"
+            )
+    for name, value in (("num_probes", num_probes), ("chunk", chunk), ("top_k", top_k)):
+        if not isinstance(value, int | None):
+            raise ValueError(f"{name} must be an integer, got {value!r}")
+    if not isinstance(step, int | float):
+        raise ValueError(f"step must be a number, got {step!r}")
     if method not in METHODS:
         raise ValueError(f"unknown method {method!r}: expected one of {METHODS}")
     if top_k is not None and method != "gauss-newton":
@@ -252,7 +265,7 @@ def _check(model, x, y, method, num_probes, step, chunk, top_k) -> None:
         )
     if y.min() < 0:
         raise ValueError(f"labels must lie in [0, C), got {y.min().item()}")
-    if num_probes < 1:
+    if num_probes is None or num_probes < 1:
         raise ValueError(f"num_probes must be at least 1, got {num_probes!r}")
     if not 0 < step < float("inf"):
         raise ValueError(f"step must be positive and finite, got {step!r}")
@@ -280,7 +293,7 @@ def _mixes_samples(module: nn.Module) -> bool:
         return module.training and module.p > 0
     if isinstance(module, nn.modules.instancenorm._InstanceNorm):
         return module.training and module.running_mean is not None
-    if isinstance(module, nn.RReLU):
+    if isinstance(module, nn.RReLU) or type(module).__name__ in MORE_CHANCE:
         return module.training
     # Recurrent and attention layers carry their own dropout.
     rate = getattr(module, "dropout", 0.0)
@@ -332,20 +345,23 @@ def _frozen(model: nn.Module) -> Iterator[None]:
 @contextmanager
 def _exact_arithmetic(device_type: str) -> Iterator[None]:
     """Full float32: no TF32, no autocast; with gradients, whatever the caller set."""
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("highest")
+    switches = (
+        torch.backends.cuda.matmul,
+        torch.backends.cudnn.conv,
+        torch.backends.cudnn.rnn,
+        torch.backends.mkldnn.matmul,
+        torch.backends.mkldnn.conv,
+    )
+    before = [switch.fp32_precision for switch in switches]
     try:
+        for switch in switches:
+            switch.fp32_precision = "ieee"
         with (
             torch.inference_mode(False),
             torch.enable_grad(),
             torch.autocast(device_type, enabled=False),
-            torch.backends.cudnn.flags(
-                enabled=torch.backends.cudnn.enabled,
-                benchmark=torch.backends.cudnn.benchmark,
-                deterministic=torch.backends.cudnn.deterministic,
-                allow_tf32=False,
-            ),
         ):
             yield
     finally:
-        torch.set_float32_matmul_precision(before)
+        for switch, precision in zip(switches, before, strict=True):
+            switch.fp32_precision = precision

@@ -247,9 +247,25 @@ class Trace:
             raise FileNotFoundError(
                 f"{self.folder} scored no held-out samples; set num_heldout"
             )
-        if not len(self.epochs):
+        epochs = self.epochs
+        if not len(epochs):
             raise FileNotFoundError(f"{self.folder} has no scored epoch yet")
-        return self.epochs
+        if missing := sorted(self._expected(epochs[-1]) - set(epochs.tolist())):
+            raise ValueError(
+                f"{self._path('train', missing[0])} is missing, so that means over "
+                f"epochs would be wrong; put it back, or delete {self.folder} and "
+                "train again"
+            )
+        return epochs
+
+    def _expected(self, last: int) -> set[int]:
+        """Numbers of the epochs that must be there, up to the last one known of."""
+        if not {"score_every", "epochs"} <= self.config.keys():
+            return set()  # not a run of curvlib.training: it scored what it liked
+        every, end = self.config["score_every"], self.config["epochs"]
+        if (self.folder / "log.csv").exists():
+            last = max(last, int(self.log()["epoch"].max()))
+        return {e for e in range(1, last + 1) if e % every == 0 or e == end}
 
     def _table(self, split: str, epoch: int, columns: list[str]) -> pa.Table:
         path = self._path(split, epoch)

@@ -5,7 +5,8 @@ import io
 import json
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import numpy as np
 import pandas as pd
 import torch
 import torch.nn.functional as F
-from filelock import FileLock
+from filelock import FileLock, Timeout
 from torch import Tensor, nn
 
 from curvlib import data, models, progress
@@ -23,6 +24,8 @@ from curvlib.provenance import fingerprint, hardware, versions, write_atomically
 from curvlib.trace import Trace
 
 CODE = ("data", "models", "hvp", "curvature", "trace", "training")
+# Of the code that was imported, even if its files are edited while a run goes on.
+CODE_FINGERPRINT = fingerprint(CODE)
 SCHEDULES: dict[str, Callable[[float], float]] = {
     # Share of the run that is done, in [0, 1), to a factor of the learning rate.
     "step": lambda done: 1.0 if done < 0.6 else 0.1 if done < 0.8 else 0.01,
@@ -86,6 +89,9 @@ class TrainConfig:
     def __post_init__(self):
         for name, kind in self.__annotations__.items():
             value = getattr(self, name)
+            if isinstance(value, np.generic):  # an integer out of an array, say
+                value = value.item()
+                object.__setattr__(self, name, value)
             allowed = (int, float) if kind is float else kind
             if not isinstance(value, allowed) or (
                 isinstance(value, bool) and kind is not bool
@@ -130,7 +136,7 @@ class TrainConfig:
         The code is part of it, so that a changed library never passes off an earlier
         version's run as its own.
         """
-        identity = json.dumps(asdict(self), sort_keys=True) + fingerprint(CODE)
+        identity = json.dumps(asdict(self), sort_keys=True) + CODE_FINGERPRINT
         digest = hashlib.sha256(identity.encode()).hexdigest()[:10]
         return f"{Path(self.dataset).stem}-{self.model}-{digest}"
 
@@ -217,8 +223,7 @@ def fit(
     device = device or best_device()
     folder = Path(runs) / config.run_name
     folder.mkdir(parents=True, exist_ok=True)
-    # Two notebooks that need one run: the second waits, then reads it.
-    with FileLock(folder / ".lock"):
+    with _only_one(folder):
         mean, std = train.statistics()
         trace = Trace.create(
             folder,
@@ -228,7 +233,7 @@ def fit(
                 "std": std,
                 "classes": train.classes,
                 "input_shape": [train.images.shape[i] for i in (3, 1, 2)],
-                "code": fingerprint(CODE),
+                "code": CODE_FINGERPRINT,
                 "versions": versions(),
                 "hardware": hardware(device),
             },
@@ -236,8 +241,38 @@ def fit(
             heldout=heldout,
         )
         if _epochs_done(trace) < config.epochs:
+            _refuse_other_machine(trace, device)
             _train(config, trace, train, heldout, torch.device(device), on_epoch)
     return trace
+
+
+@contextmanager
+def _only_one(folder: Path) -> Iterator[None]:
+    """Two notebooks that need one run: the second waits, says so, then reads it."""
+    lock = FileLock(folder / ".lock")
+    try:
+        lock.acquire(timeout=1)
+    except Timeout:
+        progress.report(f"waiting for another process to finish {folder.name}")
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _refuse_other_machine(trace: Trace, device: str) -> None:
+    """A run goes on where it began, or its trace would be of two kinds."""
+    begun, now = trace.info, {"versions": versions(), "hardware": hardware(device)}
+    for name, then, here in (
+        ("device", begun["hardware"]["device"], now["hardware"]["device"]),
+        ("torch", begun["versions"]["torch"], now["versions"]["torch"]),
+    ):
+        if then != here:
+            raise ValueError(
+                f"{trace.folder} was begun with {name} {then} and is not finished; "
+                f"here it is {here}. Finish it there, or delete it to begin again"
+            )
 
 
 def best_device() -> str:
@@ -289,6 +324,13 @@ def _checkpoint(trace: Trace) -> dict | None:
 
 def _epochs_done(trace: Trace) -> int:
     state = _checkpoint(trace)
+    # The log is written just before the checkpoint, so it may be one epoch ahead.
+    logged = len(trace.log()) if (trace.folder / "log.csv").exists() else 0
+    if state is None and logged > 1:
+        raise ValueError(
+            f"{trace.folder} has {logged} epochs but no checkpoint.pt: put it back, or "
+            "delete the folder to train again"
+        )
     return state["epoch"] if state else 0
 
 
@@ -342,7 +384,8 @@ def _train(config, trace, train, heldout, device, on_epoch) -> None:
             on_epoch(epoch, model)
         pace = (time.perf_counter() - started) / (epoch - first + 1)
         progress.report(
-            f"{trace.folder.name} epoch {epoch}/{config.epochs} "
+            f"{config.dataset} seed {config.seed} noise {config.noise_rate:.0%} "
+            f"epoch {epoch}/{config.epochs} "
             f"loss {row['train_loss']:.3f} accuracy {row['train_accuracy']:.3f} "
             f"left {pace * (config.epochs - epoch) / 60:.1f} min"
         )

@@ -317,16 +317,27 @@ def test_the_matrix_products_inside_are_exact_whatever_the_caller_chose():
 
     class Spy(nn.Linear):
         def forward(self, x):
-            seen.append(torch.get_float32_matmul_precision())
-            seen.append(torch.backends.cudnn.allow_tf32)
+            seen.append(torch.backends.cuda.matmul.fp32_precision)
+            seen.append(torch.backends.cudnn.conv.fp32_precision)
+            seen.append(torch.backends.mkldnn.conv.fp32_precision)
             return super().forward(x)
 
     torch.set_float32_matmul_precision("medium")
     try:
         input_curvature(Spy(5, 2).double(), normal(1, 5), torch.tensor([0]))
+        assert torch.get_float32_matmul_precision() == "medium"
     finally:
         torch.set_float32_matmul_precision("highest")
-    assert set(seen) == {"highest", False}
+    assert set(seen) == {"ieee"}
+
+
+def test_tf32_switched_on_in_torch_s_newer_way_is_off_inside_and_on_again_after():
+    torch.backends.cuda.matmul.fp32_precision = "tf32"
+    try:
+        input_curvature(mlp(), normal(1, 5), torch.tensor([0]))
+        assert torch.backends.cuda.matmul.fp32_precision == "tf32"
+    finally:
+        torch.backends.cuda.matmul.fp32_precision = "none"
 
 
 @pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])

@@ -201,7 +201,9 @@ def test_a_damaged_description_is_refused_by_its_name(tmp_path):
         Trace.open(tmp_path)
 
 
-DAMAGE = r"epoch_0002.parquet is damaged or missing \(.*\); delete .* and train again"
+DAMAGE = (
+    r"epoch_0002.parquet is damaged or missing \(.*\); .* delete .* and train again"
+)
 
 
 @pytest.mark.parametrize("kept", [0, 3, 1000, -1])

@@ -145,7 +145,7 @@ def test_the_name_of_a_run_differs_for_every_setting():
 
 def test_the_name_of_a_run_differs_for_other_code(monkeypatch):
     before = QUICK.run_name
-    monkeypatch.setattr(training, "fingerprint", lambda modules: "other")
+    monkeypatch.setattr(training, "CODE_FINGERPRINT", "other")
     assert QUICK.run_name != before
 
 
@@ -390,7 +390,7 @@ def test_progress_names_the_epoch_and_goes_where_it_is_wanted(
     tmp_path, capsys, monkeypatch
 ):
     fit(QUICK, runs=tmp_path / "a")
-    assert f"{QUICK.run_name} epoch 3/3 loss" in capsys.readouterr().err
+    assert "digits seed 0 noise 0% epoch 3/3 loss" in capsys.readouterr().err
     monkeypatch.setenv("CURVLIB_PROGRESS", str(tmp_path / "news"))
     fit(QUICK, runs=tmp_path / "b")
     assert capsys.readouterr().err == ""
@@ -619,3 +619,42 @@ def test_photographs_are_trained_on_and_scored(tmp_path):
     assert trace.read("mean_hvp_norm").shape == (1, 32)
     assert np.isfinite(trace.read("squared_frobenius_norm")).all()
     assert trace.read("loss", "heldout").shape == (1, 8)
+
+
+# What is missing or moved
+
+
+def test_a_missing_epoch_of_a_finished_run_is_refused_by_its_name(tmp_path):
+    trace = fit(QUICK, runs=tmp_path)
+    trace._path("train", 2).unlink()
+    with pytest.raises(ValueError, match=r"epoch_0002\.parquet is missing"):
+        trace.read("loss")
+
+
+def test_a_missing_last_epoch_is_noticed_by_the_log(tmp_path):
+    trace = fit(QUICK, runs=tmp_path)
+    trace._path("train", 3).unlink()
+    with pytest.raises(ValueError, match=r"epoch_0003\.parquet is missing"):
+        trace.read("loss")
+
+
+def test_a_run_without_its_checkpoint_is_not_trained_over(tmp_path):
+    trace = fit(QUICK, runs=tmp_path)
+    (trace.folder / "checkpoint.pt").unlink()
+    with pytest.raises(ValueError, match=r"has 3 epochs but no checkpoint\.pt"):
+        fit(QUICK, runs=tmp_path)
+    assert len(trace.epochs) == 3
+
+
+def test_an_unfinished_run_is_not_gone_on_with_under_another_torch(tmp_path):
+    def stop(epoch, model):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fit(QUICK, runs=tmp_path, on_epoch=stop)
+    path = tmp_path / QUICK.run_name / "run.json"
+    info = json.loads(path.read_text())
+    info["versions"]["torch"] = "1.0"
+    path.write_text(json.dumps(info))
+    with pytest.raises(ValueError, match=r"begun with torch 1\.0 and is not finished"):
+        fit(QUICK, runs=tmp_path)
