@@ -63,7 +63,7 @@ def _project() -> Path:
 
 
 def _table(chosen: list[pages.Page]) -> list[str]:
-    rows = [("page", "last took", "state")]
+    rows = [("page", "takes, training included", "state")]
     for page in chosen:
         took = pages.duration(pages.expected_seconds(page)) if page.manifest else "-"
         rows.append((page.name, took, _state(page)))

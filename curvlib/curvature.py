@@ -18,6 +18,7 @@ along the sign of the gradient. The names below say which is meant.
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
+from numbers import Integral, Real
 
 import torch
 from torch import Tensor, nn
@@ -241,9 +242,9 @@ def _check(model, x, y, method, num_probes, step, chunk, top_k) -> None:
                 "use torch.as_tensor"
             )
     for name, value in (("num_probes", num_probes), ("chunk", chunk), ("top_k", top_k)):
-        if not isinstance(value, int | None):
+        if not isinstance(value, Integral | None):
             raise ValueError(f"{name} must be an integer, got {value!r}")
-    if not isinstance(step, int | float):
+    if not isinstance(step, Real):
         raise ValueError(f"step must be a number, got {step!r}")
     if method not in METHODS:
         raise ValueError(f"unknown method {method!r}: expected one of {METHODS}")

@@ -109,6 +109,23 @@ def precision_at_k(score: np.ndarray, positive: np.ndarray, k: int) -> float:
     return float((positive[above].sum() + places * positive[tied].mean()) / k)
 
 
+def mean_sd(values: np.ndarray, digits: int = 3) -> str:
+    """Mean ± standard deviation (n - 1) as text; one value has no spread, and says so.
+
+    Args:
+        values: One a run or seed.
+        digits: After the point.
+
+    Example:
+        >>> mean_sd([0.9, 0.8]), mean_sd([0.9], digits=2)
+        ('0.850 ± 0.071', '0.90 (one seed)')
+    """
+    values = np.asarray(values, dtype=np.float64)
+    if values.size == 1:
+        return f"{values.item():.{digits}f} (one seed)"
+    return f"{values.mean():.{digits}f} ± {values.std(ddof=1):.{digits}f}"
+
+
 def bootstrap_interval(
     metric: Metric,
     score: np.ndarray,

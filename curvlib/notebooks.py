@@ -27,6 +27,7 @@ A notebook of this book
   puts profile and page before every such name, and wherever the notebook's Markdown
   refers to it: `fig-auroc` becomes `digits-mislabelled-fig-auroc`, which is what other
   pages refer to.
+- calls ``check_parameters(In)`` after that cell, for those who use plain papermill.
 - writes its tables as CSV or Parquet to `results`; the page offers them for download.
 """
 
@@ -36,7 +37,7 @@ import hashlib
 import json
 import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -178,12 +179,49 @@ def checked(known: Mapping[str, Parameter], given: Mapping[str, Any]) -> dict[st
     return values
 
 
+def check_parameters(sources: Sequence[str]) -> None:
+    """Refuse, within a running notebook, what plain papermill lets through.
+
+    Papermill takes any name and any type. So each notebook calls
+    ``check_parameters(In)`` right after its parameters cell.
+
+    Args:
+        sources: Cells that ran, IPython's ``In``.
+
+    Raises:
+        PageError: As ``checked`` does. Nothing is refused where no parameters were
+            injected, as in Jupyter itself.
+    """
+    injected = [source for source in sources if source.startswith("# Parameters\n")]
+    defaults = [s for s in sources if re.search(r"^results\b", s, re.MULTILINE)]
+    if not injected or not defaults:
+        return
+    cell = {"cell_type": "code", "source": defaults[0], "outputs": []}
+    cell |= {"metadata": {"tags": ["parameters"]}, "execution_count": None}
+    known = parameters(
+        {
+            "cells": [cell],
+            "metadata": {"kernelspec": KERNEL},
+            "nbformat": 4,
+            "nbformat_minor": 4,
+        }
+    )
+    given = {
+        statement.targets[0].id: ast.literal_eval(statement.value)
+        for statement in ast.parse(injected[0]).body
+    }
+    given.pop("results", None)
+    checked(known, given)
+
+
 def _cast(kind: str, value: Any) -> Any:
     kind = kind.strip().lower()
     if kind in ("none", "nonetype", "any"):
         return value
     if match := re.fullmatch(r"optional\[(.*)\]", kind):
         return None if value is None else _cast(match[1], value)
+    if value in ([], ()):  # nothing to do is never what was meant
+        raise TypeError
     if match := re.fullmatch(r"(list|tuple)\[(.*?)(,\s*\.\.\.)?\]", kind):
         return [_cast(match[2], item) for item in _cast("list", value)]
     if kind == "float" and type(value) is int:

@@ -10,7 +10,11 @@ from importlib.metadata import version
 from pathlib import Path
 
 LIBRARY = Path(__file__).parent
-WITHOUT_MEANING = {"progress", "provenance"}  # modules that no number depends on
+WITHOUT_MEANING = {
+    "notebooks",
+    "progress",
+    "provenance",
+}  # modules that no number depends on
 PACKAGES = ("torch", "torchvision", "numpy", "pandas", "scikit-learn", "matplotlib")
 
 

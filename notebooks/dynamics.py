@@ -47,7 +47,9 @@ import pandas as pd
 from myst_nb import glue
 
 from curvlib import costs, metrics, plots, training
+from curvlib.notebooks import check_parameters
 
+check_parameters(In)
 results = Path(results)
 results.mkdir(parents=True, exist_ok=True)
 
@@ -92,9 +94,9 @@ groups = {
 # ## First easy, then by heart
 #
 # What fraction of each group the network classifies as its label says, epoch by epoch.
-# The samples with a replaced label come late: nothing but the image itself leads there.
+# For a replaced label there is nothing to go by but the image itself.
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "Replaced labels are learned late: half of them are right from epoch {glue:text}`half_wrong` on, half of the others from epoch {glue:text}`half_kept` on. At the end the network gives back {glue:text}`fit_wrong:.1%` of the replaced labels; on {glue:text}`num_heldout` images it never saw it is right on {glue:text}`test_accuracy:.1%`.", "name": "fig-accuracy"}, "image": {"alt": "Three lines of accuracy against epoch: samples with kept labels rise first, samples with replaced labels much later, unseen images level off."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "{glue:text}`late_verdict`: half of the replaced labels are right from epoch {glue:text}`half_wrong` on, half of the others from epoch {glue:text}`half_kept` on. At the end the network gives back {glue:text}`fit_wrong:.1%` of the replaced labels; on {glue:text}`num_heldout` images it never saw it is right on {glue:text}`test_accuracy:.1%`.", "name": "fig-accuracy"}, "image": {"alt": "Three lines of accuracy against epoch: samples with kept labels rise first, samples with replaced labels much later, unseen images level off."}}
 right = trace.read("correct")
 accuracy = {
     "label kept": right[:, ~wrong].mean(1),
@@ -111,6 +113,14 @@ def first_epoch(values, level=0.5):
 
 
 glue("half_wrong", first_epoch(accuracy["label replaced"]), display=False)
+half = [first_epoch(accuracy[name]) for name in ("label replaced", "label kept")]
+glue(
+    "late_verdict",
+    "Replaced labels are learned late"
+    if half[0] == "(never)" or (half[1] != "(never)" and half[0] > half[1])
+    else "Replaced labels are learned no later than others",
+    display=False,
+)
 glue("half_kept", first_epoch(accuracy["label kept"]), display=False)
 glue("fit_wrong", accuracy["label replaced"][-1], display=False)
 glue("test_accuracy", accuracy["never trained on"][-1], display=False)
@@ -153,11 +163,13 @@ _ = ax.legend(frameon=False)
 # %% [markdown]
 # A mean can be the doing of a few samples. The median, with the middle half of each group:
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "Median curvature and the middle half of each group. At the end the median of the samples with a replaced label is {glue:text}`end_ratio:.3g` times that of the others. First seed.", "name": "fig-quantiles"}, "image": {"alt": "Median lines with shaded bands of curvature on a logarithmic axis against epoch for three groups."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "Median curvature and the middle half of each group. At the end the median of the samples with a replaced label is {glue:text}`end_ratio` that of the others. First seed.", "name": "fig-quantiles"}, "image": {"alt": "Median lines with shaded bands of curvature on a logarithmic axis against epoch for three groups."}}
 medians = {name: np.median(values, axis=1) for name, values in groups.items()}
 glue(
     "end_ratio",
-    float(medians["label replaced"][-1] / max(medians["label kept"][-1], 1e-30)),
+    f"{medians['label replaced'][-1] / medians['label kept'][-1]:.3g} times"
+    if medians["label kept"][-1] > 0
+    else "above 0,",
     display=False,
 )
 pd.DataFrame(
@@ -202,31 +214,42 @@ averaging.to_csv(results / "fig-averaging.csv", index=False)
 summary = averaging.groupby(["score", "epoch"])["auroc"].agg(["mean", "std"]).fillna(0)
 single, mean = summary.loc["this epoch alone"], summary.loc["mean so far"]
 best = single["mean"].idxmax()
-glue("mean_auroc", mean["mean"].iloc[-1], display=False)
-glue("mean_sd", mean["std"].iloc[-1], display=False)
-glue("last_auroc", single["mean"].iloc[-1], display=False)
-glue("last_sd", single["std"].iloc[-1], display=False)
-glue("best_auroc", single["mean"].max(), display=False)
-glue("best_sd", single.loc[best, "std"], display=False)
 glue("best_epoch", int(best), display=False)
 glue("num_seeds", len(seeds), display=False)
+last = averaging["epoch"].max()
+for key, kind, number in (
+    ("mean", "mean so far", last),
+    ("last", "this epoch alone", last),
+    ("best", "this epoch alone", best),
+):
+    chosen = (averaging["score"] == kind) & (averaging["epoch"] == number)
+    text = metrics.mean_sd(averaging.loc[chosen, "auroc"])
+    glue(f"{key}_auroc", text, display=False)
 difference = mean["mean"].iloc[-1] - single["mean"].max()
 glue(
     "average_verdict",
-    "above every single epoch"
-    if difference > 0
-    else f"below the best single epoch by {-difference:.3f}, which nobody knows in advance",
+    f"{difference:+.3f} against the best single epoch, which nobody knows in advance",
     display=False,
 )
 peaks = []
 for run, _ in traces:
     curve = run.read("squared_frobenius_norm").mean(1)
     peaks.append((int(run.epochs[curve.argmax()]), float(curve[-1] / curve.max())))
+rises = all(1 < epoch_ < last for epoch_, _ in peaks)
+glue(
+    "course",
+    "rises, peaks and falls"
+    if rises
+    else "is highest at once and falls"
+    if all(epoch_ == 1 for epoch_, _ in peaks)
+    else "peaks and falls, in some runs from the first epoch on,",
+    display=False,
+)
 glue("peaks", ", ".join(str(p) for p, _ in peaks), display=False)
 glue("end_low", min(share for _, share in peaks), display=False)
 glue("end_high", max(share for _, share in peaks), display=False)
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "The mean over epochs ends at an AUROC of {glue:text}`mean_auroc:.3f`, {glue:text}`average_verdict`; the last epoch alone gives {glue:text}`last_auroc:.3f`. Lines: mean over {glue:text}`num_seeds` seeds, bands: sd.", "name": "fig-averaging"}, "image": {"alt": "Two lines of AUROC against epoch: that of single epochs rises and falls, that of the running mean stays high."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "The mean over epochs ends at an AUROC of {glue:text}`mean_auroc`, {glue:text}`average_verdict`; the last epoch alone gives {glue:text}`last_auroc`. Lines: mean over {glue:text}`num_seeds` seeds, bands: sd.", "name": "fig-averaging"}, "image": {"alt": "Two lines of AUROC against epoch: that of single epochs rises and falls, that of the running mean stays high."}}
 fig, ax = plt.subplots(figsize=(7, 3), layout="constrained", facecolor="white")
 for name, line, colour in zip(
     ("this epoch alone", "mean so far"), plots.LINES, plots.COLOURS, strict=False
@@ -264,11 +287,10 @@ _ = ax.legend(frameon=False)
 #
 # ## The answer
 #
-# Mean curvature rises, peaks (at epoch {glue:text}`peaks`, by seed) and falls to between
-# {glue:text}`end_low:.1%` and {glue:text}`end_high:.1%` of the peak, while the network
-# learns the replaced labels by heart. As a score for wrong labels the mean over all epochs
-# has an AUROC of {glue:text}`mean_auroc:.3f` ± {glue:text}`mean_sd:.3f`
-# ({glue:text}`num_seeds` seeds, mean ± sd), {glue:text}`average_verdict`; the best single
-# epoch ({glue:text}`best_epoch`) has {glue:text}`best_auroc:.3f` ±
-# {glue:text}`best_sd:.3f`, the last {glue:text}`last_auroc:.3f` ±
-# {glue:text}`last_sd:.3f`.
+# Mean curvature {glue:text}`course` (peak at epoch {glue:text}`peaks`, by seed; at the end
+# between {glue:text}`end_low:.1%` and {glue:text}`end_high:.1%` of the peak is left), while
+# in the first run {glue:text}`fit_wrong:.1%` of the replaced labels are learned by heart. As
+# a score for wrong labels the mean over all epochs has an AUROC of
+# {glue:text}`mean_auroc` (mean ± sd over {glue:text}`num_seeds` seeds),
+# {glue:text}`average_verdict` (epoch {glue:text}`best_epoch`: {glue:text}`best_auroc`); the
+# last epoch alone has {glue:text}`last_auroc`.

@@ -13,7 +13,7 @@
 # *Eight minutes to read. Needs: [what curvature is](/book/method.md).*
 #
 # We replace a share of the training labels by another class, at random, train one network
-# on them until it has learned nearly all by heart, and rank the samples by each score.
+# long enough to learn labels by heart, and rank the samples by each score.
 # Since we know which labels were replaced, we can count. Every score is computed from the
 # *same* runs, with the labels that were *trained on*. **Expected**, from the paper:
 # curvature averaged over training puts nearly all wrong labels at the top.
@@ -34,7 +34,6 @@ weight_decay = 0.0  # on all weights
 augment = False  # random crops and flips
 num_probes = 2  # random directions an epoch, new ones each epoch
 step = 0.001  # finite step h, in units of the normalised input
-published = "book/published.csv"  # values of other papers, for comparison
 runs = "runs"  # folder of the training runs; a finished run is read, not trained again
 results = "results/scratch/mislabelled"  # folder for tables and figure data
 
@@ -45,8 +44,10 @@ import numpy as np
 import pandas as pd
 from myst_nb import glue
 
-from curvlib import costs, metrics, plots, scores, training
+from curvlib import costs, metrics, plots, published, scores, training
+from curvlib.notebooks import check_parameters
 
+check_parameters(In)
 results = Path(results)
 results.mkdir(parents=True, exist_ok=True)
 
@@ -58,6 +59,8 @@ results.mkdir(parents=True, exist_ok=True)
 # reduction of that trace.
 
 # %%
+if not all(0 < rate < 1 for rate in noise_rates):
+    raise ValueError(f"noise_rates must lie between 0 and 1, got {noise_rates}")
 rows, fitted, tables, traces = [], [], {}, []
 for noise_rate in noise_rates:
     for seed in seeds:
@@ -154,16 +157,8 @@ glue(
 
 
 # %% tags=["hide-input"]
-def spread(part):
-    return (
-        f"{part.mean():.4f} ± {part.std():.4f}"
-        if len(part) > 1
-        else f"{part.mean():.4f}"
-    )
-
-
 by_rate = found.groupby(["score", "noise_rate"], sort=False)["auroc"]
-by_rate.agg(spread).unstack().rename(columns="{:.0%}".format).rename_axis(
+by_rate.agg(metrics.mean_sd).unstack().rename(columns="{:.0%}".format).rename_axis(
     columns="AUROC at noise rate"
 )
 
@@ -178,24 +173,20 @@ by_rate.agg(spread).unstack().rename(columns="{:.0%}".format).rename_axis(
 highest = max(noise_rates)
 at_highest = found[found["noise_rate"] == highest]
 measures = ["precision_at_k", "average_precision", "fpr_at_95_tpr"]
-at_highest.groupby("score", sort=False)[measures].agg(spread)
+at_highest.groupby("score", sort=False)[measures].agg(metrics.mean_sd)
 
 # %% [markdown]
 # (`final_loss` and `in_confidence_last` are the same ranking: one is a function of the
 # other. Where every sample is fitted, `in_confidence_max_last` is too.)
 
 # %% tags=["remove-cell"]
-means = at_highest.groupby("score", sort=False)["auroc"].mean()
-sds = at_highest.groupby("score", sort=False)["auroc"].std().fillna(0)
+aurocs = at_highest.groupby("score", sort=False)["auroc"]
+means = aurocs.mean()
 ranked = means.drop("random").sort_values(ascending=False)
-for key in ("curvature_square", "curvature_norm", "curvature_last", "cumulative_loss"):
-    glue(f"auroc_{key}", means[key], display=False)
-    glue(f"sd_{key}", sds[key], display=False)
-glue("auroc_random", means["random"], display=False)
-glue("sd_random", sds["random"], display=False)
+for key, text in aurocs.agg(metrics.mean_sd).items():
+    glue(f"auroc_{key}", text, display=False)
+glue("auroc_best", metrics.mean_sd(aurocs.get_group(ranked.index[0])), display=False)
 glue("best", ranked.index[0], display=False)
-glue("auroc_best", ranked.iloc[0], display=False)
-glue("sd_best", sds[ranked.index[0]], display=False)
 glue("rank_curvature", list(ranked.index).index("curvature_square") + 1, display=False)
 glue("rank_norm", list(ranked.index).index("curvature_norm") + 1, display=False)
 glue("num_scores", len(ranked), display=False)
@@ -208,13 +199,18 @@ low, high = metrics.bootstrap_interval(
 )
 glue("low", low, display=False)
 glue("high", high, display=False)
-average_helps = means["curvature_square"] > means["curvature_last"]
-glue("average_verdict", "helps" if average_helps else "does not help", display=False)
+change = means["curvature_square"] - means["curvature_last"]
+glue(
+    "average_verdict",
+    f"{'raises' if change > 0 else 'does not raise'} its AUROC ({change:+.3f} at "
+    f"{highest:.0%})",
+    display=False,
+)
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "At {glue:text}`highest:.0%` wrong labels the best score is {glue:text}`best` (AUROC {glue:text}`auroc_best:.3f`); curvature, squared, comes {glue:text}`rank_curvature` of {glue:text}`num_scores`, its plain norm {glue:text}`rank_norm`. Dots: mean over {glue:text}`num_seeds` seeds, whiskers: sd.", "name": "fig-scores"}, "image": {"alt": "Dot plot of the AUROC of each score, sorted, with a line for chance at one half."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "At {glue:text}`highest:.0%` wrong labels the best score is {glue:text}`best` (AUROC {glue:text}`auroc_best`); curvature, squared, comes {glue:text}`rank_curvature` of {glue:text}`num_scores`, its plain norm {glue:text}`rank_norm`. Dots: mean over {glue:text}`num_seeds` seeds, whiskers: sd.", "name": "fig-scores"}, "image": {"alt": "Dot plot of the AUROC of each score, sorted, with a line for chance at one half."}}
 _ = plots.score_dots(at_highest)
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "AUROC against the share of wrong labels: one line a score, band: sd over {glue:text}`num_seeds` seeds. Averaging curvature over training {glue:text}`average_verdict`: `curvature_last` looks at the end alone.", "name": "fig-noise"}, "image": {"alt": "Lines of AUROC against noise rate, with curvature, cumulative loss, AUM and the last-epoch scores highlighted."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "AUROC against the share of wrong labels: one line a score, band: sd over {glue:text}`num_seeds` seeds. Averaging curvature over training {glue:text}`average_verdict`; `curvature_last` looks at the end alone.", "name": "fig-noise"}, "image": {"alt": "Lines of AUROC against noise rate, with curvature, cumulative loss, AUM and the last-epoch scores highlighted."}}
 shown = ["curvature_square", "curvature_last", "cumulative_loss", "aum", "random"]
 if len(noise_rates) > 1:
     _ = plots.auroc_by_noise(found, highlight=shown)
@@ -222,7 +218,7 @@ if len(noise_rates) > 1:
 # %% [markdown]
 # ## What separates, and what does not
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "Curvature (mean tr(H\u00b2) over training) of samples with replaced labels and of the others, first seed, at {glue:text}`highest:.0%`: AUROC {glue:text}`first_auroc:.3f`, 95 % bootstrap interval {glue:text}`low:.3f` to {glue:text}`high:.3f`.", "name": "fig-distributions"}, "image": {"alt": "Two histograms of curvature on a logarithmic axis; that of the mislabelled samples lies to the right of that of the others."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "Curvature (mean tr(H\u00b2) over training) of samples with replaced labels and of the others, first seed, at {glue:text}`highest:.0%`: AUROC {glue:text}`first_auroc:.3f`, 95 % bootstrap interval {glue:text}`low:.3f` to {glue:text}`high:.3f`.", "name": "fig-distributions"}, "image": {"alt": "Two histograms of curvature on a logarithmic axis; one of the samples with replaced labels, one of the others."}}
 table = tables[highest, seeds[0]]
 wrong = table["mislabelled"].to_numpy()
 glue(
@@ -282,12 +278,7 @@ _ = show(missed)
 
 # %% tags=["hide-input"]
 here = by_rate.agg(["mean", "std"]).reset_index()
-columns = ["dataset", "score", "noise_rate", "auroc", "sd"]
-known = (
-    pd.read_csv(published)[columns]
-    if Path(published).exists()
-    else pd.DataFrame(columns=columns)
-)
+known = published.auroc_symmetric_noise().drop(columns="source")
 beside = known[known["dataset"] == dataset].merge(here, on=["score", "noise_rate"])
 glue(
     "published_note",
@@ -299,7 +290,7 @@ glue(
 beside = beside.drop(columns="dataset")
 beside["noise_rate"] = beside["noise_rate"].map("{:.0%}".format)
 beside.columns = ["score", "noise rate", "published", "sd", "here", "sd here"]
-beside.style.hide(axis="index").format(precision=4) if len(beside) else None
+beside.style.hide(axis="index").format(precision=4, na_rep="–") if len(beside) else None
 
 # %% [markdown]
 # {glue:text}`published_note`
@@ -307,14 +298,10 @@ beside.style.hide(axis="index").format(precision=4) if len(beside) else None
 # ## The answer
 #
 # At {glue:text}`highest:.0%` replaced labels curvature averaged over training finds them
-# with an AUROC of {glue:text}`auroc_curvature_square:.3f` ±
-# {glue:text}`sd_curvature_square:.3f` (squared, the paper's formula) or
-# {glue:text}`auroc_curvature_norm:.3f` ± {glue:text}`sd_curvature_norm:.3f` (plain norm, as
-# its released code), against {glue:text}`auroc_curvature_last:.3f` ±
-# {glue:text}`sd_curvature_last:.3f` from the last epoch alone and
-# {glue:text}`auroc_random:.3f` ± {glue:text}`sd_random:.3f` for random numbers
-# ({glue:text}`num_seeds` seeds, mean ± sd). It comes {glue:text}`rank_curvature` of
-# {glue:text}`num_scores` scores; the best is {glue:text}`best` at
-# {glue:text}`auroc_best:.3f` ± {glue:text}`sd_best:.3f`, and the cumulative loss, which
-# costs nothing beyond training, gets {glue:text}`auroc_cumulative_loss:.3f` ±
-# {glue:text}`sd_cumulative_loss:.3f`.
+# with an AUROC of {glue:text}`auroc_curvature_square` (squared, the paper's formula) or
+# {glue:text}`auroc_curvature_norm` (plain norm, as its released code), against
+# {glue:text}`auroc_curvature_last` from the last epoch alone and
+# {glue:text}`auroc_random` for random numbers (mean ± sd over {glue:text}`num_seeds` seeds).
+# It comes {glue:text}`rank_curvature` of {glue:text}`num_scores` scores; the best is
+# {glue:text}`best` at {glue:text}`auroc_best`, and the cumulative loss, which costs nothing
+# beyond training, gets {glue:text}`auroc_cumulative_loss`.

@@ -640,3 +640,30 @@ def test_a_page_says_what_its_training_took(tmp_path):
     assert pages._training(runs) is None
     runs.write_text("run,train_seconds,score_seconds\na,60.0,30.5\nb,10,0\n")
     assert pages._training(runs) == {"runs": 2, "seconds": 100.5}
+
+
+PARAMETERS_CELL = """\
+rates = [0.1]  # shares
+seeds = [0]  # runs
+results = "results/scratch/x"  # folder
+"""
+
+
+@pytest.mark.parametrize(
+    ("injected", "message"),
+    [
+        ("sedes = [1]", r"unknown parameter 'sedes'; this notebook has rates, seeds"),
+        ("seeds = 3", r"parameter seeds must be list\[int\], got 3, int"),
+        ("seeds = []", r"parameter seeds must be list\[int\], got \[\], list"),
+        ('rates = "[0.1]"', r"parameter rates must be list\[float\]"),
+    ],
+)
+def test_under_plain_papermill_a_notebook_refuses_by_itself(injected, message):
+    with pytest.raises(PageError, match=message):
+        notebooks.check_parameters(["", PARAMETERS_CELL, f"# Parameters\n{injected}\n"])
+
+
+def test_good_parameters_a_folder_of_one_s_own_and_none_at_all_are_accepted():
+    good = '# Parameters\nseeds = [1, 2]\nresults = "elsewhere"\n'
+    notebooks.check_parameters(["", PARAMETERS_CELL, good])
+    notebooks.check_parameters(["", PARAMETERS_CELL, "import math"])

@@ -1,0 +1,48 @@
+"""Values that other papers report, to stand beside ours; each with its source.
+
+A value is here only if it was read in the paper named; nothing is computed from it.
+"""
+
+import pandas as pd
+
+# Ravikumar et al., Towards Memorization Estimation (ICML 2025): ResNet-18, 200 epochs,
+# all 50,000 training images; symmetric noise; mean and, for curvature, sd over seeds.
+# "in_confidence_max_last" is what its code computes as in-confidence.
+NOISE_RATES = (0.01, 0.02, 0.05, 0.1)
+AUROC = {
+    ("cifar10", "curvature_norm"): (0.9715, 0.9776, 0.98, 0.9819),
+    ("cifar100", "curvature_norm"): (0.9856, 0.9865, 0.9876, 0.9892),
+    ("cifar10", "cumulative_loss"): (0.9845, 0.9864, 0.987, 0.9869),
+    ("cifar100", "cumulative_loss"): (0.9891, 0.9895, 0.9895, 0.9897),
+    ("cifar10", "in_confidence_max_last"): (0.8781, 0.8072, 0.7254, 0.6528),
+    ("cifar100", "in_confidence_max_last"): (0.7258, 0.7236, 0.7069, 0.6884),
+}
+SD = {
+    ("cifar10", "curvature_norm"): (0.0045, 0.0033, 0.0003, 0.0006),
+    ("cifar100", "curvature_norm"): (0.0009, 0.0011, 0.0021, 0.0012),
+}
+
+
+def auroc_symmetric_noise() -> pd.DataFrame:
+    """AUROC for replaced labels under symmetric noise.
+
+    Returns:
+        Columns dataset, score (a name of ``curvlib.scores.SCORES``), noise_rate, auroc,
+        sd (NaN where none is given) and source, a key of ``book/references.bib``.
+    """
+    nowhere = (float("nan"),) * len(NOISE_RATES)
+    rows = [
+        {
+            "dataset": dataset,
+            "score": score,
+            "noise_rate": rate,
+            "auroc": auroc,
+            "sd": sd,
+            "source": "ravikumar2025",
+        }
+        for (dataset, score), values in AUROC.items()
+        for rate, auroc, sd in zip(
+            NOISE_RATES, values, SD.get((dataset, score), nowhere), strict=True
+        )
+    ]
+    return pd.DataFrame(rows)

@@ -1,0 +1,28 @@
+import re
+from pathlib import Path
+
+from curvlib import published, scores
+
+BIB = Path(__file__).parent.parent / "book" / "references.bib"
+
+
+def test_every_published_value_names_a_known_score_and_a_known_source():
+    table = published.auroc_symmetric_noise()
+    assert set(table["score"]) <= set(scores.SCORES)
+    keys = re.findall(r"^@\w+\{(\w+),", BIB.read_text(encoding="utf-8"), re.MULTILINE)
+    assert set(table["source"]) <= set(keys)
+
+
+def test_published_values_are_one_a_cell_and_can_be_aurocs():
+    table = published.auroc_symmetric_noise()
+    assert not table.duplicated(["dataset", "score", "noise_rate"]).any()
+    assert table["auroc"].between(0.5, 1).all()
+    assert table["sd"].dropna().between(0, 0.05).all()
+
+
+def test_a_value_read_in_the_paper_stands_where_it_belongs():
+    table = published.auroc_symmetric_noise().set_index(
+        ["dataset", "score", "noise_rate"]
+    )
+    assert table.loc[("cifar10", "curvature_norm", 0.1), "auroc"] == 0.9819
+    assert table.loc[("cifar100", "cumulative_loss", 0.01), "auroc"] == 0.9891
