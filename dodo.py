@@ -13,9 +13,15 @@ from pathlib import Path
 
 from curvlib import pages
 
-DOIT_CONFIG = {"default_tasks": ["book"], "verbosity": 2}
+DOIT_CONFIG = {
+    "default_tasks": ["book"],
+    "verbosity": 2,
+    "backend": "json",  # reads the same whatever dbm this Python was built with
+    "dep_file": ".doit.json",
+}
 ROOT = Path(__file__).parent
-HTML = ROOT / "book" / "_build" / "html"
+BUILD = ROOT / "book" / "_build"
+HTML = BUILD / "html"
 # As a module, since the scripts of a virtual environment may not be on the PATH.
 JUPYTER_BOOK = [sys.executable, "-c", "from jupyter_book.cli.main import main; main()"]
 
@@ -39,11 +45,12 @@ def _make(page: pages.Page) -> bool:
 def task_render():
     """Turn prose and pages into HTML; any warning is a failure."""
     sources = [ROOT / name for name in ("_config.yml", "_toc.yml")]
-    for folder in ("book", "results"):
+    for folder in ("book", "results"):  # prose shows tables of results, too
         sources += [
             file
             for file in sorted((ROOT / folder).rglob("*"))
-            if file.is_file() and not {"_build", "scratch"} & set(file.parts)
+            if file.is_file()
+            and not {"_build", "scratch"} & set(file.relative_to(ROOT).parts)
         ]
     return {
         "actions": [_render],
@@ -54,10 +61,12 @@ def task_render():
 
 
 def _render() -> bool:
+    """Render into a new folder, and put it in the old one's place if all went well."""
     started = time.monotonic()
-    # Sphinx warns of a page only when it reads it, so a second try would look well.
-    shutil.rmtree(HTML.parent, ignore_errors=True)
-    flags = ["--path-output", "book", "-W", "-n", "--keep-going", "--quiet"]
+    # Sphinx warns of a page only when it reads it, so each try begins with nothing.
+    new, old = BUILD / "new", BUILD / "old"
+    shutil.rmtree(new, ignore_errors=True)  # of a try that was killed
+    flags = ["--path-output", str(new), "-W", "-n", "--keep-going", "--quiet"]
     done = subprocess.run(
         [*JUPYTER_BOOK, "build", ".", *flags],
         cwd=ROOT,
@@ -66,8 +75,17 @@ def _render() -> bool:
         text=True,
     )
     if done.returncode:
+        shutil.rmtree(new, ignore_errors=True)
         print(done.stdout)
+        if HTML.exists():
+            print(f"Not rendered, see above; {HTML} is still the book before.")
         return False
+    shutil.rmtree(old, ignore_errors=True)
+    if HTML.exists():
+        HTML.rename(old)
+    (new / "_build" / "html").rename(HTML)
+    for folder in (new, old):
+        shutil.rmtree(folder, ignore_errors=True)
     print(f"book rendered in {pages.duration(time.monotonic() - started)}")
     return True
 
