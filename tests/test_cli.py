@@ -38,13 +38,13 @@ def command(*arguments, root, **options):
     )
 
 
-def test_list_shows_every_page_its_last_time_and_its_state(book, monkeypatch, capsys):
+def test_list_shows_every_page_what_it_takes_and_its_state(book, monkeypatch, capsys):
     file = book / "experiments.yml"
     file.write_text(file.read_text().replace("n: 5", "n: 6"))
     monkeypatch.chdir(book / "notebooks")  # anywhere inside the project
     assert main(["list"]) == 0
     head, toy, other, cpu = capsys.readouterr().out.splitlines()
-    assert head.split() == ["page", "last", "took", "state"]
+    assert head.split() == ["page", "takes,", "training", "included", "state"]
     assert toy.endswith(" s  stale: parameter n: 5 -> 6")
     assert other.startswith("digits/other") and other.endswith(" s  current")
     assert cpu.split() == ["cpu/toy", "-", "never", "run"]
@@ -184,6 +184,29 @@ def test_doit_renders_once_and_agrees_on_what_is_current(book):
     assert toy.count('<div class="cell docutils') == 2, "parameter cells are hidden"
     assert "tag_parameters" not in toy
 
+    rendered = {f: f.stat().st_mtime_ns for f in html.rglob("*") if f.is_file()}
     third = command(*doit, "book", "digits:toy", root=book)
     assert "-- render" in third.stdout and "-- digits:toy" in third.stdout
     assert f"Open {html / 'index.html'}\n" in third.stdout
+    assert (book / ".doit.json").exists()
+
+    good = intro.read_text()
+    intro.write_text(f"{good}\n{{numref}}`fig-none`\n")
+    for _ in range(2):  # no second try may pass over the warning
+        fourth = command(*doit, "book", root=book)
+        assert fourth.returncode == 1 and "undefined label: 'fig-none'" in fourth.stdout
+        assert f"{html} is still the book before" in fourth.stdout
+    assert {f: f.stat().st_mtime_ns for f in html.rglob("*") if f.is_file()} == rendered
+
+    table = book / "results" / "pilot" / "fit.csv"  # of no page, shown by prose
+    table.parent.mkdir()
+    table.write_text("width\n16\n")
+    intro.write_text(
+        f"{good}\n```{{csv-table}}\n:file: ../results/pilot/fit.csv\n```\n"
+    )
+    assert command(*doit, "book", root=book).returncode == 0
+    table.write_text("width\n3217\n")
+    fifth = command(*doit, "book", root=book)
+    assert "book rendered in" in fifth.stdout
+    assert "3217" in (html / "book/intro.html").read_text()
+    assert sorted(f.name for f in html.parent.iterdir()) == ["html"]
