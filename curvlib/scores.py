@@ -115,7 +115,8 @@ def aum(margin: np.ndarray) -> np.ndarray:
     r"""Area under the margin: mean over epochs of the logit margin.
 
     Pleiss et al. (2020). **Low** is suspect: a negative margin means that the network
-    prefers another class than the one given.
+    prefers another class than the one given. The authors use the logits met in
+    training; a trace has those after each scored epoch, of clean images.
 
     .. math:: \frac1E \sum_e \left( z_{ei,y_i} - \max_{c \ne y_i} z_{ei,c} \right)
 
@@ -355,7 +356,12 @@ SCORES: dict[str, Score] = {
 
 
 def compute(trace: "Trace", split: str = "train", *, seed: int = 0) -> "pd.DataFrame":
-    """All scores of one split of a trace, each as its authors define it.
+    """All scores of one split of a trace, by the formulas of their authors.
+
+    Every field of a trace was measured after a scored epoch, in evaluation mode, on
+    clean images. Some authors measure otherwise: AUM's take the logits met in training;
+    EL2N's, early epochs over several initialisations; forgetting events are counted at
+    each presentation in a minibatch. The book's page on the method lists all of these.
 
     Args:
         trace: A run; every field is read once.
