@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tomllib
 from importlib.metadata import version
+from importlib.util import find_spec
 from itertools import pairwise
 from pathlib import Path
 
@@ -156,6 +157,23 @@ def test_a_workflow_pins_its_actions_and_calls_targets_that_exist(file):
             assert words[0] == "make" and words[1] in targets()
 
 
+# --------------------------------------------------------------------------- form
+
+
+@pytest.mark.parametrize("check", [["check"], ["format", "--check"]])
+def test_every_tracked_file_has_the_form_that_ruff_asks_for(check):
+    if find_spec("ruff") is None:
+        pytest.skip("no ruff: pip install curvlib[test]")
+    git = ["git", "ls-files", "-z", "*.py"]
+    listed = subprocess.run(git, capture_output=True, text=True, cwd=ROOT)
+    if listed.returncode:
+        pytest.skip("not in git, or no git: what is tracked is not known")
+    files = [name for name in listed.stdout.split("\0") if (ROOT / name).is_file()]
+    ruff = [sys.executable, "-m", "ruff", *check, "--force-exclude", *files]
+    done = subprocess.run(ruff, capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 # ---------------------------------------------------------------- what README says
 
 
@@ -186,8 +204,13 @@ def test_every_command_names_what_exists(name):
         elif program == "papermill":
             (notebook,) = [x for x in words if x.startswith("notebooks/")]
             parameters = notebooks.parameters(notebooks.read(ROOT / notebook))
-            given = [n for flag, n in pairwise(words) if flag == "-p"]
-            assert set(given) <= set(parameters)
+            given = {n: ... for flag, n in pairwise(words) if flag == "-p"}
+            for flag, line in pairwise(words):
+                if flag == "-y":
+                    lists = yaml.safe_load(line)
+                    notebooks.checked(parameters, lists)  # refuses names and types
+                    given |= lists
+            assert given.keys() <= parameters.keys()
 
 
 def test_the_example_of_the_readme_runs():

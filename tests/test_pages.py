@@ -425,6 +425,43 @@ def test_a_parameters_cell_that_is_not_plain_is_refused(line, message):
         notebooks.parameters({**notebook(), "cells": [cell]})
 
 
+def test_the_hash_of_a_notebook_is_of_what_a_reader_sees_or_python_runs():
+    def hashed(*cells):
+        return notebooks.content_hash({"cells": cells, "metadata": {"editor": "x"}})
+
+    before = hashed(markdown("# Title"), code("x = 1", tags=["hide-input"]))
+    assert before == hashed(
+        markdown("# Title"),  # another id
+        code("x = 1", [stream("stdout", "1")], tags=["hide-input"], scrolled=True),
+    )
+    for title, line, tag in (
+        ("# Titel", "x = 1", "hide-input"),
+        ("# Title", "x = 2", "hide-input"),
+        ("# Title", "x = 1", "remove-cell"),
+    ):
+        assert hashed(markdown(title), code(line, tags=[tag])) != before
+    assert hashed(code("x = 1", tags=["hide-input"]), markdown("# Title")) != before
+
+
+def test_the_table_of_parameters_shows_in_bold_what_is_not_the_default():
+    known = {
+        p.name: p
+        for p in (
+            notebooks.Parameter("n", "int", 3, "rows"),
+            notebooks.Parameter("same", "int", 3, "given, but the default"),
+            notebooks.Parameter("word", "str", "", "a | b"),
+            notebooks.Parameter("results", "str", "results/scratch/x", "folder"),
+        )
+    }
+    table = notebooks.parameter_table(known, {"n": 5, "same": 3}, "results/digits/x")
+    assert table.splitlines()[2:] == [
+        "| `n` | **`5`** | `3` | rows |",
+        "| `same` | `3` | `3` | given, but the default |",
+        '| `word` | `""` | `""` | a \\| b |',
+        "| `results` | `results/digits/x` | `results/scratch/x` | folder |",
+    ]
+
+
 def test_the_papermill_command_gives_papermill_the_same_values():
     from papermill.cli import _resolve_type
     from yaml import safe_load
@@ -633,6 +670,23 @@ def test_pages_can_share_parameters_and_change_some(tmp_path):
 def test_every_page_of_this_book_has_what_it_needs():
     for page in load(ROOT).values():
         pages.check(page)
+
+
+def test_a_page_is_expected_to_take_what_it_took_or_what_its_training_did(tmp_path):
+    write_project(tmp_path)
+    (toy, other, cpu) = load(tmp_path).values()
+    assert pages.expected_seconds(cpu) == 90 * 60, "never made: as its author thought"
+    assert pages.expected_seconds(other) == 60, "a minute, if nobody thought"
+    made = dict.fromkeys(pages.COMPARED) | {"seconds": 40.0}
+    toy.results.mkdir(parents=True)
+    for training, expected in (
+        (None, 40.0),  # it trains nothing
+        ({"runs": 2, "seconds": 30.0}, 40.0),  # it trained, in its own time
+        ({"runs": 2, "seconds": 900.0}, 900.0),  # it read what was trained before
+    ):
+        manifest = json.dumps(made | {"training": training})
+        (toy.results / "manifest.json").write_text(manifest)
+        assert pages.expected_seconds(toy) == expected
 
 
 def test_a_page_says_what_its_training_took(tmp_path):
