@@ -1,5 +1,6 @@
 """The rendered book: complete, whole without a network, and like its sources."""
 
+import csv
 import json
 import re
 from collections.abc import Iterator
@@ -157,6 +158,20 @@ def test_the_method_page_lists_every_score_in_order_with_its_direction_and_sourc
         assert direction == {1: "high", -1: "low"}[SCORES[name].sign], name
         cited = re.findall(r"\{cite:t\}`(\w+)`", source)
         assert cited == [SCORES[name].source] * bool(SCORES[name].source), name
+
+
+def test_the_photographs_are_run_with_the_first_setting_that_learns_wrong_labels():
+    pilot = ROOT / "results" / "pilot" / "fit.csv"
+    if not pilot.exists():
+        pytest.skip("no results/pilot/fit.csv: `python benchmarks/pilot.py` makes it")
+    with pilot.open(encoding="utf-8", newline="") as lines:
+        rows = list(csv.DictReader(lines))
+    enough = [row for row in rows if float(row["wrong_labels_learned"]) >= 0.95]
+    assert enough, rows
+    for page in pages.load_pages(ROOT / "experiments.yml").values():
+        if page.profile == "cpu":
+            for key in ("model", "width", "batch_size", "schedule", "epochs"):
+                assert str(page.parameters[key]) == enough[0][key], (page.name, key)
 
 
 def test_every_source_of_a_score_is_in_the_bibliography():
