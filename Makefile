@@ -1,5 +1,6 @@
 # make book   run the small experiments and render the book
 # make test   run every test
+# make bench  time the estimators beside the released algorithm: results/bench
 # make lint   check form, imports and docstrings
 # make clean  remove the rendered book and caches; runs and results stay
 #
@@ -14,7 +15,7 @@ INSTALLED_HERE := import curvlib, os, sys; \
 	sys.exit(not os.path.samefile(curvlib.__path__[0], "curvlib"))
 STARTED := $(shell date +%s)
 
-.PHONY: book test lint clean setup
+.PHONY: book test bench lint clean setup
 .NOTPARALLEL:
 
 book: setup
@@ -28,6 +29,10 @@ test: setup
 	@$(PY) -m pytest $(PYTEST_ARGS); status=$$?; \
 	if [ -n "$(PYTEST_STATUS)" ]; then echo $$status > "$(PYTEST_STATUS)"; \
 	else exit $$status; fi
+
+# Ratios are taken side by side, but nothing else should be busy meanwhile.
+bench: setup
+	$(PY) benchmarks/estimators.py
 
 lint: setup
 	$(PY) -m ruff check .

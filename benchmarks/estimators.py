@@ -171,7 +171,7 @@ def multiply_adds(model: nn.Module, x: torch.Tensor) -> int:
 
 
 def memory_and_linearity(*, quick: bool) -> pd.DataFrame:
-    """Peak memory and seconds of scoring N uint8 images, each in a process of its own."""
+    """Peak memory and seconds of scoring N images, each case in its own process."""
     rows = []
     sizes, probes = (
         ((64, 128), (1, 2)) if quick else ((1_000, 10_000, 50_000), (1, 10, 50))
