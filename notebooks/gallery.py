@@ -109,8 +109,9 @@ glue("num_samples", len(score), display=False)
 glue("num_seeds", len(seeds), display=False)
 glue(
     "agreement_text",
-    f"Between two seeds the scores have a Spearman correlation of {np.mean(agreements):.2f} "
-    f"(mean of {len(agreements)} pairs, lowest {min(agreements):.2f})."
+    "Between two seeds the scores have a Spearman correlation of "
+    + f"{np.mean(agreements):.2f}"
+    + (f" (mean of {len(agreements)} pairs)." if len(agreements) > 1 else ".")
     if agreements
     else "One seed was run, so that nothing is known of the spread between runs.",
     display=False,
