@@ -166,7 +166,7 @@ def test_the_photographs_are_run_with_the_first_setting_that_learns_wrong_labels
         pytest.skip("no results/pilot/fit.csv: `python benchmarks/pilot.py` makes it")
     with pilot.open(encoding="utf-8", newline="") as lines:
         rows = list(csv.DictReader(lines))
-    enough = [row for row in rows if float(row["wrong_labels_learned"]) >= 0.95]
+    enough = [row for row in rows if float(row["wrong_labels_learned"]) >= 0.98]
     assert enough, rows
     for page in pages.load_pages(ROOT / "experiments.yml").values():
         if page.profile == "cpu":
