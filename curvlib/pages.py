@@ -308,14 +308,19 @@ def _run_in(
     executed = staging / "executed.ipynb"
     started = time.monotonic()
     news = (staging / "progress").resolve()
+    threads = _threads(page)
     with (
         _environment(
             CURVLIB_PROGRESS=str(news),
             IPYTHONDIR=str(staging.resolve()),  # no start-up files of the user's
+            **threads,
         ),
         _Watch(news, progress) as watch,
     ):
         _execute(page, notebook, parameters | {"results": scratch}, executed)
+    machine = provenance.hardware(best_device())
+    if threads:
+        machine["threads"] = int(threads["OMP_NUM_THREADS"])
     made: dict[str, Any] = {
         "profile": page.profile,
         "page": page.page,
@@ -326,7 +331,7 @@ def _run_in(
         "code": code,
         "seconds": round(time.monotonic() - started, 1),
         "peak_memory_gib": round(watch.peak / 2**30, 2),
-        "hardware": provenance.hardware(best_device()),
+        "hardware": machine,
         "versions": provenance.versions(),
         "date": datetime.now(UTC).isoformat(timespec="minutes"),
         "commit": commit,
@@ -360,6 +365,17 @@ def _run_in(
     )
     _publish(staging, page, content)
     return made
+
+
+def _threads(page: Page) -> dict[str, str]:
+    """One thread for the small networks of digits, unless the user chose a number.
+
+    A second one gains nothing there, and beside any other busy process two that wait
+    for each other take several times as long.
+    """
+    if page.profile != DEFAULT_PROFILE or "OMP_NUM_THREADS" in os.environ:
+        return {}
+    return {"OMP_NUM_THREADS": "1"}
 
 
 def _publish(staging: Path, page: Page, content: bytes) -> None:

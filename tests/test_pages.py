@@ -721,3 +721,13 @@ def test_good_parameters_a_folder_of_one_s_own_and_none_at_all_are_accepted():
     good = '# Parameters\nseeds = [1, 2]\nresults = "elsewhere"\n'
     notebooks.check_parameters(["", PARAMETERS_CELL, good])
     notebooks.check_parameters(["", PARAMETERS_CELL, "import math"])
+
+
+def test_digits_take_one_thread_unless_the_user_says_otherwise(monkeypatch):
+    digits = pages.Page(profile="digits", page="a", notebook="notebooks/a.ipynb")
+    cpu = pages.Page(profile="cpu", page="a", notebook="notebooks/a.ipynb")
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    assert pages._threads(digits) == {"OMP_NUM_THREADS": "1"}
+    assert pages._threads(cpu) == {}
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    assert pages._threads(digits) == {}
