@@ -30,5 +30,8 @@ def test_the_benchmark_runs_and_its_contestants_agree(tmp_path):
         "ours, folded and channels last",
     }
     assert (released["seconds_per_sample"] > 0).all()
+    ratios = pd.read_csv(tmp_path / "ratios.csv")
+    assert len(ratios) == 4
+    assert (ratios["min"] <= ratios["median"]).all()
     assert (pd.read_csv(tmp_path / "share_of_peak.csv")["share"] > 0).all()
     assert len(pd.read_csv(tmp_path / "memory_and_linearity.csv")) == 3
