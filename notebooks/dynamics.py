@@ -242,7 +242,7 @@ glue(
     if rises
     else "is highest at once and falls"
     if all(epoch_ == 1 for epoch_, _ in peaks)
-    else "peaks and falls, in some runs from the first epoch on,",
+    else "peaks and falls, in some runs from the first epoch on",
     display=False,
 )
 glue("peaks", ", ".join(str(p) for p, _ in peaks), display=False)
