@@ -599,7 +599,7 @@ def test_outputs_do_not_tell_when_or_where_they_were_made():
         code(
             "x",
             [
-                stream("stderr", "Warning: /tmp/ipykernel_12/34.py"),
+                stream("stderr", "Warning: /var/ipykernel_12/34.py"),
                 stream("stdout", "a\n"),
                 stream("stdout", "b at 0x7f00aa11\n"),
                 display({notebooks.WIDGET: {}, "text/plain": "3/3 [00:01<00:00]"}),
