@@ -350,11 +350,7 @@ def _run_in(
             name=page.name,
             title=page.title,
             about=f"/{results}/about.md",  # from the root: that is Sphinx's source
-            downloads=[
-                f"/{name}"
-                for name in made["files"]
-                if name.endswith((".csv", ".parquet"))
-            ],
+            downloads=[f"/{name}" for name in made["files"] if name.endswith(DATA)],
             replaced={scratch: results} | _machine_paths(page.root),
         )
     except PageError as error:

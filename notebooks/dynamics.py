@@ -76,8 +76,9 @@ for seed in seeds:
         num_probes=num_probes,
         step=step,
     )
-    images, _ = training.prepare(config)  # by index, as the trace is
-    traces.append((training.fit(config, runs=runs), images.mislabelled))
+    images, heldout = training.prepare(config)  # by index, as the trace is
+    trace = training.fit(config, images, heldout, runs=runs)
+    traces.append((trace, images.mislabelled))
 costs.of_runs(run for run, _ in traces).to_csv(results / "runs.csv", index=False)
 
 trace, wrong = traces[0]

@@ -127,7 +127,6 @@ first = found["relu", seeds[0]]
 num_samples = len(first["mislabelled"])
 glue("num_samples", num_samples, display=False)
 glue("num_seeds", len(seeds), display=False)
-glue("num_probes_used", num_probes, display=False)
 glue("middle", int(middle), display=False)
 glue("num_scored", len(at_epoch), display=False)
 

@@ -74,11 +74,11 @@ for seed in seeds:
         num_probes=num_probes,
         step=step,
     )
-    trace = training.fit(config, runs=runs)
+    images, heldout = training.prepare(config)  # by index, as the trace is
+    trace = training.fit(config, images, heldout, runs=runs)
     traces.append(trace)
     by_seed.append(scores.curvature_square(trace.read("squared_frobenius_norm")))
     learned.append(scores.learning_time(trace.read("correct")))
-images, _ = training.prepare(config)  # by index, as the trace is
 score = np.mean(by_seed, axis=0)
 learning_time = np.mean(learned, axis=0)
 table = pd.DataFrame(

@@ -61,7 +61,7 @@ results.mkdir(parents=True, exist_ok=True)
 # %%
 if not all(0 < rate < 1 for rate in noise_rates):
     raise ValueError(f"noise_rates must lie between 0 and 1, got {noise_rates}")
-rows, fitted, tables, traces = [], [], {}, []
+rows, fitted, tables, traces, samples = [], [], {}, [], {}
 for noise_rate in noise_rates:
     for seed in seeds:
         config = training.TrainConfig(
@@ -81,9 +81,10 @@ for noise_rate in noise_rates:
             num_probes=num_probes,
             step=step,
         )
-        trace = training.fit(config, runs=runs)
+        images, heldout = training.prepare(config)  # by index, as the trace is
+        trace = training.fit(config, images, heldout, runs=runs)
         traces.append(trace)
-        images, _ = training.prepare(config)  # by index, as the trace is
+        samples[noise_rate, seed] = images
         wrong = images.mislabelled
         table = scores.suspicion(scores.compute(trace, seed=seed))
         table["mislabelled"] = wrong
@@ -240,11 +241,7 @@ _ = plots.distributions(
 # misses: below each image the label given, the score, and the index in the data set.
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "The forty samples with the highest curvature, first seed, {glue:text}`highest:.0%` replaced labels: {glue:text}`top_hits` of 40 carry a replaced label (\u2260).", "name": "fig-top"}, "image": {"alt": "Forty training images with the highest curvature; those with replaced labels are framed."}}
-images, _ = training.prepare(
-    training.TrainConfig(
-        dataset=dataset, num_train=num_train, noise_rate=highest, seed=seeds[0]
-    )
-)
+images = samples[highest, seeds[0]]
 names = np.array(images.classes)
 order = np.argsort(-table["curvature_square"].to_numpy(), kind="stable")
 
