@@ -33,6 +33,7 @@ test: setup
 # Ratios are taken side by side, but nothing else should be busy meanwhile.
 bench: setup
 	$(PY) benchmarks/estimators.py
+	$(PY) benchmarks/fidelity.py
 
 lint: setup
 	$(PY) -m ruff check .

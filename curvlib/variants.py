@@ -39,6 +39,7 @@ def follow(
     crossing_steps: Sequence[float] = (),
     num_reference: int = 0,
     num_tested: int = 10,
+    num_measured: int | None = None,
     runs: str | Path = "runs",
 ) -> dict[str, np.ndarray]:
     """Measure every training sample by every variant while a network is trained.
@@ -56,6 +57,7 @@ def follow(
             along the same probes; only for networks of ReLUs.
         num_reference: Probes of a reference at each epoch; 0 for none.
         num_tested: Further probes, of which the norms are kept one by one.
+        num_measured: Measure the first so many samples by index; None: all. N below.
         runs: Folder of all runs; a file ``<run name>-<hash>.npz`` is kept there.
 
     Returns:
@@ -70,12 +72,20 @@ def follow(
         "rest": [list(epochs), close_epoch, list(crossing_steps)],
         "probes": [num_reference, num_tested],
     }
+    if num_measured is not None:
+        asked["num_measured"] = num_measured
     identity = json.dumps(asked, sort_keys=True) + CODE_FINGERPRINT
     digest = hashlib.sha256(identity.encode()).hexdigest()[:10]
     file = Path(runs) / f"{config.run_name}-{digest}.npz"
     if not file.exists():
         images, _ = training.prepare(config)
         mean, std = images.statistics()
+        if num_measured is not None and not 0 < num_measured <= len(images):
+            raise ValueError(
+                f"num_measured must lie in [1, {len(images)}], the number of samples, "
+                f"got {num_measured!r}"
+            )
+        images = images.select(np.arange(num_measured or len(images)))
         x = data.normalise(images.tensor(), mean, std)
         x = x.contiguous(memory_format=torch.channels_last)
         y = torch.from_numpy(images.labels)

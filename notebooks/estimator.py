@@ -15,14 +15,15 @@
 # The score has knobs: the length $h$ of the step, the number of random directions, the
 # square or the norm of the change, the precision of the arithmetic. And there are other
 # ways to the Hessian, some of them exact. Here all of them measure the *same* networks
-# while they learn labels of which some are wrong, once with ReLU and once with the smooth
-# softplus. **Expected**: on the smooth network the knobs change little. A network of
+# while they learn labels of which some are wrong: with ReLU, and with two smooth
+# activations, softplus and GELU. **Expected**: on the smooth networks the knobs change little. A network of
 # ReLUs is piecewise linear; its loss bends within a piece only by the softmax, and a
 # finite step measures the borders between pieces that it crosses.
 
 # %% tags=["parameters"]
 dataset = "digits"  # a data set that curvlib.load knows
 num_train: int = 400  # train on the first so many images; None for all
+num_measured: int = None  # measure the first so many of them; None for all
 noise_rate = 0.1  # share of the labels replaced, symmetric noise
 seeds = [0, 1, 2]  # one training run each and activation
 model = "slim_resnet"  # resnet18, slim_resnet or mlp
@@ -75,10 +76,13 @@ ways = {
     **{named(h, ", float64"): {"step": h} | double for h in (1e-5, 1e-3)},
     "exact (autograd)": {"method": "autograd", "num_probes": num_probes},
     "Gauss-Newton": {"method": "gauss-newton", "num_probes": num_probes},
-    "zero-order, h = 0.01": {
-        "method": "zero-order",
-        "step": 1e-2,
-        "num_probes": num_probes,
+    **{
+        f"zero-order, {named(h)}": {
+            "method": "zero-order",
+            "step": h,
+            "num_probes": num_probes,
+        }
+        for h in (0.01, 0.1)
     },
 }
 # At one epoch in the middle in float64 next to the exact value, and with other labels.
@@ -90,7 +94,8 @@ close["other label, difference"] = {"step": step, "shift": 1} | double
 
 at_epoch = sorted({e for e in scored_epochs if e < epochs} | {epochs})
 middle = at_epoch[len(at_epoch) // 2]
-activations = ("relu", "softplus")
+activations = ("relu", "softplus", "gelu")
+shown_as = {"relu": "ReLU", "gelu": "GELU"}
 found = {}
 for activation in activations:
     for seed in seeds:
@@ -117,6 +122,7 @@ for activation in activations:
             epochs=at_epoch,
             close=close,
             close_epoch=middle,
+            num_measured=num_measured,
             crossing_steps=steps if counted else (),
             num_reference=num_reference if counted and seed == seeds[0] else 0,
             runs=f"{runs}/estimator",
@@ -136,7 +142,7 @@ glue("num_scored", len(at_epoch), display=False)
 # Mean over {glue:text}`num_samples` samples, {glue:text}`num_scored` epochs and
 # {glue:text}`num_seeds` seeds.
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "{glue:text}`step_verdict`: from h = 0.01 down to 1e-5 the mean square grows as h to the power {glue:text}`power_square:.2f`, while the mean norm is {glue:text}`norm_growth:.2f` times as large at 1e-5 as at 1e-3. With softplus both stay within {glue:text}`smooth_error:.1%` of the exact value up to h = 0.01. Lines: float32, bars: sd over {glue:text}`num_seeds` seeds, hollow: float64, dotted: exact.", "name": "fig-step"}, "image": {"alt": "Two panels of curvature against the step on logarithmic axes, lines for ReLU and softplus. The square of ReLU falls with larger steps; both lines of softplus lie on their exact values up to large steps."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "{glue:text}`step_verdict`: from h = 0.01 down to 1e-5 the mean square grows as h to the power {glue:text}`power_square:.2f`, while the mean norm is {glue:text}`norm_growth:.2f` times as large at 1e-5 as at 1e-3. With softplus both stay within {glue:text}`smooth_error:.1%` of the exact value up to h = 0.01, with GELU within {glue:text}`gelu_error:.1%`. Lines: float32, bars: sd over {glue:text}`num_seeds` seeds, hollow: float64, dotted: exact.", "name": "fig-step"}, "image": {"alt": "Two panels of curvature against the step on logarithmic axes, lines for ReLU, softplus and GELU. The square of ReLU falls with larger steps; the lines of the smooth networks lie on their exact values up to large steps."}}
 rows = []
 for activation in activations:
     for kind in ("square", "norm"):
@@ -168,7 +174,7 @@ for ax, kind, unit in zip(axes, ("square", "norm"), ("‖Δ(v)‖²", "‖Δ(v)�
             color=colour,
             ms=4,
             capsize=2,
-            label={"relu": "ReLU"}.get(activation, activation),
+            label=shown_as.get(activation, activation),
         )
         ax.plot(
             [1e-5, 1e-3],
@@ -188,11 +194,14 @@ power = np.polyfit(np.log(steps)[small], np.log(relu["square"])[small], 1)[0]
 growth = float(relu["norm"].iloc[0] / relu["norm"].iloc[2])
 about = "about as 1/h" if -1.3 < power < -0.7 else "otherwise than 1/h"
 level = "levels off" if 0.67 < growth < 1.5 else "does not level off"
-smooth_errors = [
-    abs(value / by_step.loc[("softplus", kind, "exact (autograd)"), "mean"] - 1)
-    for kind in ("square", "norm")
-    for value in by_step.loc["softplus", kind].loc[names, "mean"][small]
-]
+smooth_errors = {
+    activation: max(
+        abs(value / by_step.loc[(activation, kind, "exact (autograd)"), "mean"] - 1)
+        for kind in ("square", "norm")
+        for value in by_step.loc[activation, kind].loc[names, "mean"][small]
+    )
+    for activation in ("softplus", "gelu")
+}
 exact_share = (
     by_step.loc[("relu", "square", "exact (autograd)"), "mean"]
     / by_step.loc[("relu", "square", named(1e-3)), "mean"]
@@ -205,7 +214,8 @@ glue(
 )
 glue("power_square", float(power), display=False)
 glue("norm_growth", growth, display=False)
-glue("smooth_error", float(max(smooth_errors)), display=False)
+glue("smooth_error", float(smooth_errors["softplus"]), display=False)
+glue("gelu_error", float(smooth_errors["gelu"]), display=False)
 glue("exact_share", float(exact_share), display=False)
 
 # %% [markdown]
@@ -359,6 +369,83 @@ glue(
 # {glue:text}`label_smooth:.3g`: with a wrong label the gradient is large, and kinks or
 # smooth bends of the network count in proportion to it.
 #
+# ## Over the epochs
+#
+# Does the finite difference at least rise and fall with the exact curvature, and rank the
+# samples of an epoch as it does?
+
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "{glue:text}`epochs_verdict`: at the last measured epoch the finite difference with the paper's step is {glue:text}`last_ratio_relu:.3g` times the exact value on ReLUs, {glue:text}`last_ratio_gelu:.3g` times with GELU. Over the measured epochs their ranks agree to {glue:text}`rank_low_relu:.2f`\u2013{glue:text}`rank_high_relu:.2f` on ReLUs (Spearman, mean over seeds), to {glue:text}`rank_low_gelu:.2f`\u2013{glue:text}`rank_high_gelu:.2f` with GELU. Mean over samples; bars: sd over {glue:text}`num_seeds` seeds.", "name": "fig-epochs"}, "image": {"alt": "Three panels, one an activation, of the mean square against the epoch: exact value and finite differences with three steps. On ReLUs they lie apart, on the smooth networks together."}}
+rows = []
+for (activation, seed), run in found.items():
+    exact = run["exact (autograd)/square"]  # [E, N]
+    for name in ("exact (autograd)", named(1e-2), named(1e-3), named(1e-4)):
+        for epoch, values, true in zip(
+            at_epoch, run[f"{name}/square"], exact, strict=True
+        ):
+            rows.append(
+                {
+                    "activation": activation,
+                    "seed": seed,
+                    "score": name,
+                    "epoch": epoch,
+                    "mean": values.mean(),
+                    "over_exact": values.mean() / true.mean(),
+                    "spearman_with_exact": spearmanr(values, true).statistic,
+                }
+            )
+over_epochs = pd.DataFrame(rows)
+over_epochs.to_csv(results / "fig-epochs.csv", index=False)
+fig, axes = plt.subplots(
+    1,
+    len(activations),
+    figsize=(7, 2.9),
+    sharey=True,
+    layout="constrained",
+    facecolor="white",
+)
+for ax, activation in zip(axes, activations, strict=True):
+    part = over_epochs[over_epochs["activation"] == activation]
+    for (name, line), marker, colour in zip(
+        part.groupby("score", sort=False), plots.MARKERS, plots.COLOURS, strict=False
+    ):
+        by_epoch = line.groupby("epoch")["mean"].agg(["mean", "std"]).fillna(0)
+        ax.errorbar(
+            by_epoch.index,
+            by_epoch["mean"],
+            yerr=by_epoch["std"],
+            fmt=f"{marker}-",
+            ms=4,
+            capsize=2,
+            color=colour,
+            label="exact" if name.startswith("exact") else name,
+        )
+    ax.set(yscale="log", xlabel="epoch", title=shown_as.get(activation, activation))
+axes[0].set_ylabel("mean ‖Δ(v)‖²")
+_ = axes[-1].legend(frameon=False, fontsize=8)
+
+at_paper = over_epochs[over_epochs["score"] == named(1e-3)]
+for activation in ("relu", "gelu"):
+    part = at_paper[at_paper["activation"] == activation]
+    by_epoch = part.groupby("epoch")[["over_exact", "spearman_with_exact"]].mean()
+    ranks = by_epoch["spearman_with_exact"]
+    glue(
+        f"last_ratio_{activation}",
+        float(by_epoch["over_exact"].iloc[-1]),
+        display=False,
+    )
+    glue(f"rank_low_{activation}", float(ranks.min()), display=False)
+    glue(f"rank_high_{activation}", float(ranks.max()), display=False)
+ratios = at_paper.groupby(["activation", "epoch"])["over_exact"].mean()
+apart = ratios["relu"].min() > 1.5 and abs(ratios["gelu"] - 1).max() < 0.1
+glue(
+    "epochs_verdict",
+    "On ReLUs the two are different scores at every epoch, with GELU one and the same"
+    if apart
+    else "How far the two are apart depends on the epoch and the activation",
+    display=False,
+)
+
+# %% [markdown]
 # ## Which variant finds wrong labels?
 #
 # Every variant averaged over the {glue:text}`num_scored` measured epochs; beside it the
@@ -414,6 +501,9 @@ for key, activation, score in (
     ("smooth", "softplus", paper),
     ("smooth_exact", "softplus", "exact (autograd)"),
     ("smooth_loss", "softplus", "cumulative loss"),
+    ("gelu", "gelu", paper),
+    ("gelu_exact", "gelu", "exact (autograd)"),
+    ("zero_far", "relu", "zero-order, h = 0.1"),
 ):
     glue(f"auroc_{key}", auroc_of(activation, score), display=False)
 glue("best_step", best["relu"], display=False)
@@ -474,12 +564,12 @@ glue(
     display=False,
 )
 
-# %% mystnb={"figure": {"caption": "{glue:text}`auroc_verdict`: the exact Hessian has an AUROC of {glue:text}`auroc_exact`, the finite difference with {glue:text}`best_step` {glue:text}`auroc_best`, with the paper's step {glue:text}`auroc_paper`. The loss, with {glue:text}`auroc_loss`, is {glue:text}`loss_verdict`. Mean \u00b1 sd over {glue:text}`num_seeds` seeds, squares unless it says norm.", "name": "fig-auroc"}, "image": {"alt": "Dots of AUROC with error bars for each variant, ReLU and softplus side by side, beside the loss, the gradient norm and random numbers."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "{glue:text}`auroc_verdict`: the exact Hessian has an AUROC of {glue:text}`auroc_exact`, the finite difference with {glue:text}`best_step` {glue:text}`auroc_best`, with the paper's step {glue:text}`auroc_paper`. The loss, with {glue:text}`auroc_loss`, is {glue:text}`loss_verdict`. Mean \u00b1 sd over {glue:text}`num_seeds` seeds, squares unless it says norm.", "name": "fig-auroc"}, "image": {"alt": "Dots of AUROC with error bars for each variant, ReLU, softplus and GELU side by side, beside the loss, the gradient norm and random numbers."}} tags=["hide-input"]
 listed = [*ways, f"{paper}, norm", "gradient norm", "cumulative loss", "random"]
 fig, ax = plt.subplots(figsize=(7, 4.6), layout="constrained", facecolor="white")
 place = np.arange(len(listed))[::-1]
 for activation, marker, colour, lift in zip(
-    activations, plots.MARKERS, plots.COLOURS, (0.13, -0.13), strict=False
+    activations, plots.MARKERS, plots.COLOURS, (0.2, 0.0, -0.2), strict=False
 ):
     part = summary.loc[activation].loc[listed]
     ax.errorbar(
@@ -490,7 +580,7 @@ for activation, marker, colour, lift in zip(
         color=colour,
         ms=5,
         capsize=2,
-        label={"relu": "ReLU"}.get(activation, activation),
+        label=shown_as.get(activation, activation),
     )
 ax.axvline(0.5, color=plots.GREY, lw=1.2, ls=":")
 ax.set_yticks(place, listed, fontsize=9)
@@ -599,7 +689,8 @@ for key, kind, n, column in (
 # ## The answer
 #
 # On a smooth network the step hardly matters (AUROC {glue:text}`auroc_smooth` with the
-# paper's step, {glue:text}`auroc_smooth_exact` exactly). On a network of ReLUs it *is* the
+# paper's step, {glue:text}`auroc_smooth_exact` exactly with softplus;
+# {glue:text}`auroc_gelu` and {glue:text}`auroc_gelu_exact` with GELU). On a network of ReLUs it *is* the
 # score: {glue:text}`auroc_smallest` at $h = 10^{-5}$, {glue:text}`auroc_paper` at the
 # paper's, {glue:text}`auroc_best` at the best here ({glue:text}`best_step`),
 # {glue:text}`auroc_largest` at 1, and {glue:text}`auroc_exact` for the exact Hessian, which

@@ -130,3 +130,15 @@ def test_the_trace_of_the_run_has_the_same_scores_but_for_its_probes(tmp_path):
     np.testing.assert_allclose(
         found["difference/loss"][0], trace.read("loss")[0], rtol=1e-4, atol=1e-6
     )
+
+
+def test_a_part_of_the_samples_is_measured_as_within_the_whole(tmp_path):
+    asked = {"epochs": [2], "num_reference": 2, "num_tested": 1, "runs": tmp_path}
+    whole = variants.follow(TINY, WAYS, **asked)
+    part = variants.follow(TINY, WAYS, num_measured=7, **asked)
+    assert part["reference"].shape == (1, 2, 7)
+    np.testing.assert_array_equal(part["mislabelled"], whole["mislabelled"][:7])
+    for name in ("exact/square", "exact/loss"):
+        np.testing.assert_allclose(part[name], whole[name][:, :7], rtol=1e-6)
+    with pytest.raises(ValueError, match=r"num_measured must lie in \[1, 40\]"):
+        variants.follow(TINY, WAYS, num_measured=41, **asked)
