@@ -1,10 +1,30 @@
-"""What scores cost: the seconds that training and scoring took."""
+"""What scores cost: seconds and bytes, beside one epoch of training."""
 
-from collections.abc import Iterable
+import copy
+import time
+from collections.abc import Callable, Iterable, Sequence
 
 import pandas as pd
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
 
-from curvlib.trace import Trace
+from curvlib import hvp, models, scores
+from curvlib.curvature import input_curvature
+from curvlib.trace import COLUMNS, Trace
+
+# Which measurement gives a column of the trace; all other columns need the logits only.
+NEEDS = {
+    "gradient_norm": "input gradient",
+    "mean_hvp_norm": "curvature",
+    "squared_frobenius_norm": "curvature",
+}
+ONLY_LAST = (
+    "curvature_last",
+    "in_confidence_last",
+    "in_confidence_max_last",
+    "final_loss",
+)
 
 
 def of_runs(traces: Iterable[Trace]) -> pd.DataFrame:
@@ -29,3 +49,133 @@ def of_runs(traces: Iterable[Trace]) -> pd.DataFrame:
             "threads": machine["threads"],
         }
     return pd.DataFrame(list(rows.values()))
+
+
+def measure(
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    *,
+    batch_size: int = 64,
+    num_probes: Sequence[int] = (1, 2, 10),
+    step: float = 1e-3,
+    repeats: int = 5,
+    chunk: int = 128,
+) -> pd.DataFrame:
+    """Time one pass of training and every way of scoring, in turn, on the same samples.
+
+    Whatever else the machine does hits all of them alike, so trust the ratios within a
+    repetition before the seconds.
+
+    Args:
+        model: A network of ``curvlib.models``; a copy is trained.
+        x: Inputs [N, C, H, W], normalised.
+        y: Labels [N].
+        batch_size: Of training.
+        num_probes: Numbers of probes of the finite difference.
+        step: h of the finite difference.
+        repeats: How often each is timed, after one time unseen.
+        chunk: Samples scored at once.
+
+    Returns:
+        Columns what, repeat, seconds_per_sample, and over_training, the ratio to
+        ``"training"`` in the same repetition.
+    """
+    x = x.contiguous(memory_format=torch.channels_last)
+    folded = models.fold_batch_norm(model.eval())
+    pupil = copy.deepcopy(model).to(memory_format=torch.channels_last)
+    optimizer = torch.optim.SGD(pupil.parameters(), lr=1e-3, momentum=0.9)
+    pairs = list(zip(x.split(chunk), y.split(chunk), strict=True))
+
+    def training() -> None:
+        pupil.train()
+        for some, labels in zip(x.split(batch_size), y.split(batch_size), strict=True):
+            optimizer.zero_grad()
+            F.cross_entropy(pupil(some), labels).backward()
+            optimizer.step()
+
+    @torch.no_grad()
+    def logits() -> None:
+        for some, _ in pairs:
+            folded(some)
+
+    def gradient() -> None:
+        for some, labels in pairs:
+            hvp.input_gradient(folded, some, labels)
+
+    def curvature(**options) -> Callable[[], None]:
+        def call() -> None:
+            for some, labels in pairs:
+                input_curvature(folded, some, labels, **options)
+
+        return call
+
+    contestants = {"training": training, "logits": logits, "input gradient": gradient}
+    for n in num_probes:
+        contestants[f"curvature, n = {n}"] = curvature(num_probes=n, step=step)
+    contestants |= {
+        "exact (autograd), n = 1": curvature(method="autograd", num_probes=1),
+        "Gauss-Newton": curvature(method="gauss-newton", num_probes=1),
+        "zero-order, n = 1": curvature(method="zero-order", num_probes=1, step=0.1),
+    }
+    rows = []
+    for repeat in range(repeats + 1):
+        seconds = {}
+        for what, call in contestants.items():
+            started = time.perf_counter()
+            call()
+            seconds[what] = (time.perf_counter() - started) / len(x)
+        rows += [
+            {
+                "what": what,
+                "repeat": repeat,
+                "seconds_per_sample": s,
+                "over_training": s / seconds["training"],
+            }
+            for what, s in seconds.items()
+            if repeat  # the first one allocates and chooses kernels
+        ]
+    return pd.DataFrame(rows)
+
+
+def of_scores(
+    timing: pd.DataFrame, *, epochs: int, num_probes: int = 1
+) -> pd.DataFrame:
+    """What each score adds to a run, in trainings, and what it keeps on disk.
+
+    Args:
+        timing: As ``measure`` returns it.
+        epochs: Of the run. A score that reads the last epoch only is paid for once.
+        num_probes: Of the curvature; one that was measured.
+
+    Returns:
+        One row a score of ``curvlib.scores.SCORES`` but random: score, needs, epochs
+        (scored for it), trainings (training included: 1 + what scoring adds) and
+        bytes_per_sample, those of the columns of the trace that it reads.
+
+    Raises:
+        ValueError: If no such number of probes was measured.
+    """
+    ratio = timing.groupby("what")["over_training"].median()
+    if f"curvature, n = {num_probes}" not in ratio:
+        known = ", ".join(what for what in ratio.index if what.startswith("curvature"))
+        raise ValueError(f"num_probes = {num_probes} was not measured, only {known}")
+    rows = []
+    for name, score in scores.SCORES.items():
+        if not score.fields:
+            continue  # random needs no trace
+        needs = {NEEDS.get(field, "logits") for field in score.fields}
+        most = next(n for n in ("curvature", "input gradient", "logits") if n in needs)
+        most = f"curvature, n = {num_probes}" if most == "curvature" else most
+        scored = 1 if name in ONLY_LAST else epochs
+        itemsize = sum(COLUMNS[field]().itemsize for field in score.fields)
+        rows.append(
+            {
+                "score": name,
+                "needs": most,
+                "epochs": scored,
+                "trainings": 1 + ratio[most] * scored / epochs,
+                "bytes_per_sample": scored * itemsize,
+            }
+        )
+    return pd.DataFrame(rows)

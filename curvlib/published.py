@@ -22,6 +22,17 @@ SD = {
     ("cifar100", "curvature_norm"): (0.0009, 0.0011, 0.0021, 0.0012),
 }
 
+# The same paper's table of costs, in trainings: by score and probes.
+TRAININGS = {
+    ("cumulative_loss", 0): 1.0,
+    ("curvature_norm", 2): 3.6,
+    ("curvature_norm", 10): 14.3,
+}
+# Feldman and Zhang, What Neural Networks Memorize and Why (NeurIPS 2020): models
+# trained, each on this share of the samples.
+MEMORIZATION_MODELS = {"cifar100": 4000, "imagenet": 2000}
+MEMORIZATION_SHARE = 0.7
+
 
 def auroc_symmetric_noise() -> pd.DataFrame:
     """AUROC for replaced labels under symmetric noise.

@@ -1,9 +1,11 @@
 from types import SimpleNamespace
 
+import numpy as np
 import pandas as pd
 import pytest
+import torch
 
-from curvlib import costs
+from curvlib import costs, models, scores
 
 
 class FakeTrace:
@@ -26,3 +28,62 @@ def test_a_run_costs_the_sum_of_its_epochs_and_counts_once():
     assert table["train_seconds"].tolist() == pytest.approx([5.0, 4.0])
     assert table["score_seconds"].tolist() == pytest.approx([2.0, 1.0])
     assert set(table["threads"]) == {2}
+
+
+def timing(**ratios: float) -> pd.DataFrame:
+    names = {"one": "curvature, n = 1", "input": "input gradient"}
+    return pd.DataFrame(
+        [
+            {"what": names.get(what, what), "repeat": 1, "over_training": ratio}
+            for what, ratio in ratios.items()
+        ]
+    )
+
+
+def test_a_score_costs_what_its_dearest_column_does_and_the_last_epoch_once():
+    table = costs.of_scores(
+        timing(training=1.0, logits=0.25, input=0.5, one=1.5), epochs=10
+    ).set_index("score")
+    assert table.loc["curvature_square", "trainings"] == pytest.approx(2.5)
+    assert table.loc["curvature_last", "trainings"] == pytest.approx(1.15)
+    assert table.loc["cumulative_gradient", "trainings"] == pytest.approx(1.5)
+    assert table.loc["aum", "trainings"] == pytest.approx(1.25)
+    assert table.loc["aum", "bytes_per_sample"] == 40
+    assert table.loc["forgetting_events", "bytes_per_sample"] == 10
+    assert table.loc["final_loss", "bytes_per_sample"] == 4
+    assert set(table.index) == set(scores.SCORES) - {"random"}
+
+
+def test_the_scores_that_read_one_epoch_are_those_that_say_so():
+    rng = np.random.default_rng(0)
+    for name, score in scores.SCORES.items():
+        fields = [rng.random((4, 6)) for _ in score.fields]
+        if name in ("forgetting_events", "learning_time"):
+            fields = [field > 0.5 for field in fields]
+        changed = [np.concatenate([1 - f[:-1] * 1.0, f[-1:]]) for f in fields]
+        if fields and fields[0].dtype == bool:
+            changed = [np.concatenate([~f[:-1], f[-1:]]) for f in fields]
+        if fields:
+            same = np.array_equal(score.function(*fields), score.function(*changed))
+            assert same == (name in costs.ONLY_LAST), name
+
+
+def test_a_number_of_probes_that_was_not_measured_is_refused():
+    with pytest.raises(ValueError, match="num_probes = 3 was not measured, only"):
+        costs.of_scores(timing(one=1.0), epochs=2, num_probes=3)
+
+
+def test_every_contestant_is_timed_and_the_model_is_left_alone():
+    model = models.build("mlp", num_classes=3, input_shape=(1, 4, 4), width=4).eval()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    x = torch.randn(12, 1, 4, 4, generator=torch.Generator().manual_seed(0))
+    table = costs.measure(
+        model, x, torch.arange(12) % 3, batch_size=6, num_probes=(1, 3), repeats=2
+    )
+    assert table.groupby("what").size().eq(2).all()
+    assert {"training", "logits", "curvature, n = 3"} <= set(table["what"])
+    trained = table["what"] == "training"
+    assert (table.loc[trained, "over_training"] == 1).all()
+    assert (table["seconds_per_sample"] > 0).all()
+    for name, value in model.state_dict().items():
+        torch.testing.assert_close(value, before[name], rtol=0, atol=0)

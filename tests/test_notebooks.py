@@ -25,6 +25,8 @@ SMALL = {
     "num_probes": 2,
     "noise_rates": [0.1],
     "seeds": [0, 1],
+    "num_timed": 64,
+    "repeats": 1,
 }
 
 every_notebook = pytest.mark.parametrize("file", NOTEBOOKS, ids=NAMES)
