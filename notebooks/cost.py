@@ -164,5 +164,5 @@ ax.tick_params(axis="y", labelsize=8)
 # {glue:text}`cost_last:.2f`, but that is another, worse score. The paper that introduced
 # the cumulative loss counts {glue:text}`published_two:.1f` trainings for curvature with two
 # directions and {glue:text}`published_ten:.1f` with ten {cite:p}`ravikumar2025`: here the
-# clean gradient is computed once, not for each direction, and [the fidelity of one
-# direction an epoch](/book/speed.md) is that of ten in two decimals.
+# clean gradient is computed once, not for each direction, and one direction an epoch often
+# does; [how fast are the estimators?](/book/speed.md) measures when.

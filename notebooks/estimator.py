@@ -518,7 +518,7 @@ beaten = {
 }
 glue(
     "loss_verdict",
-    "above every variant of curvature with both activations"
+    "above every variant of curvature with every activation"
     if all(beaten.values())
     else "below the best variant of curvature with at least one activation",
     display=False,

@@ -1,8 +1,11 @@
+import importlib
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
+import pytest
 
 ROOT = Path(__file__).parent.parent
 
@@ -35,3 +38,84 @@ def test_the_benchmark_runs_and_its_contestants_agree(tmp_path):
     assert (ratios["min"] <= ratios["median"]).all()
     assert (pd.read_csv(tmp_path / "share_of_peak.csv")["share"] > 0).all()
     assert len(pd.read_csv(tmp_path / "memory_and_linearity.csv")) == 3
+
+
+@pytest.fixture
+def fidelity(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    return importlib.import_module("fidelity")
+
+
+def test_fidelity_runs_and_leaves_its_tables(tmp_path):
+    subprocess.run(
+        [
+            sys.executable,
+            str(ROOT / "benchmarks" / "fidelity.py"),
+            "--quick",
+            "--out",
+            str(tmp_path / "out"),
+        ],
+        check=True,
+        capture_output=True,
+        cwd=tmp_path,
+    )
+    designs = pd.read_csv(tmp_path / "out" / "fidelity.csv")
+    assert designs["fidelity"].between(-1, 1).all()
+    assert (designs["times_faster"] > 0).all()
+    chosen = pd.read_csv(tmp_path / "out" / "fidelity_best.csv")
+    ten = chosen[chosen["what"] == "ten at every epoch"]
+    assert (ten[["probes", "score every"]] == [10, 1]).all().all()
+    assert (tmp_path / "out" / "fidelity.svg").read_text().startswith("<?xml")
+    overhead = pd.read_csv(tmp_path / "out" / "overhead.csv")
+    assert overhead["num_probes"].tolist() == [1, 2, 10]
+    assert (overhead["scoring_over_training"] > 0).all()
+    assert len(pd.read_csv(tmp_path / "out" / "probe_kinds.csv")) == 5
+
+
+def of_probes(noise: float) -> dict[str, np.ndarray]:
+    """Four epochs of sixty samples of norms 1, 2, 3, ... with relative noise."""
+    rng = np.random.default_rng(0)
+    truth = np.arange(1, 61.0)
+
+    def draw(count):
+        return truth * (1 + noise * rng.uniform(-1, 1, (4, count, 60)))
+
+    return {
+        "reference": draw(100),
+        "tested": draw(20),
+        "mislabelled": truth > 50,
+    }
+
+
+def test_without_noise_one_probe_is_the_truth(fidelity):
+    for table in (
+        fidelity.short_run(of_probes(0.0)),
+        fidelity.long_run(of_probes(0.0)),
+    ):
+        assert table["fidelity"].to_numpy() == pytest.approx(1.0)
+
+
+def test_fidelity_rises_with_probes_and_spread_is_that_of_the_noise(fidelity):
+    found = of_probes(0.5)
+    table = fidelity.short_run(found)
+    one_kind = table[(table["kind"] == "norm") & (table["score_every"] == 1)]
+    assert one_kind["fidelity"].is_monotonic_increasing
+    assert one_kind["passes"].tolist() == [8, 12, 16, 24, 44]
+    spread = fidelity.spread(found)["relative_variance_norm"]
+    assert spread.to_numpy() == pytest.approx(0.25 / 3, rel=0.1)  # of uniform(-.5, .5)
+
+
+def test_the_best_is_the_cheapest_of_those_as_good_as_ten(fidelity):
+    rows = [
+        # probes, every, fidelity, times faster
+        (10, 1, 0.99, 3.0),
+        (2, 1, 0.985, 9.0),
+        (1, 1, 0.97, 12.0),
+        (2, 2, 0.981, 18.0),
+    ]
+    designs = pd.DataFrame(
+        rows, columns=["num_probes", "score_every", "fidelity", "times_faster"]
+    ).assign(data="made up", epochs=30, kind="square")
+    chosen = fidelity.best(designs).set_index("what")
+    assert chosen.loc["cheapest at every epoch", "times faster"] == 9.0
+    assert chosen.loc["cheapest of all", "times faster"] == 18.0
