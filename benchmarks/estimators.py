@@ -1,6 +1,6 @@
 """Measure the estimators side by side, and write results/bench/*.csv.
 
-    python benchmarks/estimators.py [--quick]
+    python benchmarks/estimators.py [--quick] [--only TABLE]
 
 Ratios are taken within one run: every repetition times each contestant once, in turn,
 so that what else the machine does hits all of them alike. Nothing else should train
@@ -19,11 +19,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
+import torch.nn.functional as F
 from released import released_scores, scale
 from scipy.stats import spearmanr
 from torch import nn
+from torch.func import grad, jvp
 
-from curvlib import data, models
+from curvlib import data, hvp, models
 from curvlib.curvature import input_curvature, rademacher
 from curvlib.provenance import hardware, versions, write_atomically
 
@@ -135,6 +137,47 @@ def same_scores(*, quick: bool) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def exact_products(*, quick: bool) -> pd.DataFrame:
+    """Two ways to the exact Hv of a chunk, one probe: which is faster, side by side?"""
+    rows = []
+    for name, size in (("slim_resnet", 128), ("resnet18", 32)):
+        size = 8 if quick else size
+        model = models.fold_batch_norm(network(name, quick=quick))
+        for parameter in model.parameters():
+            parameter.requires_grad_(False)
+        x, y = inputs(size)
+        x = x.contiguous(memory_format=torch.channels_last)
+        generator = torch.Generator().manual_seed(0)
+        v = rademacher(1, x.shape[1:], generator=generator).float().expand_as(x)
+        found = {}
+
+        def double_backward(model=model, x=x, y=y, v=v, found=found) -> None:
+            found["double backward"] = hvp.double_backward(model, x, y)[1](v)
+
+        def forward_over_reverse(model=model, x=x, y=y, v=v, found=found) -> None:
+            def loss(inputs):
+                return F.cross_entropy(model(inputs), y, reduction="sum")
+
+            _, found["forward over reverse"] = jvp(grad(loss), (x,), (v,))
+
+        ways = (double_backward, forward_over_reverse)
+        for way in ways:
+            way()
+        seconds = [[timed(way) for way in ways] for _ in range(2 if quick else 7)]
+        ratio = np.array([forward / double for double, forward in seconds])
+        a, b = found.values()
+        rows.append(
+            {
+                "model": name,
+                "forward_over_reverse_takes_times": round(np.median(ratio), 2),
+                "lowest": round(ratio.min(), 2),
+                "highest": round(ratio.max(), 2),
+                "largest_relative_difference": ((a - b).norm() / b.norm()).item(),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
 def share_of_peak(*, quick: bool) -> pd.DataFrame:
     """Multiply-adds a second of scoring beside this machine's own best GEMM."""
     side = 256 if quick else 2048
@@ -236,11 +279,22 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="tiny sizes, for the test")
     parser.add_argument("--out", type=Path, default=Path("results/bench"))
     parser.add_argument("--child", nargs=2, type=int, help=argparse.SUPPRESS)
+    measures = (
+        against_released,
+        same_scores,
+        exact_products,
+        share_of_peak,
+        memory_and_linearity,
+    )
+    known = [measure.__name__ for measure in measures]
+    parser.add_argument("--only", choices=known, help="measure one table anew")
     options = parser.parse_args()
     if options.child:
         child(*options.child)
         return
-    for measure in (against_released, same_scores, share_of_peak, memory_and_linearity):
+    for measure in measures:
+        if options.only not in (None, measure.__name__):
+            continue
         started = time.perf_counter()
         table = measure(quick=options.quick)
         tables = {measure.__name__: table}

@@ -26,6 +26,8 @@ def test_the_benchmark_runs_and_its_contestants_agree(tmp_path):
     for model in ("slim_resnet", "resnet18"):
         assert same.loc[(model, "float64"), "largest_relative_difference"] < 1e-8
         assert same.loc[(model, "float32"), "spearman"] > 0.999
+    exact = pd.read_csv(tmp_path / "exact_products.csv")
+    assert (exact["largest_relative_difference"] < 1e-4).all()
     released = pd.read_csv(tmp_path / "against_released.csv")
     assert set(released["contestant"]) == {
         "released",
