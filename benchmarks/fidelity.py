@@ -41,6 +41,7 @@ CONFIG = training.TrainConfig(  # of the CIFAR-10 pages, but scored here only
     epochs=30,
     batch_size=64,
     schedule="cosine",
+    num_probes=1,
     score_every=30,
 )
 DIGITS = replace(CONFIG, dataset="digits", num_train=None, epochs=20, score_every=20)

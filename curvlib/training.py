@@ -82,7 +82,7 @@ class TrainConfig:
     schedule: str = "step"
     augment: bool = False
     seed: int = 0
-    num_probes: int = 1
+    num_probes: int = 2
     step: float = 1e-3
     score_every: int = 1
 

@@ -7,6 +7,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from curvlib import training
+
 ROOT = Path(__file__).parent.parent
 
 
@@ -72,6 +74,14 @@ def test_fidelity_runs_and_leaves_its_tables(tmp_path):
     assert overhead["num_probes"].tolist() == [1, 2, 10]
     assert (overhead["scoring_over_training"] > 0).all()
     assert len(pd.read_csv(tmp_path / "out" / "probe_kinds.csv")) == 5
+
+
+def test_the_default_is_the_fewest_probes_that_the_book_found_enough():
+    table = pd.read_csv(ROOT / "results" / "bench" / "fidelity_best.csv")
+    photographs = (table["data"] == "CIFAR-10") & (table["epochs"] == 30)
+    fewest = table[photographs & (table["what"] == "cheapest at every epoch")]
+    assert len(fewest) == 2  # square and norm
+    assert training.TrainConfig().num_probes == fewest["probes"].max()
 
 
 def of_probes(noise: float) -> dict[str, np.ndarray]:
