@@ -248,7 +248,7 @@ def seconds(config: training.TrainConfig, *, quick: bool) -> pd.DataFrame:
 def overhead(*, quick: bool) -> pd.DataFrame:
     """Seconds of an epoch's scoring over an epoch's training, in whole small runs."""
     config = replace(QUICK if quick else CONFIG, score_every=1)
-    config = replace(config, num_train=200 if quick else 4_000, epochs=3)
+    config = replace(config, num_train=200 if quick else 2_000, epochs=3)
     rows = []
     for repeat in range(1 if quick else 3):
         for n in (1, 2, 10):
