@@ -255,8 +255,10 @@ glue("exact_share", float(exact_share), display=False)
 # A unit of ReLU that is off at $x$ and on at $x + hv$, or the other way round, is a border
 # that the step crossed. There the gradient jumps, by an amount $J$ that does not depend
 # on $h$. The number of crossings grows like $h$, each adds about $(J/h)^2$ to the square:
-# that makes $1/h$. To the norm it adds $J/h$, and $h$ cancels. Counting the units that
-# differ at the two ends, in float64:
+# that makes $1/h$. To the norm it adds $J/h$, and $h$ cancels as long as crossings are
+# rare; where a step crosses many, their jumps add like the steps of a random walk, and the
+# norm too grows as the step shrinks, about as $1/\sqrt h$. Counting the units that differ
+# at the two ends, in float64:
 
 # %% mystnb={"figure": {"caption": "{glue:text}`kink_verdict`: where no unit differs, n = {glue:text}`num_uncrossed` of {glue:text}`num_dots` over all seeds and these steps, the finite difference is the exact value up to {glue:text}`uncrossed_error:.2g` (median of the relative difference; {glue:text}`uncrossed_high:.2g` for 95 % of them); where some differ it is {glue:text}`crossed_ratio:.0f` times the exact one in the median. Dots: first seed, epoch {glue:text}`middle`.", "name": "fig-kinks"}, "image": {"alt": "Left: the mean number of crossings against the step, a straight line on logarithmic axes. Right: scatter of the ratio of finite difference to exact value against the number of crossings, at one without crossings and far above with them."}} tags=["hide-input"]
 rows = []
