@@ -170,9 +170,7 @@ def test_the_photographs_are_run_with_the_first_setting_that_learns_wrong_labels
     assert enough, rows
     for page in pages.load_pages(ROOT / "experiments.yml").values():
         if page.profile == "cpu":
-            known = notebooks.parameters(
-                notebooks.read(ROOT / "notebooks" / f"{page.notebook}.ipynb")
-            )
+            known = notebooks.parameters(notebooks.read(page.root / page.notebook))
             values = {name: parameter.default for name, parameter in known.items()}
             values |= page.parameters
             assert {"model", "width", "batch_size", "epochs"} <= set(values), page.name
