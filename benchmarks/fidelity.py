@@ -171,10 +171,10 @@ def probe_kinds(config: training.TrainConfig, *, quick: bool) -> pd.DataFrame:
     x = data.normalise(images.tensor(), mean, std)
     x = x.contiguous(memory_format=torch.channels_last)
     y = torch.from_numpy(images.labels)
-    at_x, product = hvp.finite_difference(kept["model"], x, y, step=STEP)
+    gradient = hvp.input_gradient(kept["model"], x, y).gradient
     shape, size = x.shape[1:], x[0].numel()
     generator = torch.Generator().manual_seed(0)
-    along = F.normalize(at_x.gradient.flatten(1), dim=1)[:, None]  # [N, 1, D]
+    along = F.normalize(gradient.flatten(1), dim=1)[:, None]  # [N, 1, D]
 
     def signs(*lead: int) -> torch.Tensor:
         return rademacher(10, (*lead, *shape), generator=generator).float()
@@ -198,7 +198,7 @@ def probe_kinds(config: training.TrainConfig, *, quick: bool) -> pd.DataFrame:
     for kind, draw in kinds.items():
         squares = torch.stack(
             [
-                torch.stack([product(v).flatten(1).norm(dim=1) ** 2 for v in draw()])
+                variants.probe_norms(kept["model"], x, y, draw(), step=STEP) ** 2
                 for _ in range(2 if quick else 8)
             ]
         )  # [groups, 10, N]
