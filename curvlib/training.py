@@ -32,6 +32,7 @@ SCHEDULES: dict[str, Callable[[float], float]] = {
     "cosine": lambda done: 0.5 * (1 + math.cos(math.pi * done)),
     "constant": lambda done: 1.0,
 }
+PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +56,8 @@ class TrainConfig:
         schedule: ``"step"`` (tenth at 60 % and 80 %, the paper's), ``"cosine"`` or
             ``"constant"``.
         augment: Random crops with padding 4, and flips.
+        precision: Of the passes of training, ``"float32"`` or ``"bfloat16"`` (torch's
+            autocast; the weights stay float32). Scoring is always in float32.
         seed: Of the wrong labels, the weights, the order and the probes.
         num_probes: Probes K a scored epoch, drawn anew each time, shared by all
             samples.
@@ -81,6 +84,7 @@ class TrainConfig:
     batch_size: int = 128
     schedule: str = "step"
     augment: bool = False
+    precision: str = "float32"
     seed: int = 0
     num_probes: int = 2
     step: float = 1e-3
@@ -119,6 +123,11 @@ class TrainConfig:
             ("weight_decay", 0 <= self.weight_decay < math.inf, "0 or more"),
             ("batch_size", self.batch_size > 1, "at least 2"),
             ("schedule", self.schedule in SCHEDULES, f"one of {tuple(SCHEDULES)}"),
+            (
+                "precision",
+                self.precision in PRECISIONS,
+                f"one of {tuple(PRECISIONS)}",
+            ),
             ("seed", self.seed >= 0, "0 or more"),
             ("num_probes", self.num_probes > 0, "at least 1"),
             ("step", 0 < self.step < math.inf, "positive and finite"),
@@ -410,8 +419,13 @@ def _train_epoch(config, trace, model, optimizer, epoch, images, labels) -> dict
         if config.augment:
             x = data.augment(x, generator=generator)
         x = data.normalise(x, trace.info["mean"], trace.info["std"])
-        logits = model(x.contiguous(memory_format=torch.channels_last))
-        loss = F.cross_entropy(logits, y)
+        with torch.autocast(
+            x.device.type,
+            PRECISIONS[config.precision],
+            enabled=config.precision != "float32",
+        ):
+            logits = model(x.contiguous(memory_format=torch.channels_last))
+        loss = F.cross_entropy(logits.float(), y)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
