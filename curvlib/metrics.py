@@ -1,12 +1,15 @@
-"""How well a score finds the positives: the mislabelled, the planted, the memorised.
+"""How well a score finds the positives, and how well two scores agree.
 
-Every function takes a score [N], high where a positive is expected, and a bool vector
-[N]. None depends on the order of the samples, not even between equal scores.
+The first functions take a score [N], high where a positive is expected, and a bool
+vector [N]; ``agreement`` takes two scores. None depends on the order of the samples,
+not even between equal scores.
 """
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
+from scipy.stats import hypergeom, rankdata
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 Metric = Callable[[np.ndarray, np.ndarray], float]
@@ -107,6 +110,135 @@ def precision_at_k(score: np.ndarray, positive: np.ndarray, k: int) -> float:
     above, tied = score > last, score == last
     places = k - np.count_nonzero(above)  # left for the tied ones
     return float((positive[above].sum() + places * positive[tied].mean()) / k)
+
+
+class Enrichment(NamedTuple):
+    """How many positives a list holds, and how many chance would put there."""
+
+    found: float  # positives among the k; not whole where the k-th place is tied
+    expected: float  # by chance, k times the share of positives
+    p_value: float  # that chance puts as many there, or more
+
+
+def enrichment(score: np.ndarray, positive: np.ndarray, k: int) -> Enrichment:
+    """Positives among the k highest scores, against a list drawn by chance.
+
+    The null is hypergeometric: k of N samples without replacement. Where the k-th place
+    is tied, the expected number found is rounded down for the p-value.
+
+    Args:
+        score: High where a positive is expected, shape [N].
+        positive: The truth, shape [N], bool.
+        k: Length of the list, from 1 to N.
+
+    Raises:
+        ValueError: If k is not between 1 and N, or as for every metric here.
+
+    Example:
+        >>> positive = np.array([True, True, False, False])
+        >>> few = enrichment(np.array([4, 3, 2, 1]), positive, k=2)  # one of six lists
+        >>> few.found, few.expected, round(few.p_value, 6)
+        (2.0, 1.0, 0.166667)
+    """
+    found = precision_at_k(score, positive, k) * k
+    total, positives = len(positive), int(np.count_nonzero(positive))
+    whole = int(np.floor(found + 1e-9))
+    return Enrichment(
+        found=found,
+        expected=k * positives / total,
+        p_value=float(hypergeom.sf(whole - 1, total, positives, k)),
+    )
+
+
+class Agreement(NamedTuple):
+    """Four ways to say how alike two scores are; NaN where one has no spread."""
+
+    spearman: float
+    pearson: float
+    cosine: float
+    top_overlap: float  # share of the k highest of one among the k highest of the other
+
+
+def agreement(score: np.ndarray, reference: np.ndarray, k: int) -> Agreement:
+    """How well a score agrees with another, high meaning the same in both.
+
+    A cosine does not take out the mean: non-negative vectors that have nothing to do
+    with each other are alike by it. Read it beside its value for ``null_scores``.
+
+    Args:
+        score: Shape [N], finite.
+        reference: Shape [N], finite.
+        k: Length of the two lists that are compared, from 1 to N; where a k-th place is
+            tied, the expected overlap if chance breaks the ties of each list.
+
+    Returns:
+        Spearman's rank correlation, with mean ranks for equal values; Pearson's
+        correlation; cosine; overlap of the top k, as a share of k.
+
+    Raises:
+        ValueError: If the shapes differ, a value is not finite, or k is out of range.
+
+    Example:
+        >>> agreement(np.array([1, 2, 3, 4]), np.array([1, 4, 9, 16]), k=2).spearman
+        1.0
+    """
+    score, reference = (
+        np.asarray(values, dtype=np.float64) for values in (score, reference)
+    )
+    if score.ndim != 1 or score.shape != reference.shape:
+        raise ValueError(
+            "score and reference must be vectors of one length, got shapes "
+            f"{score.shape} and {reference.shape}"
+        )
+    for name, values in (("score", score), ("reference", reference)):
+        bad = np.flatnonzero(~np.isfinite(values))
+        if len(bad):
+            raise ValueError(
+                f"{name} must be finite, got {values[bad[0]]} at position {bad[0]} "
+                f"(first of {len(bad)}); drop the samples without a value"
+            )
+    if not 1 <= k <= len(score):
+        raise ValueError(f"k must be between 1 and {len(score)} samples, got {k}")
+    lists = _chance_in_top(score, k) @ _chance_in_top(reference, k)
+    return Agreement(
+        spearman=_pearson(rankdata(score), rankdata(reference)),
+        pearson=_pearson(score, reference),
+        cosine=_cosine(score, reference),
+        top_overlap=float(lists / k),
+    )
+
+
+def null_scores(score: np.ndarray, *, seed: int = 0) -> dict[str, np.ndarray]:
+    """Two scores that know nothing of the samples, to be compared as the score is.
+
+    Args:
+        score: Shape [N].
+        seed: Of the shuffle.
+
+    Returns:
+        ``"constant"``, ones; ``"shuffled"``, the same values in another order.
+    """
+    score = np.asarray(score)
+    shuffled = np.random.default_rng(seed).permutation(score)
+    return {"constant": np.ones(len(score)), "shuffled": shuffled}
+
+
+def _pearson(a: np.ndarray, b: np.ndarray) -> float:
+    return _cosine(a - a.mean(), b - b.mean())
+
+
+def _cosine(a: np.ndarray, b: np.ndarray) -> float:
+    # Scaled first: a square of small values would underflow.
+    a, b = (v / (np.abs(v).max() or 1) for v in (a, b))
+    length = np.linalg.norm(a) * np.linalg.norm(b)
+    return float(np.clip(a @ b / length, -1, 1)) if length > 0 else float("nan")
+
+
+def _chance_in_top(score: np.ndarray, k: int) -> np.ndarray:
+    """Probability of each sample to be among the top k, if chance breaks the ties."""
+    last = np.partition(score, -k)[-k]
+    above, tied = score > last, score == last
+    return above + tied * ((k - above.sum()) / tied.sum())
 
 
 def mean_sd(values: np.ndarray, digits: int = 3) -> str:

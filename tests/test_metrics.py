@@ -7,10 +7,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from curvlib.metrics import (
+    agreement,
     auroc,
     average_precision,
     bootstrap_interval,
+    enrichment,
     fpr_at_95_tpr,
+    null_scores,
     precision_at_k,
 )
 
@@ -214,3 +217,89 @@ def test_a_level_that_is_no_share_is_refused(level):
 def test_no_resample_at_all_is_refused():
     with pytest.raises(ValueError, match="at least 1, got 0"):
         bootstrap_interval(auroc, np.arange(3), bools("+--"), num_resamples=0)
+
+
+def test_agreement_of_a_rising_function_is_full_in_ranks_only():
+    score = np.arange(1.0, 6.0)
+    found = agreement(score, score**2, k=2)
+    assert found.spearman == pytest.approx(1)
+    # Sums over 1..5: xy 225, x 15, y 55, xx 55, yy 979.
+    assert found.pearson == pytest.approx((225 - 15 * 55 / 5) / (10 * 374) ** 0.5)
+    assert found.cosine == pytest.approx(225 / (55 * 979) ** 0.5)
+    assert found.top_overlap == 1
+
+
+def test_agreement_turns_its_sign_with_the_score():
+    score, reference = np.array([1.0, 2, 3, 4]), np.array([1.0, 3, 2, 4])
+    there, back = agreement(score, reference, k=1), agreement(-score, reference, k=1)
+    assert there[:3] == pytest.approx([-value for value in back[:3]])
+    assert (there.top_overlap, back.top_overlap) == (1, 0)
+
+
+def test_agreement_with_equal_values_does_not_depend_on_the_order():
+    score, reference = np.array([1.0, 1, 1, 0]), np.array([3.0, 2, 1, 0])
+    expected = agreement(score, reference, k=1)
+    assert expected.top_overlap == pytest.approx(1 / 3)  # one of three equals
+    for order in permutations(range(4)):
+        order = list(order)
+        found = agreement(score[order], reference[order], k=1)
+        assert found == pytest.approx(expected)
+
+
+@given(st.lists(st.integers(0, 4), min_size=3, max_size=12), st.randoms())
+@few
+def test_agreement_is_that_of_scipy(values, chance):
+    from scipy import stats
+
+    other = [chance.randint(0, 4) for _ in values]
+    found = agreement(np.array(values), np.array(other), k=1)
+    if len(set(values)) > 1 and len(set(other)) > 1:
+        assert found.spearman == pytest.approx(stats.spearmanr(values, other).statistic)
+        assert found.pearson == pytest.approx(stats.pearsonr(values, other).statistic)
+    else:
+        assert np.isnan([found.spearman, found.pearson]).all()
+
+
+def test_a_constant_has_a_high_cosine_and_no_correlation():
+    reference = np.random.default_rng(0).uniform(0.5, 1, 1000)
+    nulls = null_scores(reference)
+    constant = agreement(nulls["constant"], reference, k=100)
+    assert np.isnan([constant.spearman, constant.pearson]).all()
+    assert constant.cosine > 0.95
+    assert constant.top_overlap == pytest.approx(0.1)
+    shuffled = agreement(nulls["shuffled"], reference, k=100)
+    assert abs(shuffled.spearman) < 0.1
+    assert shuffled.cosine > 0.9
+
+
+def test_agreement_of_tiny_values_does_not_underflow():
+    score = np.array([1.0, 2, 4]) * 1e-200
+    assert agreement(score, score, k=1) == pytest.approx((1, 1, 1, 1))
+
+
+@pytest.mark.parametrize(
+    ("score", "reference", "k", "match"),
+    [
+        ([1, 2], [1, 2, 3], 1, "one length"),
+        ([1, np.nan], [1, 2], 1, "score must be finite"),
+        ([1, 2], [1, np.inf], 1, "reference must be finite"),
+        ([1, 2], [1, 2], 3, "k must be between 1 and 2"),
+    ],
+)
+def test_agreement_refuses_what_it_cannot_compare(score, reference, k, match):
+    with pytest.raises(ValueError, match=match):
+        agreement(np.array(score), np.array(reference), k)
+
+
+def test_enrichment_is_the_share_of_lists_that_hold_as_many():
+    # Of the 10 pairs out of 5 samples, 1 has both positives and 6 have one.
+    both = enrichment(np.array([5, 4, 3, 2, 1]), bools("++---"), k=2)
+    assert both == pytest.approx((2, 0.8, 0.1))
+    one = enrichment(np.array([5, 4, 3, 2, 1]), bools("+--+-"), k=2)
+    assert one == pytest.approx((1, 0.8, 0.7))
+
+
+def test_enrichment_of_a_constant_is_that_of_chance():
+    found = enrichment(np.zeros(10), bools("++++------"), k=5)
+    assert found.found == found.expected == 2
+    assert found.p_value > 0.5

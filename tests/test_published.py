@@ -26,3 +26,14 @@ def test_a_value_read_in_the_paper_stands_where_it_belongs():
     )
     assert table.loc[("cifar10", "curvature_norm", 0.1), "auroc"] == 0.9819
     assert table.loc[("cifar100", "cumulative_loss", 0.01), "auroc"] == 0.9891
+
+
+def test_published_agreement_stands_where_it_belongs():
+    table = published.agreement_with_memorization().set_index("score")
+    assert set(table.index) <= set(scores.SCORES)
+    assert table.loc["curvature_norm", ["cosine_all", "pearson_top"]].tolist() == [
+        0.69,
+        0.16,
+    ]
+    values = table.drop(columns="source").to_numpy(dtype=float)
+    assert ((values > 0) & (values < 1)).all()
