@@ -241,6 +241,62 @@ def _chance_in_top(score: np.ndarray, k: int) -> np.ndarray:
     return above + tied * ((k - above.sum()) / tied.sum())
 
 
+def expected_calibration_error(
+    confidence: np.ndarray, correct: np.ndarray, *, bins: int = 15
+) -> float:
+    r"""How far the confidence of predictions is from their accuracy, bin by bin.
+
+    Guo et al. (2017), with bins :math:`B_m` of equal width, ((m-1)/M, m/M]:
+
+    .. math:: \sum_m \frac{|B_m|}{N}
+        \left| \mathrm{acc}(B_m) - \mathrm{conf}(B_m) \right|
+
+    0 is perfectly calibrated. Few samples bias it upwards: chance alone moves the
+    accuracy of a bin away from its confidence.
+
+    Args:
+        confidence: Largest probability of each prediction, shape [N], in [0, 1].
+        correct: Whether the prediction is right, shape [N], bool.
+        bins: Their number M.
+
+    Returns:
+        Between 0 and 1.
+
+    Raises:
+        ValueError: If the shapes differ, ``correct`` is not bool, a confidence is
+            outside [0, 1], or there is no bin.
+
+    Example:
+        >>> confidence = np.array([0.75, 0.75, 1.0, 1.0])  # half and all are right
+        >>> expected_calibration_error(confidence, np.array([True, False, True, True]))
+        0.125
+    """
+    confidence = np.asarray(confidence, dtype=np.float64)
+    correct = np.asarray(correct)
+    if confidence.ndim != 1 or confidence.shape != correct.shape or not len(correct):
+        raise ValueError(
+            "confidence and correct must be vectors of one length, at least 1, got "
+            f"shapes {confidence.shape} and {correct.shape}"
+        )
+    if correct.dtype != bool:
+        raise ValueError(
+            f"correct must be bool, got {correct.dtype}; compare to make it so: "
+            "predicted == labels"
+        )
+    if bins < 1:
+        raise ValueError(f"bins must be at least 1, got {bins}")
+    bad = np.flatnonzero(~((confidence >= 0) & (confidence <= 1)))
+    if len(bad):
+        raise ValueError(
+            f"confidence must lie in [0, 1], got {confidence[bad[0]]} at position "
+            f"{bad[0]} (first of {len(bad)}); give probabilities, not logits"
+        )
+    edges = np.linspace(0, 1, bins + 1)[1:-1]
+    place = np.searchsorted(edges, confidence)  # an edge belongs to the bin below it
+    gaps = np.bincount(place, weights=correct - confidence, minlength=bins)
+    return float(np.abs(gaps).sum() / len(confidence))
+
+
 def mean_sd(values: np.ndarray, digits: int = 3) -> str:
     """Mean ± standard deviation (n - 1) as text; one value has no spread, and says so.
 

@@ -12,6 +12,7 @@ from curvlib.metrics import (
     average_precision,
     bootstrap_interval,
     enrichment,
+    expected_calibration_error,
     fpr_at_95_tpr,
     null_scores,
     precision_at_k,
@@ -303,3 +304,52 @@ def test_enrichment_of_a_constant_is_that_of_chance():
     found = enrichment(np.zeros(10), bools("++++------"), k=5)
     assert found.found == found.expected == 2
     assert found.p_value > 0.5
+
+
+def test_calibration_error_weighs_the_gap_of_each_bin_by_its_samples():
+    # (0.5, 1] holds three, right 1/3 of the time at 0.9; [0, 0.5] one, right at 0.5.
+    confidence, correct = np.array([0.9, 0.9, 0.9, 0.5]), bools("+--+")
+    error = expected_calibration_error(confidence, correct, bins=2)
+    assert error == pytest.approx(3 / 4 * (0.9 - 1 / 3) + 1 / 4 * (1 - 0.5))
+    # In one bin over- and underconfidence cancel out.
+    error = expected_calibration_error(confidence, correct, bins=1)
+    assert error == pytest.approx(3.2 / 4 - 2 / 4)
+
+
+def test_calibration_error_of_certainty_is_the_share_of_errors():
+    assert expected_calibration_error(np.ones(4), bools("+++-")) == 0.25
+    assert expected_calibration_error(np.zeros(4), bools("----")) == 0
+
+
+def test_an_edge_belongs_to_the_bin_below_it():
+    # 1/3 and 0.2 share the bin [0, 1/3], so that their gaps cancel out.
+    confidence = np.array([1 / 3, 0.2])
+    error = expected_calibration_error(confidence, bools("+-"), bins=3)
+    assert error == pytest.approx((2 / 3 - 0.2) / 2)
+    confidence = np.array([np.nextafter(1 / 3, 1), 0.2])
+    error = expected_calibration_error(confidence, bools("+-"), bins=3)
+    assert error == pytest.approx((2 / 3 + 0.2) / 2)
+
+
+def test_calibration_error_of_true_probabilities_is_small():
+    rng = np.random.default_rng(0)
+    confidence = rng.uniform(size=100_000).astype(np.float32)
+    correct = rng.uniform(size=100_000) < confidence
+    assert expected_calibration_error(confidence, correct) < 0.01
+    assert expected_calibration_error(confidence, ~correct) > 0.3
+
+
+@pytest.mark.parametrize(
+    ("confidence", "correct", "bins", "match"),
+    [
+        ([0.5, 0.5], bools("+"), 15, "one length"),
+        ([], bools(""), 15, "at least 1"),
+        ([0.5], np.array([1]), 15, "correct must be bool, got int64"),
+        ([0.5, 1.5], bools("+-"), 15, r"got 1.5 at position 1 .* not logits"),
+        ([np.nan], bools("+"), 15, "got nan at position 0"),
+        ([0.5], bools("+"), 0, "bins must be at least 1, got 0"),
+    ],
+)
+def test_calibration_error_refuses_what_has_none(confidence, correct, bins, match):
+    with pytest.raises(ValueError, match=match):
+        expected_calibration_error(np.array(confidence), correct, bins=bins)
