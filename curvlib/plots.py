@@ -6,6 +6,7 @@ arguments give the same bytes. Keep the result, as in ``ax = epoch_band(...)``: 
 notebook would otherwise show the figure twice.
 """
 
+import math
 import textwrap
 from collections.abc import Mapping, Sequence
 
@@ -32,6 +33,7 @@ def gallery(
     *,
     label: Sequence | None = None,
     score: Sequence[float] | None = None,
+    error: Sequence[float] | None = None,
     index: Sequence[int] | None = None,
     columns: int = 10,
     marked: np.ndarray | None = None,
@@ -45,6 +47,7 @@ def gallery(
         captions: A text for each image; label, score, index follow, a line each.
         label: Class names or numbers, length n.
         score: Shown to three digits, length n.
+        error: Of each score, shown with it as ``plus_minus`` does, length n.
         index: Places in the data set, shown with a #, length n.
         columns: Images in a row.
         marked: bool [n]; these get a frame and the sign ≠, explained at the bottom.
@@ -65,11 +68,15 @@ def gallery(
     if marked is not None and np.asarray(marked).dtype != bool:
         raise ValueError(f"marked must be bool, got {np.asarray(marked).dtype}")
     lines = {"captions": captions, "label": label, "score": score, "index": index}
-    for name, values in (lines | {"marked": marked}).items():
+    for name, values in (lines | {"error": error, "marked": marked}).items():
         if values is not None and len(values) != n:
             raise ValueError(
                 f"{name} must be one for each of {n} images, got {len(values)}"
             )
+    if error is not None and score is None:
+        raise ValueError("error is that of the score: give score too")
+    if error is not None:
+        lines["score"] = [plus_minus(*both) for both in zip(score, error, strict=True)]
 
     # The canvas is laid out in inches, from the top left corner.
     cell = WIDTH / columns
@@ -106,6 +113,27 @@ def gallery(
         ax.text(WIDTH / 2, 0.06, title, size=11, ha="center", va="top")
     ax.set(xlim=(0, WIDTH), ylim=(total, 0), aspect="auto")
     return figure
+
+
+def plus_minus(value: float, error: float) -> str:
+    """A value and its error: two digits of the error, and as many of the value.
+
+    Args:
+        value: Finite.
+        error: At least 0; 0 or NaN, where none is known, leaves the value alone.
+
+    Example:
+        >>> plus_minus(0.12345, 0.02), plus_minus(1234.5, 67.8)
+        ('0.123 ± 0.020', '1234 ± 68')
+        >>> plus_minus(1.234e-07, 2e-08), plus_minus(0.12345, float("nan"))
+        ('1.23e-07 ± 2e-08', '0.123')
+    """
+    if not error > 0:
+        return f"{value:.3g}"
+    places = max(0, 1 - math.floor(math.log10(error)))
+    if places > 5 or abs(value) >= 1e5:
+        return f"{value:.3g} ± {error:.2g}"
+    return f"{value:.{places}f} ± {error:.{places}f}"
 
 
 def distributions(
@@ -415,7 +443,7 @@ def _caption_texts(n: int, lines: dict, *, points: float) -> list[str]:
     formats = {
         "captions": str,
         "label": lambda label: str(label).replace("_", " "),
-        "score": lambda score: f"{score:.3g}",
+        "score": lambda s: s if isinstance(s, str) else f"{s:.3g}",
         "index": lambda index: f"#{index}",
     }
     texts = []

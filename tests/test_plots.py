@@ -147,6 +147,17 @@ def test_gallery_writes_caption_label_score_and_index_below_each_image():
     ]
 
 
+def test_gallery_writes_the_error_of_a_score_beside_it():
+    figure = plots.gallery(
+        IMAGES[:2], score=[0.123456, 2.0], error=[0.02, np.nan], columns=2
+    )
+    assert texts(figure) == ["0.123 ± 0.020", "2"]
+    with pytest.raises(ValueError, match="give score too"):
+        plots.gallery(IMAGES, error=np.ones(12))
+    with pytest.raises(ValueError, match=r"error must be one for each of 12 .* got 5"):
+        plots.gallery(IMAGES, score=np.ones(12), error=np.ones(5))
+
+
 def test_gallery_breaks_a_caption_that_is_wider_than_its_image():
     words, name = texts(plots.gallery(IMAGES[:2], ["a golden retriever", "i" * 60]))
     assert words == "a golden\nretriever"
