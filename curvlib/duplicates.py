@@ -1,12 +1,14 @@
 """Images that stand in a data set more than once, and those whose labels disagree.
 
-*Exact* twins have the same pixels. *Near* ones lie close together in a space of
-descriptors; how close is close enough is read off decoys: images that cannot have a
-twin, because they are upside down, and that are as alike to the data as chance allows.
+*Exact* twins have the same pixels. *Near* ones are neighbours in a space of descriptors
+and then agree in their details; how well is well enough is read off decoys: images that
+cannot have a twin, because they are upside down, and that are as alike to the data as
+chance allows.
 """
 
 import hashlib
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -17,6 +19,9 @@ from torch import nn
 
 from curvlib import data
 from curvlib.data import Images
+
+BLUR = 9  # pixels, of the local mean
+SHIFT = 3  # pixels
 
 
 def exact(*splits: Images) -> pd.DataFrame:
@@ -131,104 +136,228 @@ def network_descriptors(
 
 
 def upside_down(images: Images) -> Images:
-    """The same images standing on their heads: decoys for ``near``."""
-    turned = np.ascontiguousarray(images.images[:, ::-1])
-    return Images(
-        images=turned, labels=images.labels, index=images.index, classes=images.classes
+    """The same images standing on their heads: the decoys of ``compare``."""
+    return replace(images, images=np.ascontiguousarray(images.images[:, ::-1]))
+
+
+def detail_correlation(
+    first: np.ndarray, second: np.ndarray, *, blur: int = BLUR, shift: int = SHIFT
+) -> np.ndarray:
+    """How well the details of two images agree, at the shift where they agree best.
+
+    Details are the grey values without their local mean, so that two skies that fade
+    alike have nothing in common. Shifts go round the edges.
+
+    Args:
+        first: uint8, shape [n, H, W, C].
+        second: Of the same shape.
+        blur: Side of the square over which the local mean is taken, odd, in pixels.
+        shift: Largest shift tried along each axis, in pixels.
+
+    Returns:
+        Correlations in [-1, 1], shape [n]; 0 where an image has no details.
+    """
+    product = _spectra(first, blur) * _spectra(second, blur).conj()
+    return _peaks(product, first.shape[1:3], shift)
+
+
+def _spectra(images: np.ndarray, blur: int) -> torch.Tensor:
+    """Fourier transforms of the details, each of length 1, [n, H, W // 2 + 1]."""
+    grey = torch.from_numpy(images).float().mean(3)[:, None]
+    local = F.avg_pool2d(grey, blur, 1, blur // 2, count_include_pad=False)
+    details = (grey - local)[:, 0]
+    length = details.flatten(1).norm(dim=1)[:, None, None]
+    # Rounding leaves some 1e-5 of a grey value where there is no detail.
+    details = torch.where(length > 1e-2, details / length.clamp(min=1e-2), 0.0)
+    return torch.fft.rfft2(details)
+
+
+def _peaks(product: torch.Tensor, size: tuple[int, ...], shift: int) -> np.ndarray:
+    at_shift = torch.fft.irfft2(product, s=size)
+    near_zero = torch.arange(-shift, shift + 1)
+    return at_shift[:, near_zero][:, :, near_zero].amax((1, 2)).numpy()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Compared:
+    """Images beside their neighbours, and their decoys beside theirs.
+
+    Attributes:
+        labels: The labels given, shape [N].
+        places: Positions of each image's neighbours, shape [N, k].
+        similarity: Correlation of its details with theirs, shape [N, k].
+        decoy_places: Positions of the neighbours of each image turned upside down.
+        decoy_similarity: Its correlation with them.
+    """
+
+    labels: np.ndarray
+    places: np.ndarray
+    similarity: np.ndarray
+    decoy_places: np.ndarray
+    decoy_similarity: np.ndarray
+
+
+def compare(
+    images: Images,
+    describe: Callable[[Images], np.ndarray] = pixel_descriptors,
+    *,
+    neighbours: int = 5,
+) -> Compared:
+    """Compare each image with its nearest neighbours, and so each one upside down.
+
+    Neighbours are near in the space of descriptors; how much two images are alike is
+    told by ``detail_correlation``.
+
+    Args:
+        images: N images, at least two.
+        describe: From images to descriptors [N, D], unit vectors.
+        neighbours: k, compared with each image; of a larger group a part is found.
+
+    Raises:
+        ValueError: If there are too few images, or a descriptor is not finite.
+    """
+    if len(images) < 2:
+        raise ValueError(f"{images.name}: a pair takes two images, got {len(images)}")
+    decoys = upside_down(images)
+    descriptors = describe(images)
+    if not np.isfinite(descriptors).all():
+        raise ValueError("the descriptors must be finite; some are not")
+    count = min(neighbours, len(images) - 1)
+    search = NearestNeighbors(algorithm="brute").fit(descriptors)
+    places = search.kneighbors(n_neighbors=count, return_distance=False)
+    of_decoys = search.kneighbors(
+        describe(decoys), n_neighbors=count + 1, return_distance=False
+    )
+    # As an image is never its own neighbour, its decoy is not its neighbour either.
+    itself = of_decoys == np.arange(len(images))[:, None]
+    itself[:, -1] |= ~itself.any(1)
+    of_decoys = of_decoys[~itself].reshape(len(images), count)
+    upright, turned = (
+        torch.cat([_spectra(part, BLUR) for part in np.array_split(x.images, parts)])
+        for x, parts in ((x, -(-len(x) // 1024)) for x in (images, decoys))
+    )
+    size = images.images.shape[1:3]
+    return Compared(
+        labels=images.labels,
+        places=places,
+        similarity=_similarity(upright, upright, places, size),
+        decoy_places=of_decoys,
+        decoy_similarity=_similarity(turned, upright, of_decoys, size),
     )
 
 
 @dataclass(frozen=True, kw_only=True)
 class NearPairs:
-    """Pairs closer than chance brings them, and the check that says so.
+    """Pairs more alike than chance makes them, and the check that says so.
 
     Attributes:
-        pairs: One row a pair, the closest first: first, second (positions, first <
-            second) and distance.
-        threshold: Largest distance of a pair that counts; NaN if there is none.
-        check: One row a distance: distance, found (samples whose nearest neighbour is
-            within it), decoys (decoys of which that is true) and precision, the share
-            of those found that is not expected to be chance.
+        pairs: One row a pair, the most alike first: first, second (positions, first <
+            second), similarity, and conflict, whether their labels differ.
+        threshold: Smallest similarity of a pair that counts; NaN if there is none.
+        check: One row a similarity: similarity, found (images that have another at
+            least so alike), decoys (decoys of which that is true) and precision, the
+            share of those found that is not expected to be chance.
+        runners_up: As pairs, those just below the threshold, as many as 40.
     """
 
     pairs: pd.DataFrame
     threshold: float
     check: pd.DataFrame
+    runners_up: pd.DataFrame
 
 
 def near(
-    descriptors: np.ndarray,
-    decoys: np.ndarray,
-    *,
-    precision: float = 0.95,
-    neighbours: int = 5,
+    compared: Compared, *, precision: float = 0.95, across_labels: bool = False
 ) -> NearPairs:
-    """Pairs of samples that lie closer together than decoys lie to any sample.
+    """Pairs of images that are more alike than upside-down images are to any.
 
-    Each decoy looks for its nearest sample as each sample looks for its nearest other
-    one. At a distance where d decoys and n samples find somebody, d of the n are
-    expected to be chance (the target-decoy approach of proteomics, Elias and Gygi,
-    2007), so that the precision is 1 - d / n. Decoys that do have a twin, such as an
-    upside-down zero, only make the threshold stricter.
+    An image upside down has no twin but by chance. At a similarity that n images and d
+    decoys reach, about d of the n are expected to be chance (the target-decoy approach
+    of proteomics, Elias and Gygi, 2007): the precision is taken to be 1 - (d + 2) / n.
+    The two more, a pair, make a short list earn its trust: fewer than 40 images never
+    reach 0.95. Where turned images do resemble others, as a turned 6 resembles a 9, the
+    threshold is stricter.
+
+    Most twins have one label, and most pairs of chance two, so that the pairs with two
+    labels among all that are found are far less precise than the list. For those ask
+    ``across_labels``: they get a check, and a threshold, of their own.
 
     Args:
-        descriptors: Shape [N, D], finite, of one length, so that distances compare.
-        decoys: Shape [N, D], the same of images that can have no twin.
-        precision: Wanted among the pairs, in (0, 1]; the threshold is the largest
-            distance that has it.
-        neighbours: Looked at for each sample; a group of more twins is found in part.
+        compared: What ``compare`` returned.
+        precision: Wanted among the images found, in (0, 1]; the threshold is the
+            smallest similarity that has it.
+        across_labels: Look at no pairs but those whose labels differ.
 
     Returns:
-        Pairs with their distance, the threshold, and the check.
+        Pairs with their similarity, the threshold, and the check.
 
     Raises:
-        ValueError: If the shapes do not fit, a value is not finite, or the precision
-            is out of range.
+        ValueError: If the precision is out of range.
     """
-    descriptors, decoys = np.asarray(descriptors), np.asarray(decoys)
-    if descriptors.ndim != 2 or len(descriptors) < 2 or decoys.ndim != 2:
-        raise ValueError(
-            "descriptors must be samples × dimensions, at least two samples, got "
-            f"shapes {list(descriptors.shape)} and {list(decoys.shape)}"
-        )
-    if descriptors.shape != decoys.shape:
-        raise ValueError(
-            "there must be a decoy for each sample, of as many dimensions, got shapes "
-            f"{list(descriptors.shape)} and {list(decoys.shape)}"
-        )
-    if not (np.isfinite(descriptors).all() and np.isfinite(decoys).all()):
-        raise ValueError("descriptors and decoys must be finite; some are not")
     if not 0 < precision <= 1:
         raise ValueError(f"precision is a share in (0, 1], got {precision}")
-    count = min(neighbours, len(descriptors) - 1)
-    search = NearestNeighbors(algorithm="brute").fit(descriptors)
-    distance, place = search.kneighbors(n_neighbors=count)  # never the sample itself
-    of_decoys = np.sort(search.kneighbors(decoys, n_neighbors=1)[0][:, 0])
-    found = np.sort(distance[:, 0])
-    # A distance is the square root of a difference, of which float32 keeps 1e-3.
-    chance = np.searchsorted(of_decoys, found, side="right")
-    share = 1 - chance / np.arange(1, len(found) + 1)
+    labels = compared.labels
+    conflict = labels[compared.places] != labels[:, None]
+    similarity, decoys = compared.similarity, compared.decoy_similarity
+    if across_labels:
+        decoy_conflict = labels[compared.decoy_places] != labels[:, None]
+        similarity = np.where(conflict, similarity, -1.0)
+        decoys = np.where(decoy_conflict, decoys, -1.0)
+    found, chance = (-np.sort(-values.max(1)) for values in (similarity, decoys))
+    reached = np.searchsorted(-chance, -found, side="right")  # decoys as alike, or more
+    share = 1 - (reached + 2) / np.arange(1, len(found) + 1)
     good = np.flatnonzero(share >= precision)
     threshold = float(found[good[-1]]) if len(good) else float("nan")
-    first = np.repeat(np.arange(len(descriptors)), count)
+
+    first = np.repeat(np.arange(len(labels)), compared.places.shape[1])
+    second = compared.places.ravel()
     pairs = pd.DataFrame(
         {
-            "first": np.minimum(first, place.ravel()),
-            "second": np.maximum(first, place.ravel()),
-            "distance": distance.ravel(),
+            "first": np.minimum(first, second),
+            "second": np.maximum(first, second),
+            "similarity": similarity.ravel(),
+            "conflict": conflict.ravel(),
         }
+    ).drop_duplicates(["first", "second"])
+    if across_labels:
+        pairs = pairs[pairs["conflict"]]
+    pairs = pairs.sort_values(
+        ["similarity", "first", "second"],
+        ascending=[False, True, True],
+        ignore_index=True,
     )
-    pairs = pairs[pairs["distance"] <= threshold].drop_duplicates(["first", "second"])
+    # The same two images, compared the other way round, may differ in the last digit.
+    enough = pairs["similarity"] >= (threshold - 1e-6 if len(good) else np.inf)
     shown = np.unique(np.geomspace(1, len(found), 200).astype(int)) - 1
     return NearPairs(
-        pairs=pairs.sort_values(["distance", "first", "second"], ignore_index=True),
+        pairs=pairs[enough],
         threshold=threshold,
         check=pd.DataFrame(
             {
-                "distance": found[shown],
+                "similarity": found[shown],
                 "found": shown + 1,
-                "decoys": chance[shown],
+                "decoys": reached[shown],
                 "precision": share[shown],
             }
         ),
+        runners_up=pairs[~enough].head(40).reset_index(drop=True),
     )
+
+
+def _similarity(
+    spectra: torch.Tensor,
+    others: torch.Tensor,
+    places: np.ndarray,
+    size: tuple[int, ...],
+) -> np.ndarray:
+    """Of each image to the others at its places [N, k], shape [N, k]."""
+    columns = [
+        np.concatenate(
+            [
+                _peaks(spectra[rows] * others[column[rows]].conj(), size, SHIFT)
+                for rows in torch.arange(len(spectra)).split(1024)
+            ]
+        )
+        for column in torch.from_numpy(places).T
+    ]
+    return np.stack(columns, axis=1)
