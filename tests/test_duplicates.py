@@ -137,7 +137,7 @@ def test_near_twins_come_first_and_hardly_any_others(change):
     found = near(with_twins(photographs(600), change))
     pairs = found.pairs[["first", "second"]].to_numpy().tolist()
     assert sorted(pairs[:60]) == [[i, 600 + i] for i in range(60)]
-    assert len(pairs) <= 66  # a precision of 0.95 lets a few of chance through
+    assert len(pairs) <= 72  # some of chance, each with an image and with its copy
     assert (found.pairs["similarity"] >= found.threshold - 1e-6).all()
     assert (found.runners_up["similarity"] < found.threshold).all()
 
