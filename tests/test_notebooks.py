@@ -4,10 +4,13 @@ import json
 from pathlib import Path
 
 import jupytext
+import numpy as np
+import pandas as pd
 import papermill
 import pytest
 
 from curvlib import notebooks
+from curvlib.scores import SCORES
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -103,3 +106,72 @@ def test_a_notebook_runs_with_small_parameters_and_leaves_its_tables(
     assert images, "a page without a figure"
     tables = [*Path("results").rglob("*.csv"), *Path("results").rglob("*.parquet")]
     assert tables, "no table in the results folder"
+
+
+def run_in(folder, name, **changes):
+    """Run a notebook with small parameters in a folder of its own, and return it."""
+    folder.mkdir(exist_ok=True)
+    file = ROOT / "notebooks" / f"{name}.ipynb"
+    known = notebooks.parameters(notebooks.read(file))
+    small = {name: value for name, value in SMALL.items() if name in known}
+    papermill.execute_notebook(
+        file,
+        folder / "out.ipynb",
+        small | changes | {"results": "results"},
+        cwd=folder,
+        progress_bar=False,
+    )
+    return json.loads((folder / "out.ipynb").read_text(encoding="utf-8"))
+
+
+def test_the_gallery_trained_twice_from_nothing_leaves_the_same_scores(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setenv("CURVLIB_PROGRESS", str(tmp_path / "progress"))
+    files = []
+    for folder in (tmp_path / "one", tmp_path / "two"):
+        run_in(folder, "gallery")
+        assert len(list((folder / "runs").iterdir())) == 2  # trained here, a run a seed
+        files.append(folder / "results" / "scores.parquet")
+    assert files[0].read_bytes() == files[1].read_bytes()
+
+    table = pd.read_parquet(files[0])
+    named = [name for name in SCORES if name != "random"]
+    errors = ["curvature_square_se", "curvature_norm_se"]
+    assert list(table) == ["seed", "index", "label", *named, *errors]
+    assert len(table) == 2 * SMALL["num_train"]
+    assert table[["seed", "index"]].apply(tuple, axis=1).is_monotonic_increasing
+    assert {t.itemsize for t in table.dtypes if t.kind == "f"} == {4}
+    assert table.dtypes["label"] == table.dtypes["seed"] == np.int8
+    assert table.notna().all(axis=None)
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"seeds": [0, 1], "score_every": 2}, "the other seeds"),
+        ({"seeds": [0], "other_weight_decay": 0.01}, "one seed has no other"),
+    ],
+    ids=["two seeds, every other epoch scored", "one seed, another weight decay"],
+)
+def test_dynamics_without_wrong_labels_speaks_of_none(
+    changes, why, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("CURVLIB_PROGRESS", str(tmp_path / "progress"))
+    executed = run_in(tmp_path / "run", "dynamics", noise_rate=0.0, **changes)
+    glued = notebooks._glued(executed["cells"])
+    assert "replaced" not in glued["accuracy_text"] + glued["ratio_text"]
+    assert glued["group_names"] == "'trained on, never trained on'"
+    assert why in glued["why_text"]
+    names = {p.name for p in (tmp_path / "run" / "results").iterdir()}
+    assert ("fig-averaging.csv" in names) == (len(changes["seeds"]) > 1)
+    assert ("fig-weight-decay.csv" in names) == ("other_weight_decay" in changes)
+    calibration = pd.read_csv(tmp_path / "run" / "results" / "fig-calibration.csv")
+    every = changes.get("score_every", 1)
+    expected = [e for e in (1, 2, 3) if e % every == 0 or e == 3]
+    assert sorted(set(calibration["epoch"])) == expected
+
+
+def test_dynamics_needs_held_out_images(tmp_path):
+    with pytest.raises(Exception, match=r"num_heldout must be at least 1 .* got 0"):
+        run_in(tmp_path / "run", "dynamics", num_heldout=0)
