@@ -191,6 +191,7 @@ for name, values in accuracy.items():
     line, colour = LOOKS[name]
     ax.plot(epoch, values, line, color=colour, label=name)
 ax.set(xlabel="epoch", ylabel="accuracy", ylim=(0, 1.02))
+ax.xaxis.get_major_locator().set_params(integer=True)
 _ = ax.legend(frameon=False)
 
 # %% [markdown]
@@ -209,10 +210,16 @@ compared, whose = (
     else ("never trained on", "images never trained on have")
 )
 of_whom = "the others" if noisy else "those trained on"
-ratio = means[compared][peak] / means[usual][peak]
+
+
+def times(a, b):
+    return f"{a / b:,.0f} times" if a > 100 * b else f"{a / b:.2g} times"
+
+
+ratio = times(means[compared][peak], means[usual][peak])
 glue(
     "ratio_text",
-    f"{whose} {ratio:.2g} times the mean curvature of {of_whom}",
+    f"{whose} {ratio} the mean curvature of {of_whom}",
     display=False,
 )
 pd.DataFrame({"epoch": epoch, "all trained on": overall} | means).to_csv(
@@ -223,6 +230,7 @@ for name, values in means.items():
     line, colour = LOOKS[name]
     ax.plot(epoch, values, line, color=colour, label=name)
 ax.set(xlabel="epoch", ylabel="mean tr(H²)", yscale="log")
+ax.xaxis.get_major_locator().set_params(integer=True)
 _ = ax.legend(frameon=False)
 
 # %% [markdown]
@@ -233,7 +241,7 @@ medians = {name: np.median(values, axis=1) for name, values in groups.items()}
 low, high = medians[usual][-1], medians[compared][-1]
 glue(
     "end_ratio_text",
-    f"{whose} {high / low:.2g} times the median of {of_whom}"
+    f"{whose} {times(high, low)} the median of {of_whom}"
     if low > 0
     else f"{whose} a median of {high:.2g}, and {of_whom} one of 0",
     display=False,
@@ -374,6 +382,7 @@ if measure:
         ax.fill_between(part.index, *band, color=colour, alpha=0.2, lw=0)
     ax.axhline(chance, color=plots.GREY, lw=1, ls=":")
     ax.set(xlabel="epoch", ylabel=measure)
+    ax.xaxis.get_major_locator().set_params(integer=True)
     ax.legend(frameon=False)
 
 # %% [markdown]
@@ -459,14 +468,16 @@ if other:
             )
     axes[0].set(xlabel="epoch", ylabel="mean tr(H²)", yscale="log")
     axes[1].set(xlabel="epoch", ylabel="accuracy, by the label given")
-    axes[1].legend(frameon=False, fontsize=8)
+    axes[1].legend(frameon=False, fontsize=8, title="weight decay", title_fontsize=8)
+    for ax in axes:
+        ax.xaxis.get_major_locator().set_params(integer=True)
 
 # %% [markdown]
 # ## Where to stop
 #
 # A network is calibrated if it is right as often as it is sure. The expected calibration
-# error (ECE, {cite:t}`guo2017`, 15 bins) is how far it is from that on held-out images;
-# their negative log-likelihood (NLL), the held-out loss, also counts how often it is right.
+# error (ECE, {cite:t}`guo2017`, 15 bins) is how far it is from that on held-out images,
+# whose labels are never replaced; their negative log-likelihood (NLL), the held-out loss, also counts how often it is right.
 
 # %% tags=["remove-cell"]
 rows, moments = [], []
@@ -565,6 +576,7 @@ for ax, column, name in zip(axes, ("ece", "nll"), ("ECE", "NLL, nats"), strict=T
     for number in sorted(set(at_peak["epoch"])):
         ax.axvline(number, color=plots.GREY, lw=1, ls=":")
     ax.set(xlabel="epoch", ylabel=name, ylim=(0, None))
+    ax.xaxis.get_major_locator().set_params(integer=True)
 
 # %% [markdown]
 # ## Exercise

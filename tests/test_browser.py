@@ -123,6 +123,38 @@ def test_a_figure_opens_large_by_click_or_enter_and_escape_closes_it(read):
     expect(dialog).to_be_hidden()
 
 
+@pytest.mark.parametrize("viewport", [WIDE, PHONE], ids=["wide", "phone"])
+def test_the_class_chosen_in_the_gallery_is_the_one_shown(read, viewport):
+    reader = read(viewport=viewport, color_scheme="dark")
+    page = reader.open("book/pages/digits/gallery")
+    box = page.locator(".by-class")
+    shown = box.locator("section:visible")
+    expect(shown).to_have_count(1)
+    assert shown.get_attribute("data-class") == "0"
+    box.get_by_label("Class").select_option(label="7")
+    expect(shown).to_have_count(1)
+    assert shown.get_attribute("data-class") == "7"
+    assert shown.locator("li").count() == 20
+    labels = [text.split("\n")[1] for text in shown.locator("li").all_inner_texts()]
+    assert set(labels) == {"7"}
+    box.get_by_label("Class").press("ArrowDown")  # without a mouse
+    expect(shown).to_have_attribute("data-class", "8")
+    picture = shown.locator("i").first
+    assert picture.get_attribute("aria-label").startswith("image ")
+    width = page.evaluate(  # of the picture behind all, if the browser can read it
+        """async image => {
+            const url = getComputedStyle(image).backgroundImage;
+            const whole = new Image();
+            whole.src = url.slice(5, -2);
+            await whole.decode();
+            return whole.naturalWidth;
+        }""",
+        picture.element_handle(),
+    )
+    assert width > 8
+    assert reader.faults == []
+
+
 def test_the_search_finds_a_word(read, html):
     reader = read()
     reader.page.goto((html / "search.html").as_uri() + "?q=Rademacher")
