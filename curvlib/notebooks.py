@@ -28,7 +28,8 @@ A notebook of this book
   refers to it: `fig-auroc` becomes `digits-mislabelled-fig-auroc`, which is what other
   pages refer to.
 - calls ``check_parameters(In)`` after that cell, for those who use plain papermill.
-- writes its tables as CSV or Parquet to `results`; the page offers them for download.
+- writes its tables as CSV or Parquet to `results`, and HTML that stands alone; the page
+  offers them for download.
 """
 
 import ast

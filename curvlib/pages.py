@@ -28,7 +28,7 @@ from curvlib import notebooks, provenance
 from curvlib.notebooks import PageError
 
 DEFAULT_PROFILE = "digits"  # the only one that runs without being asked for by name
-DATA = (".csv", ".parquet")  # what a page offers for download
+DATA = (".csv", ".parquet", ".html")  # what a page offers for download
 COMPARED = {"notebook_hash", "title", "parameters", "code", "files", "seconds"}
 ENTRY_KEYS = {"notebook", "title", "parameters", "minutes"}
 

@@ -173,6 +173,8 @@ def test_the_photographs_are_run_with_the_first_setting_that_learns_wrong_labels
             known = notebooks.parameters(notebooks.read(page.root / page.notebook))
             values = {name: parameter.default for name, parameter in known.items()}
             values |= page.parameters
+            if values["dataset"] != "cifar10":  # which the pilot was run on
+                continue
             assert {"model", "width", "batch_size", "epochs"} <= set(values), page.name
             for key in ("model", "width", "batch_size", "schedule", "epochs"):
                 if key in values:  # what only times a network has no schedule

@@ -1,10 +1,14 @@
 """The book as its readers see it: in a browser, from a folder, without a network."""
 
+import re
 import shutil
 
+import pandas as pd
 import pytest
 from playwright.sync_api import expect, sync_playwright
-from test_book import toc
+from test_book import ROOT, toc
+
+from curvlib.scores import SCORES
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 WIDE, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
@@ -161,4 +165,207 @@ def test_the_search_finds_a_word(read, html):
     result = reader.page.locator("#search-results a").first
     result.wait_for(timeout=10_000)
     assert "book/method.html" in result.get_attribute("href")
+    assert reader.faults == []
+
+
+EXPLORER = "book/pages/digits/explorer"
+# Of the mean brightness of a canvas, 0 to 255.
+BRIGHTNESS = """canvas => {
+    const {width, height} = canvas;
+    const {data} = canvas.getContext("2d").getImageData(0, 0, width, height);
+    return data.filter((_, k) => k % 4 === 0).reduce((a, b) => a + b) / width / height;
+}"""
+
+
+@pytest.fixture
+def explorer(read):
+    """The frame of the digits explorer in its page, ready; and the page's reader."""
+    reader = read(viewport=WIDE)
+    page = reader.open(EXPLORER)
+    page.locator(".explorer iframe").scroll_into_view_if_needed()
+    frame = page.frame_locator(".explorer iframe")
+    frame.locator("html[data-ready]").wait_for(timeout=60_000)
+    return frame, reader
+
+
+@pytest.fixture(scope="module")
+def scored(html) -> pd.DataFrame:
+    file = ROOT / "results" / "digits" / "explorer" / "scores.parquet"
+    return pd.read_parquet(file).drop(columns="random").set_index("index")
+
+
+def drawn(frame, name):
+    """Columns of one of the plot's sources: rest, chosen or marked."""
+    return frame.locator("body").evaluate(
+        """(_, name) => Object.fromEntries(Object.entries(
+            Bokeh.documents[0].get_model_by_name(name).data_source.data
+        ).map(([key, values]) => [key, Array.from(values)]))""",
+        name,
+    )
+
+
+def rows(frame):
+    """Texts of the table's body, a list a row, the image left out."""
+    return frame.locator("#table tbody").evaluate(
+        "body => [...body.rows].map(r => [...r.cells].slice(1).map(c => c.innerText))"
+    )
+
+
+def test_the_explorer_draws_every_image_by_the_scores_that_a_reader_chooses(
+    explorer, scored
+):
+    frame, reader = explorer
+    assert set(frame.locator("#x option").all_inner_texts()) == set(SCORES) - {"random"}
+    assert not any(drawn(frame, "rest")["x"])  # ten classes: all have their colour
+    assert len(set(drawn(frame, "chosen")["colour"])) == 10
+    frame.locator("#x").select_option("learning_time")
+    frame.locator("#y").select_option("aum")
+    log = frame.locator("#logy")
+    assert log.is_disabled() == bool((scored["aum"] < 0).any())
+    if log.is_checked():
+        log.uncheck()
+    points = drawn(frame, "chosen")
+    assert len(points["x"]) == len(scored)
+    assert points["x"] == pytest.approx(list(scored["learning_time"]), rel=1e-4)
+    assert points["y"] == pytest.approx(list(scored["aum"]), rel=1e-4, abs=1e-6)
+    frame.locator("summary").click()
+    frame.locator("#none").click()
+    assert len(drawn(frame, "rest")["x"]) == len(scored)
+    frame.locator("#classes").get_by_label("3", exact=True).check()
+    of_three = scored[scored["class"] == "3"]
+    assert drawn(frame, "chosen")["y"] == pytest.approx(list(of_three["aum"]), rel=1e-4)
+    assert reader.faults == []
+
+
+def test_zeros_stand_apart_on_a_logarithmic_axis(explorer, scored):
+    frame, reader = explorer
+    frame.locator("#x").select_option("forgetting_events")
+    frame.locator("#logx").check()
+    zeros = int((scored["forgetting_events"] == 0).sum())
+    note = frame.locator("#note")
+    expect(note).to_contain_text(
+        f"{zeros:,} images with forgetting_events 0 stand left"
+    )
+    positions = drawn(frame, "chosen")["x"]
+    assert positions.count(min(positions)) == zeros > 0
+    assert reader.faults == []
+
+
+def test_an_index_is_found_marked_and_shown_with_all_its_numbers(explorer, scored):
+    frame, reader = explorer
+    index = int(scored.index[77])
+    frame.locator("#index").fill(str(index))
+    frame.get_by_role("button", name="Find").click()
+    sample = frame.locator("#sample")
+    name = scored.loc[index, "class"]
+    expect(sample.locator("h2")).to_have_text(f"Image {index}, class {name}")
+    shown = sample.locator("tbody").evaluate(
+        "body => [...body.rows].map(r => [...r.cells].map(c => c.innerText))"
+    )
+    assert [row[0] for row in shown] == [n for n in SCORES if n != "random"]
+    for score, value, rank in shown:
+        assert float(value) == pytest.approx(scored.loc[index, score], rel=1e-3)
+        suspect = scored[score] * SCORES[score].sign
+        # Sixteen bits are kept, so that a few close ones may tie.
+        expected = (suspect > suspect[index]).sum() + 1
+        assert int(rank.replace(",", "")) == pytest.approx(expected, abs=5)
+    marked = drawn(frame, "marked")
+    assert len(marked["x"]) == 1
+    points = drawn(frame, "chosen")
+    assert marked["x"][0] == points["x"][77] and marked["y"][0] == points["y"][77]
+    from curvlib.data import load
+
+    pixels = load("digits").images[77].mean()
+    assert sample.locator("canvas").evaluate(BRIGHTNESS) == pytest.approx(pixels, abs=2)
+    missing = next(i for i in range(3000) if i not in scored.index)
+    frame.locator("#index").fill(str(missing))
+    frame.locator("#index").press("Enter")
+    expect(frame.locator("#found")).to_contain_text(
+        f"No image here has index {missing}"
+    )
+    expect(sample.locator("h2")).to_contain_text(f"Image {index},")
+    assert reader.faults == []
+
+
+def test_the_table_has_the_top_sorts_them_and_keeps_to_one_class(explorer, scored):
+    frame, reader = explorer
+    frame.locator("#by").select_option("aum")  # of which low is suspect
+    frame.locator("#k").fill("7")
+    top = scored.nsmallest(7, "aum")
+    assert [int(row[0]) for row in rows(frame)] == list(top.index)
+    assert [row[1] for row in rows(frame)] == list(top["class"])
+    frame.get_by_role("button", name="index").click()
+    assert [int(row[0]) for row in rows(frame)] == sorted(top.index)
+    frame.get_by_role("button", name=re.compile("^index")).click()
+    assert [int(row[0]) for row in rows(frame)] == sorted(top.index, reverse=True)
+    frame.locator("#within").select_option("8")
+    top = scored[scored["class"] == "8"].nsmallest(7, "aum")
+    assert [int(row[0]) for row in rows(frame)] == list(top.index)
+    frame.locator("#end").select_option("Least")
+    frame.locator("#table tbody tr").nth(2).click()
+    least = scored[scored["class"] == "8"].nlargest(7, "aum")
+    heading = frame.locator("#sample h2")
+    expect(heading).to_have_text(f"Image {least.index[2]}, class 8")
+    frame.locator("#table tbody tr").nth(3).press("Enter")
+    expect(heading).to_have_text(f"Image {least.index[3]}, class 8")
+    assert reader.faults == []
+
+
+def test_pointing_at_an_image_shows_it_and_a_click_keeps_it(explorer, scored):
+    frame, reader = explorer
+    frame.locator("#index").fill(str(scored.index[5]))
+    frame.locator("#index").press("Enter")
+    where = frame.locator("body").evaluate(
+        """() => {
+            const model = name => Bokeh.documents[0].get_model_by_name(name);
+            const {x, y} = model("marked").data_source.data;
+            const view = Bokeh.index.get_one(model("plot"));
+            const {left, top} = view.el.getBoundingClientRect();
+            return {x: left + view.frame.x_scale.compute(x[0]),
+                y: top + view.frame.y_scale.compute(y[0])};
+        }"""
+    )
+    outer = reader.page.locator(".explorer iframe").bounding_box()
+    reader.page.mouse.move(outer["x"] + where["x"], outer["y"] + where["y"])
+    tip = frame.locator("#tip")
+    expect(tip).to_be_visible()
+    words = tip.inner_text().split()
+    found = int(words[words.index("index") + 1])
+    assert words[words.index("class") + 1] == scored.loc[found, "class"]
+    for score in ("cumulative_loss", "curvature_square"):
+        value = float(words[words.index(score) + 1])
+        assert value == pytest.approx(scored.loc[found, score], rel=1e-3)
+        assert value == pytest.approx(scored.loc[scored.index[5], score], rel=0.5)
+    reader.page.mouse.down()
+    reader.page.mouse.up()
+    expect(frame.locator("#sample h2")).to_contain_text(f"Image {found},")
+    assert reader.faults == []
+
+
+def test_the_explorer_is_as_dark_as_its_page_and_fits_a_phone(read):
+    reader = read(viewport=PHONE, color_scheme="dark")
+    page = reader.open(EXPLORER)
+    page.locator(".explorer iframe").scroll_into_view_if_needed()
+    frame = page.frame_locator(".explorer iframe")
+    root = frame.locator("html[data-ready]")
+    root.wait_for(timeout=60_000)
+    expect(root).to_have_attribute("data-theme", "dark")
+    page.evaluate("document.documentElement.dataset.theme = 'light'")
+    expect(root).to_have_attribute("data-theme", "light")
+    assert root.evaluate("html => html.scrollWidth <= html.clientWidth")
+    # As high as its content, so that it needs no bar of its own.
+    inside = frame.locator("body").evaluate("body => body.offsetHeight")
+    height = page.locator(".explorer iframe").evaluate("frame => frame.offsetHeight")
+    assert inside <= height <= inside + 4
+    assert reader.faults == []
+
+
+def test_the_explorer_opens_in_a_window_of_its_own(read):
+    reader = read(viewport=WIDE)
+    page = reader.open(EXPLORER)
+    link = page.get_by_role("link", name="Open the explorer in a window of its own")
+    with page.context.expect_page() as opened:
+        link.click()
+    opened.value.locator("html[data-ready]").wait_for(timeout=60_000)
+    expect(opened.value.locator("h1")).to_contain_text("digits: ")
     assert reader.faults == []
