@@ -173,7 +173,9 @@ def test_the_photographs_are_run_with_the_first_setting_that_learns_wrong_labels
             known = notebooks.parameters(notebooks.read(page.root / page.notebook))
             values = {name: parameter.default for name, parameter in known.items()}
             values |= page.parameters
-            if values["dataset"] != "cifar10":  # which the pilot was run on
+            # The pilot was run on the first images of CIFAR-10, with wrong labels.
+            whole = values.get("num_train", 0) is None
+            if values["dataset"] != "cifar10" or whole:
                 continue
             assert {"model", "width", "batch_size", "epochs"} <= set(values), page.name
             for key in ("model", "width", "batch_size", "schedule", "epochs"):
