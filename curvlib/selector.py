@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import matplotlib.image
 import numpy as np
 
-SIDE = 64  # pixels that an image is wide on the page
+SIDE = 56  # pixels that an image is wide; ten fit into a row of the page
 LOSSLESS = 500_000  # bytes of the picture; a larger one is compressed with losses
 
 STYLE = """\
