@@ -381,6 +381,74 @@ axes[0].set(ylabel="Spearman with memorization")
 _ = axes[0].legend(frameon=False)
 
 # %% [markdown]
+# ## How much of the gap is noise?
+#
+# A score that a second run does not repeat cannot agree with anything. The agreement of two
+# seeds with each other, $r$, tells how much of a score belongs to the images. If what two
+# runs do not share is noise, the agreement with memorization that the mean of very many
+# runs would have is about $\rho / \sqrt{r}$ {cite}`spearman1904`; the mean of our
+# {glue:text}`num_seeds` shows a part of the way there.
+
+# %% tags=["hide-input"]
+rows = []
+for name in averaged.index.intersection(list(scores.SCORES)).drop("random"):
+    alone = agreements["score"].eq(name) & agreements["seed"].isin(map(str, seeds))
+    alone = agreements.loc[alone, "spearman"].mean()
+    repeated = np.mean(
+        [
+            metrics.agreement(a[name].to_numpy(), b[name].to_numpy(), 1).spearman
+            for a, b in combinations(by_seed, 2)
+        ]
+        or [np.nan]
+    )
+    rows.append(
+        {
+            "score": name,
+            "one seed": alone,
+            "between seeds": repeated,
+            "mean of seeds": averaged.loc[name, "spearman"],
+            "without noise": alone / repeated**0.5 if repeated > 0 else np.nan,
+        }
+    )
+noise = pd.DataFrame(rows).sort_values("without noise", ascending=False, kind="stable")
+noise.to_csv(results / "noise.csv", index=False)
+by_name = noise.set_index("score")
+
+
+def without_noise(name):
+    row = by_name.loc[name]
+    return (
+        f"from {row['one seed']:.3f} with one seed to {row['mean of seeds']:.3f} with the "
+        f"mean of {len(seeds)}, and about {row['without noise']:.3f} without noise"
+    )
+
+
+if len(seeds) > 1:
+    noise_text = (
+        f"The norm of curvature goes {without_noise('curvature_norm')}; the cumulative "
+        f"loss {without_noise('cumulative_loss')}. "
+    )
+    gaps = [
+        by_name.loc["cumulative_loss", column] - by_name.loc["curvature_norm", column]
+        for column in ("one seed", "without noise")
+    ]
+    noise_text += (
+        f"Of the distance between the two, {gaps[0]:.3f}, noise explains "
+        f"{(gaps[0] - gaps[1]) / gaps[0]:.0%}; the rest is that the two scores measure "
+        "different things."
+        if gaps[0] > 0
+        else "Curvature does not stay behind the loss here."
+    )
+else:
+    noise_text = "It takes two seeds to tell; one was run."
+glue("noise_text", noise_text, display=False)
+noise.style.hide(axis="index").format(
+    {c: "{:.3f}" for c in noise.columns[1:]}, na_rep="–"
+)
+
+# %% [markdown]
+# {glue:text}`noise_text`
+#
 # ## Among the most memorised
 #
 # Within the {glue:text}`num_top` images of highest released memorization the scale is used
@@ -455,13 +523,17 @@ glue("far_memorization", float(extremes["memorization"][:20].mean()), display=Fa
 glue("near_memorization", float(extremes["memorization"][20:].mean()), display=False)
 
 
+def digits(value, count):
+    return np.format_float_positional(value, count, fractional=False, trim="-")
+
+
 def show(positions):
     return plots.gallery(
         images.images[positions],
         captions=[
             f"{images.classes[images.labels[i]].replace('_', ' ')}\n"
             f"mem {reference[i]:.2f}\n"
-            f"{norm[i]:.2g} ± {standard_error[i]:.1g}"
+            f"{digits(norm[i], 2)} ± {digits(standard_error[i], 1)}"
             for i in positions
         ],
         index=images.index[positions],
@@ -485,4 +557,4 @@ _ = show(order[:20])
 # {glue:text}`average_verdict` ({glue:text}`gain` in Spearman against the best epoch). Among
 # {glue:text}`num_scores` scores the norm comes {glue:text}`place`. by that measure; the
 # best is {glue:text}`best` ({glue:text}`best_spearman`), and the cumulative loss, which
-# costs nothing beyond training, has {glue:text}`loss_spearman`.
+# costs nothing beyond training, has {glue:text}`loss_spearman`. {glue:text}`noise_text`
