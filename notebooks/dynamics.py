@@ -128,6 +128,25 @@ glue(
     f"{score_every}, and the last. What is said of epochs on this page is said of these.",
     display=False,
 )
+several = len(seeds) > 1
+spread = f"mean ± sd over {len(seeds)} seeds" if several else "one seed"
+glue("spread", spread, display=False)
+glue(
+    "lines_text",
+    f"Lines: mean over {len(seeds)} seeds, bands: sd"
+    if several
+    else "One seed, so that nothing is known of the spread between runs",
+    display=False,
+)
+
+
+def over_seeds(values, digits=3):
+    """Mean ± sd, or the one value; the text around it says which."""
+    if several:
+        return metrics.mean_sd(values, digits)
+    return f"{np.asarray(values).item():.{digits}f}"
+
+
 glue(
     "noise_text",
     f"The labels of {wrong.sum():,} of {len(wrong):,} samples were replaced. For such a "
@@ -354,23 +373,22 @@ if measure:
     single, mean = summary.loc["this epoch alone"], summary.loc["mean so far"]
     best = int(single["mean"].idxmax())
 
-    def over_seeds(kind, number):
+    def at_epoch(kind, number):
         chosen = (averaging["score"] == kind) & (averaging["epoch"] == number)
-        return metrics.mean_sd(averaging.loc[chosen, "value"])
+        return over_seeds(averaging.loc[chosen, "value"])
 
     difference = mean["mean"].iloc[-1] - single["mean"].max()
     average_text = (
-        f"The mean over scored epochs ends at {over_seeds('mean so far', last)} "
-        f"({measure}, mean ± sd over seeds), {difference:+.3f} against the best single "
+        f"The mean over scored epochs ends at {at_epoch('mean so far', last)} "
+        f"({measure}, {spread}), {difference:+.3f} against the best single "
         f"epoch, which nobody knows in advance (epoch {best}: "
-        f"{over_seeds('this epoch alone', best)}); the last epoch alone has "
-        f"{over_seeds('this epoch alone', last)}"
+        f"{at_epoch('this epoch alone', best)}); the last epoch alone has "
+        f"{at_epoch('this epoch alone', last)}"
     )
 glue("average_text", average_text, display=False)
-glue("num_seeds", len(seeds), display=False)
 glue("measure", str(measure), display=False)
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "{glue:text}`average_text`. Lines: mean over {glue:text}`num_seeds` seeds, bands: sd.", "name": "fig-averaging"}, "image": {"alt": "Two lines against epoch, one of single epochs, one of their running mean: {glue:text}`measure`."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "{glue:text}`average_text`. {glue:text}`lines_text`.", "name": "fig-averaging"}, "image": {"alt": "Two lines against epoch, one of single epochs, one of their running mean: {glue:text}`measure`."}}
 if measure:
     fig, ax = plt.subplots(figsize=(7, 3), layout="constrained", facecolor="white")
     for name, line, colour in zip(
@@ -527,7 +545,7 @@ at_peak, at_end = (
 
 def stopped(column):
     """Values at the peak and at the end, as text."""
-    there, later = (metrics.mean_sd(part[column]) for part in (at_peak, at_end))
+    there, later = (over_seeds(part[column]) for part in (at_peak, at_end))
     return f"{there} there and {later} at the end"
 
 
@@ -552,21 +570,21 @@ glue("num_heldout", f"{num_heldout:,}", display=False)
 pd.DataFrame(
     {
         "stop at": list(by_stop.groups),
-        "epoch": [metrics.mean_sd(g["epoch"], digits=1) for _, g in by_stop],
-        "test accuracy": [metrics.mean_sd(g["accuracy"]) for _, g in by_stop],
-        "NLL": [metrics.mean_sd(g["nll"]) for _, g in by_stop],
-        "ECE": [metrics.mean_sd(g["ece"]) for _, g in by_stop],
-        "ECE by chance": [metrics.mean_sd(g["chance"]) for _, g in by_stop],
+        "epoch": [over_seeds(g["epoch"], digits=1) for _, g in by_stop],
+        "test accuracy": [over_seeds(g["accuracy"]) for _, g in by_stop],
+        "NLL": [over_seeds(g["nll"]) for _, g in by_stop],
+        "ECE": [over_seeds(g["ece"]) for _, g in by_stop],
+        "ECE by chance": [over_seeds(g["chance"]) for _, g in by_stop],
     }
 ).style.hide(axis="index")
 
 # %% [markdown]
-# Means ± sd over {glue:text}`num_seeds` seeds. *By chance* is what a network with the same
+# Values: {glue:text}`spread`. *By chance* is what a network with the same
 # confidences would get on {glue:text}`num_heldout` images if it were calibrated. The lowest
 # held-out loss was looked for on the images that it is measured on, which flatters it; the
 # peak of curvature was found without them.
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "{glue:text}`calibration_verdict`. Lines: mean over {glue:text}`num_seeds` seeds, bands: sd; dotted: the peak of mean training curvature in each seed; n = {glue:text}`num_heldout` held-out images.", "name": "fig-calibration"}, "image": {"alt": "Expected calibration error and negative log-likelihood of held-out images against epoch, with the epochs of the peak of curvature marked."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "{glue:text}`calibration_verdict`. {glue:text}`lines_text`; dotted: the peak of mean training curvature in each seed; n = {glue:text}`num_heldout` held-out images.", "name": "fig-calibration"}, "image": {"alt": "Expected calibration error and negative log-likelihood of held-out images against epoch, with the epochs of the peak of curvature marked."}}
 fig, axes = plt.subplots(1, 2, figsize=(7, 3), layout="constrained", facecolor="white")
 for ax, column, name in zip(axes, ("ece", "nll"), ("ECE", "NLL, nats"), strict=True):
     part = calibration.groupby("epoch")[column].agg(["mean", "std"]).fillna(0)

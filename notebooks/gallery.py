@@ -152,7 +152,11 @@ def when(times):
 # %% tags=["hide-input"]
 agreements = [spearmanr(a, b).statistic for a, b in combinations(by_seed, 2)]
 glue("num_samples", len(score), display=False)
-glue("num_seeds", len(seeds), display=False)
+glue(
+    "seeds_text",
+    f"{len(seeds)} seeds" if len(seeds) > 1 else "one seed",
+    display=False,
+)
 glue(
     "agreement_text",
     "Between two seeds the scores have a Spearman correlation of "
@@ -199,7 +203,7 @@ ranking.iloc[order[:10]].style.hide(axis="index").format(
 # seeds says how well the mean is known for such networks; that over epochs also holds
 # how curvature rises and falls during training, which every image takes part in.
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "Curvature, averaged over epochs and {glue:text}`num_seeds` seeds, by when an image was learned for good. Median of the tenth with the highest curvature: learned {glue:text}`late`; of the tenth with the lowest: {glue:text}`early`; n = {glue:text}`num_samples`.", "name": "fig-distribution"}, "image": {"alt": "Two histograms of curvature on a logarithmic axis, of images learned early and images learned late."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "Curvature, averaged over epochs and {glue:text}`seeds_text`, by when an image was learned for good. Median of the tenth with the highest curvature: learned {glue:text}`late`; of the tenth with the lowest: {glue:text}`early`; n = {glue:text}`num_samples`.", "name": "fig-distribution"}, "image": {"alt": "Two histograms of curvature on a logarithmic axis, of images learned early and images learned late."}}
 middle = np.median(learning_time)
 _ = plots.distributions(
     score,
@@ -292,10 +296,10 @@ pd.concat(
     ]
 ).to_csv(results / "ends-by-class.csv", index=False)
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "The lowest curvature: up to {glue:text}`num_shown` images of a class, lowest first, a row a class. Median: learned {glue:text}`figure_early`.", "name": "fig-lowest"}, "image": {"alt": "Rows of images, one row for each class shown, those with the lowest curvature of their class."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "The lowest curvature: up to {glue:text}`num_shown` images of a class, lowest first, class after class. Median: learned {glue:text}`figure_early`.", "name": "fig-lowest"}, "image": {"alt": "Rows of images, one row for each class shown, those with the lowest curvature of their class."}}
 _ = show(lowest)
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "The highest curvature: up to {glue:text}`num_shown` images of a class, highest first, a row a class. Median: learned {glue:text}`figure_late`.", "name": "fig-highest"}, "image": {"alt": "Rows of images, one row for each class shown, those with the highest curvature of their class."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "The highest curvature: up to {glue:text}`num_shown` images of a class, highest first, class after class. Median: learned {glue:text}`figure_late`.", "name": "fig-highest"}, "image": {"alt": "Rows of images, one row for each class shown, those with the highest curvature of their class."}}
 _ = show(highest)
 
 # %% [markdown]
