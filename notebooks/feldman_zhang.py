@@ -22,12 +22,8 @@
 
 # %% tags=["parameters"]
 dataset = "cifar100"  # a data set that curvlib.load knows
-released = (
-    "cifar100_infl_matrix.npz"  # the authors' file; where the data lie, or a path
-)
-consistency: str = (
-    None  # file of C-scores, cifar100-cscores-orig-order.npz; None for none
-)
+released = "cifar100_infl_matrix.npz"  # the authors' file, path or name
+consistency: str = None  # file of C-scores, None for none
 num_train: int = None  # train on the first so many images; None for all
 num_heldout = 0  # images of the test split that are scored too, never trained on
 seeds = [0, 1]  # one training run each

@@ -8,9 +8,12 @@ import numpy as np
 import pandas as pd
 import papermill
 import pytest
+from sklearn.datasets import load_digits
 
 from curvlib import notebooks
 from curvlib.scores import SCORES
+from curvlib.trace import Trace
+from curvlib.training import TrainConfig, prepare
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -30,7 +33,22 @@ SMALL = {
     "seeds": [0, 1],
     "num_timed": 64,
     "repeats": 1,
+    "num_top": 20,
+    "planted_duplicates": 25,
+    "released": "released.npz",  # see the fixture of that name
 }
+
+
+@pytest.fixture(autouse=True)
+def released(tmp_path_factory, monkeypatch):
+    """A file in the form of the released memorization scores, for the digits."""
+    folder = tmp_path_factory.mktemp("data")
+    labels = load_digits().target
+    values = np.random.default_rng(0).uniform(size=len(labels))
+    np.savez(folder / "released.npz", tr_mem=values, tr_labels=labels)
+    monkeypatch.setenv("CURVLIB_DATA", str(folder))
+    return folder / "released.npz"
+
 
 every_notebook = pytest.mark.parametrize("file", NOTEBOOKS, ids=NAMES)
 
@@ -175,3 +193,50 @@ def test_dynamics_without_wrong_labels_speaks_of_none(
 def test_dynamics_needs_held_out_images(tmp_path):
     with pytest.raises(Exception, match=r"num_heldout must be at least 1 .* got 0"):
         run_in(tmp_path / "run", "dynamics", num_heldout=0)
+
+
+def test_memorization_in_another_order_stops_before_anything_is_trained(
+    released, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("CURVLIB_PROGRESS", str(tmp_path / "progress"))
+    arrays = dict(np.load(released))
+    np.savez(released, **arrays | {"tr_labels": arrays["tr_labels"][::-1]})
+    with pytest.raises(Exception, match="in another order or of another data set"):
+        run_in(tmp_path / "run", "feldman_zhang")
+    assert not (tmp_path / "run" / "runs").exists()
+
+
+def test_every_planted_twin_is_listed_with_both_indices(tmp_path, monkeypatch):
+    monkeypatch.setenv("CURVLIB_PROGRESS", str(tmp_path / "progress"))
+    run_in(tmp_path / "run", "duplicates", seeds=[0])
+    results = tmp_path / "run" / "results"
+    config = TrainConfig(num_train=200, planted_duplicates=25, seed=0)
+    images, _ = prepare(config)
+    copies = images.source != images.index
+    planted = [f"{a}, {b}" for a, b in zip(images.source, images.index, strict=True)]
+    listed = pd.read_csv(results / "conflicts.csv")["images"]
+    assert sorted(listed) == sorted(np.array(planted)[copies])
+    wins = pd.read_csv(results / "which-label-wins.csv")
+    assert len(wins) == 25
+    assert (wins["p first, end"] + wins["p second, end"] < 1 + 1e-6).all()
+
+
+def test_a_score_that_is_the_reference_agrees_with_it_in_full(
+    released, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("CURVLIB_PROGRESS", str(tmp_path / "progress"))
+    run_in(tmp_path / "run", "feldman_zhang", seeds=[0])  # a run to take scores from
+    (folder,) = (f for f in (tmp_path / "run" / "runs").iterdir())
+    loss = Trace.open(folder).read("loss").astype(float).sum(0)
+    arrays = dict(np.load(released))
+    images, _ = prepare(TrainConfig(num_train=200))
+    arrays["tr_mem"][images.index] = loss
+    np.savez(released, **arrays)
+    run_in(tmp_path / "run", "feldman_zhang", seeds=[0])
+    table = pd.read_csv(tmp_path / "run" / "results" / "agreement.csv")
+    row = table[table["score"] == "cumulative_loss"].iloc[0]
+    values = row[["spearman", "pearson", "cosine", "top_overlap"]]
+    np.testing.assert_allclose(values.to_numpy(float), 1, rtol=1e-6)
+    constant = table[table["score"] == "constant"].iloc[0]
+    assert np.isnan(constant["spearman"])
+    assert constant["top_overlap"] == pytest.approx(20 / 200)
