@@ -167,10 +167,17 @@ def test_the_gallery_trained_twice_from_nothing_leaves_the_same_scores(
 @pytest.mark.parametrize(
     ("changes", "why"),
     [
-        ({"seeds": [0, 1], "score_every": 2}, "the other seeds"),
-        ({"seeds": [0], "other_weight_decay": 0.01}, "one seed has no other"),
+        (
+            {"released": None, "seeds": [0, 1], "score_every": 2},
+            "the mean over all epochs of the other seeds",
+        ),
+        (
+            {"released": None, "seeds": [0], "other_weight_decay": 0.01},
+            "one seed has no other",
+        ),
+        ({"seeds": [0]}, "by their released memorization"),
     ],
-    ids=["two seeds, every other epoch scored", "one seed, another weight decay"],
+    ids=["two seeds, every other epoch", "one seed, another weight decay", "released"],
 )
 def test_dynamics_without_wrong_labels_speaks_of_none(
     changes, why, tmp_path, monkeypatch
@@ -182,7 +189,7 @@ def test_dynamics_without_wrong_labels_speaks_of_none(
     assert glued["group_names"] == "'trained on, never trained on'"
     assert why in glued["why_text"]
     names = {p.name for p in (tmp_path / "run" / "results").iterdir()}
-    assert ("fig-averaging.csv" in names) == (len(changes["seeds"]) > 1)
+    assert ("fig-averaging.csv" in names) == ("no other" not in why)
     assert ("fig-weight-decay.csv" in names) == ("other_weight_decay" in changes)
     calibration = pd.read_csv(tmp_path / "run" / "results" / "fig-calibration.csv")
     every = changes.get("score_every", 1)
