@@ -447,15 +447,35 @@ per_epoch = np.concatenate(
     ]
 )
 standard_error = per_epoch.std(0, ddof=1) / len(per_epoch) ** 0.5
-pd.DataFrame(
+placed = pd.DataFrame(
     {
         "index": images.index[rows],
         "class": classes[images.labels[rows]],
         "curvature_norm": scored["curvature_norm"].to_numpy()[rows],
         "standard_error": standard_error[rows],
     }
-).join(ranked.iloc[rows].reset_index(drop=True).add_prefix("place_")).to_csv(
-    results / "fig-places.csv", index=False
+).join(ranked.iloc[rows].reset_index(drop=True).add_prefix("place_"))
+placed.to_csv(results / "fig-places.csv", index=False)
+
+# %% [markdown]
+# Their curvature, with its standard error over {glue:text}`num_measured` scored epochs of
+# {glue:text}`num_averaged`, and their place by it (1 is the top):
+
+# %% tags=["hide-input"]
+glue("num_measured", len(per_epoch), display=False)
+glue(
+    "num_averaged",
+    "one run" if planted_duplicates or len(seeds) == 1 else f"{len(seeds)} runs",
+    display=False,
+)
+(
+    placed[
+        ["index", "class", "curvature_norm", "standard_error", "place_curvature_norm"]
+    ]
+    .style.hide(axis="index")
+    .format(precision=3)
+    if len(placed)
+    else None
 )
 
 # %% [markdown]

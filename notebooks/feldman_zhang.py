@@ -254,6 +254,42 @@ _ = plots.score_dots(
 )
 
 # %% [markdown]
+# ### Another reference
+#
+# C-scores {cite}`jiang2021` answer nearly the same question in another way: how often do
+# networks trained *without* an image get it right? {glue:text}`consistency_text`
+
+# %% tags=["hide-input"]
+if regular is None:
+    other_reference = None
+    consistency_text = "No file of C-scores was given for this page."
+else:
+    irregular = 1 - regular
+    rows = []
+    for name in [n for n in names if n != "random"] + ["random"]:
+        row = {"score": name, "with memorization": averaged.loc[name, "spearman"]}
+        found = metrics.agreement(mean_score[name].to_numpy(), irregular, num_top)
+        row |= {"with 1 - C-score": found.spearman, "top overlap": found.top_overlap}
+        rows.append(row)
+    other = pd.DataFrame(rows).sort_values(
+        "with 1 - C-score", ascending=False, kind="stable"
+    )
+    other.to_csv(results / "agreement-consistency.csv", index=False)
+    both_ways = other.set_index("score")
+    gap = metrics.agreement(irregular, reference, num_top).spearman
+    consistency_text = (
+        f"The two references agree with each other at {gap:.3f} (Spearman). With 1 minus "
+        "the C-score the norm of curvature has "
+        f"{both_ways.loc['curvature_norm', 'with 1 - C-score']:.3f}, the cumulative loss "
+        f"{both_ways.loc['cumulative_loss', 'with 1 - C-score']:.3f} (mean of seeds)."
+    )
+    other_reference = other.style.hide(axis="index").format(
+        {c: "{:.3f}" for c in other.columns[1:]}
+    )
+glue("consistency_text", consistency_text, display=False)
+other_reference
+
+# %% [markdown]
 # ## Sample by sample
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "Each image by the rank of its curvature and of its loss against its released memorization; darker cells hold more images. A perfect score would be a rising line.", "name": "fig-hexbin"}, "image": {"alt": "Two density plots of released memorization against the rank of curvature and of cumulative loss; both rise from left to right."}}
