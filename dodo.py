@@ -2,7 +2,7 @@
 
 Pages know themselves when they are stale (`curvlib.pages.why_stale`), so doit and
 ``curvlib run`` always agree. A page runs only when it is named: ``doit digits``,
-``doit cpu:gallery``.
+``doit cpu:gallery_mnist``.
 """
 
 import shutil

@@ -60,6 +60,7 @@ results = Path(results)
 results.mkdir(parents=True, exist_ok=True)
 
 # %% [markdown]
+# (sec-runs)=
 # ## The runs
 #
 # The file of released scores is joined to the images by their labels before anything is
