@@ -95,7 +95,10 @@ if released is not None:
     signs["memorization"] = +1
 costs.of_runs(traces).to_csv(results / "runs.csv", index=False)
 table.insert(2, "class", np.array(images.classes)[table["label"]])
-table.to_parquet(results / "scores.parquet", index=False)
+kept = {name: np.float32 for name in table.select_dtypes("float64")}
+table.astype(kept).to_parquet(
+    results / "scores.parquet", index=False, compression="zstd"
+)
 written = explorer.write(results / "explorer.html", images, table, signs=signs)
 
 # %% tags=["hide-input"]

@@ -465,6 +465,27 @@ if len(seeds) > 1:
         by_name.loc["cumulative_loss", column] - by_name.loc["curvature_norm", column]
         for column in ("one seed", "without noise")
     ]
+    repeats, smooth = (
+        by_name.loc[name, "between seeds"]
+        for name in ("curvature_norm", "cumulative_gradient")
+    )
+    noise_text += (
+        f"Two runs repeat each other's curvature at {repeats:.3f} and each other's "
+        f"cumulative gradient, which needs no random probes, at {smooth:.3f}: "
+        + (
+            "the probes are not the main reason why runs differ. "
+            if smooth < repeats + 0.02
+            else "some of what they do not share comes from the probes. "
+        )
+    )
+    row = by_name.loc["curvature_norm"]
+    target = 0.65
+    spare = (row["one seed"] / target) ** 2 - repeats
+    if row["one seed"] < target and spare > 0:
+        noise_text += (
+            f"By the same rule it takes the mean of about {(1 - repeats) / spare:.0f} "
+            f"runs to bring it to {target}. "
+        )
     noise_text += (
         f"Of the distance between the two, {gaps[0]:.3f}, noise explains "
         f"{(gaps[0] - gaps[1]) / gaps[0]:.0%}; the rest is that the two scores measure "
