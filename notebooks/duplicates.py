@@ -545,7 +545,8 @@ if by_score is not None:
         else ("exact and near twins")
     )
     of_main = by_score[by_score["twins"] == main].set_index("score")
-    k = lengths[1]
+    num_twins = of_main["images"].iloc[0]
+    k = min((k for k in lengths if k >= num_twins), default=lengths[-1])
     order = of_main["median place"].drop("random").sort_values(ascending=False)
     best = order.index[0]
 
@@ -572,6 +573,23 @@ if by_score is not None:
         + "; ".join(others)[0].upper()
         + "; ".join(others)[1:]
         + f". The highest median place of all scores has {best} ({order.iloc[0]:.3f})."
+    )
+    column = f"found in top {k}"
+    late, averaged = (
+        of_main.loc[name, column] for name in ("curvature_last", "curvature_norm")
+    )
+    others_wrong = np.mean(
+        [
+            (~trace.read("correct")[-1].astype(bool) & ~positives[main]).sum()
+            for trace in (traces[:1] if planted_duplicates else traces)
+        ]
+    )
+    answer += (
+        " In the paper the curvature of the last epoch does not show them; here it does, "
+        f"since at the end the network is wrong on {others_wrong:.0f} of all other "
+        "images, and what has two labels is nearly all that stays uncertain."
+        if late >= 0.9 * averaged
+        else " As in the paper, the curvature of the last epoch shows fewer of them."
     )
 else:
     answer = (

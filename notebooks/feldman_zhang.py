@@ -602,6 +602,56 @@ _ = show(order[::-1][:20])
 _ = show(order[:20])
 
 # %% [markdown]
+# The two groups differ to the eye in their contrast, and curvature is measured per unit of
+# input: stretch an image's grey values, and the same network bends as much over a longer
+# way. Contrast, the standard deviation of an image's pixels, is a property of the
+# photograph and not of what a network makes of it. How much of curvature is that?
+
+# %% tags=["hide-input"]
+pixels = images.images.reshape(len(images), -1)
+contrast = np.array([image.std() for image in pixels]) / 255
+rows = []
+for name in ("curvature_norm", "curvature_square", "cumulative_loss"):
+    values = mean_score[name].to_numpy()
+    rows.append(
+        {
+            "score": name,
+            "with contrast": metrics.agreement(values, contrast, num_top).spearman,
+            "with memorization": averaged.loc[name, "spearman"],
+            "times contrast, with memorization": metrics.agreement(
+                values * contrast, reference, num_top
+            ).spearman,
+        }
+    )
+by_contrast = pd.DataFrame(rows)
+by_contrast.to_csv(results / "contrast.csv", index=False)
+of_curvature = by_contrast.set_index("score").loc["curvature_norm"]
+memorized_contrast = metrics.agreement(reference, contrast, num_top).spearman
+groups = [
+    float(np.median(contrast[chosen])) for chosen in (order[::-1][:20], order[:20])
+]
+glue(
+    "contrast_text",
+    f"The median contrast is {groups[0]:.2f} in the first group and {groups[1]:.2f} in the "
+    f"second. Over all images curvature has a rank correlation of "
+    f"{of_curvature['with contrast']:.2f} with contrast, memorization "
+    f"{memorized_contrast:.2f}. Curvature times contrast agrees with memorization at "
+    f"{of_curvature['times contrast, with memorization']:.3f} in place of "
+    f"{of_curvature['with memorization']:.3f}: "
+    + (
+        "a part of what keeps curvature from memorization is how bright and dark the "
+        "photographs are."
+        if of_curvature["times contrast, with memorization"]
+        > of_curvature["with memorization"] + 0.005
+        else "contrast does not explain what keeps curvature from memorization."
+    ),
+    display=False,
+)
+by_contrast.style.hide(axis="index").format(precision=3)
+
+# %% [markdown]
+# {glue:text}`contrast_text`
+#
 # ## The answer
 #
 # Over all {glue:text}`num_samples` images curvature averaged over training has a rank
