@@ -31,6 +31,16 @@ def test_the_slim_resnet_has_one_block_in_each_of_three_stages():
     assert parameters(small()) == expected
 
 
+def test_the_strided_resnet_halves_the_image_at_once_and_no_weight_more():
+    slim, strided = small(), small("strided_resnet")
+    assert parameters(strided) == parameters(slim)
+    sizes = []
+    for model in (slim, strided):
+        model.stem.register_forward_hook(lambda *given: sizes.append(given[2].shape))
+        model.eval()(torch.zeros(1, 3, 8, 8))
+    assert [size[2:] for size in sizes] == [(8, 8), (4, 4)]
+
+
 def test_the_mlp_has_two_hidden_layers():
     inputs, width, classes = 3 * 8 * 8, 4, 5
     expected = (inputs + 1) * width + (width + 1) * width + (width + 1) * classes

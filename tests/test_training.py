@@ -86,6 +86,7 @@ def whole(tmp_path_factory) -> Trace:
         ("weight_decay", math.nan, "0 or more"),
         ("batch_size", 1, "at least 2"),
         ("schedule", "linear", "one of .*cosine.*"),
+        ("precision", "float16", "one of .*bfloat16.*"),
         ("seed", -1, "0 or more"),
         ("num_probes", 0, "at least 1"),
         ("step", 0.0, "positive and finite"),
@@ -135,8 +136,8 @@ def test_the_name_of_a_run_differs_for_every_setting():
         "dataset": "mnist", "num_train": 9, "num_heldout": 9, "noise_rate": 0.5,
         "planted_duplicates": 9, "model": "resnet18", "width": 9, "activation": "tanh",
         "epochs": 9, "lr": 0.5, "momentum": 0.5, "weight_decay": 0.5, "batch_size": 9,
-        "schedule": "cosine", "augment": True, "seed": 9, "num_probes": 9, "step": 0.5,
-        "score_every": 9,
+        "schedule": "cosine", "augment": True, "precision": "bfloat16", "seed": 9,
+        "num_probes": 9, "step": 0.5, "score_every": 9,
     }  # fmt: skip
     assert changed.keys() == asdict(TrainConfig()).keys()
     names = {TrainConfig(**{field: value}).run_name for field, value in changed.items()}
@@ -183,11 +184,21 @@ def test_more_samples_than_there_are_are_refused():
 # The run
 
 
-@pytest.mark.parametrize(("model", "width"), [("mlp", 32), ("slim_resnet", 4)])
-def test_a_network_learns_the_digits_and_leaves_a_trace(tmp_path, model, width):
+@pytest.mark.parametrize(
+    ("model", "width", "precision"),
+    [
+        ("mlp", 32, "float32"),
+        ("slim_resnet", 4, "float32"),
+        ("strided_resnet", 16, "bfloat16"),
+    ],
+)
+def test_a_network_learns_the_digits_and_leaves_a_trace(
+    tmp_path, model, width, precision
+):
     config = TrainConfig(
         model=model,
         width=width,
+        precision=precision,
         num_train=200,
         num_heldout=100,
         epochs=12,
@@ -212,6 +223,33 @@ def test_a_network_learns_the_digits_and_leaves_a_trace(tmp_path, model, width):
     assert log["epoch"].tolist() == list(range(1, 13))
     assert log["train_accuracy"].iloc[-1] > 0.9
     assert (log["score_seconds"][log["epoch"] % 4 == 0] > 0).all()
+
+
+def test_bfloat16_is_for_training_alone_and_resumes_with_the_same_bytes(
+    tmp_path, monkeypatch
+):
+    config = replace(QUICK, model="slim_resnet", width=4, precision="bfloat16")
+    kinds = []
+
+    def seen(model, x, y, **options):
+        kinds.append((x.dtype, torch.is_autocast_enabled("cpu")))
+        assert all(p.dtype == torch.float32 for p in model.parameters())
+        return input_curvature(model, x, y, **options)
+
+    monkeypatch.setattr(training, "input_curvature", seen)
+    whole = fit(config, runs=tmp_path / "whole")
+    assert set(kinds) == {(torch.float32, False)}
+    other = fit(replace(config, precision="float32"), runs=tmp_path / "other")
+    assert not np.array_equal(whole.read("loss"), other.read("loss"))
+
+    def stop(epoch, model):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fit(config, runs=tmp_path / "broken", on_epoch=stop)
+    resumed = fit(config, runs=tmp_path / "broken")
+    for field in COLUMNS:
+        np.testing.assert_array_equal(resumed.read(field), whole.read(field))
 
 
 def test_the_last_epoch_is_scored_whatever_score_every_says(tmp_path):
