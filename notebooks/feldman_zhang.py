@@ -304,7 +304,7 @@ for ax, name in zip(axes, ("curvature_norm", "cumulative_loss"), strict=True):
     )
     ax.set(xlabel=f"rank of {name}")
 axes[0].set(ylabel="released memorization")
-fig.colorbar(shown_bins, ax=axes, label="images")
+_ = fig.colorbar(shown_bins, ax=axes, label="images")
 
 # %% [markdown]
 # The same in twenty bins of equal size: mean memorization in each, with a bootstrap
