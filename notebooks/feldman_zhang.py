@@ -98,7 +98,6 @@ costs.of_runs(traces).to_csv(results / "runs.csv", index=False)
 by_seed = [scores.suspicion(scores.compute(trace)) for trace in traces]
 names = list(scores.SCORES)
 mean_score = sum(frame[names] for frame in by_seed) / len(by_seed)
-curves = ["curvature_square", "curvature_norm", "curvature_last"]
 
 # %% tags=["remove-cell"]
 fitted = [float(trace.read("correct")[-1].mean()) for trace in traces]
