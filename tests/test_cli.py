@@ -123,6 +123,8 @@ def test_ctrl_c_keeps_the_finished_pages_and_leaves_no_process(fresh):
         stdout=subprocess.PIPE,
         text=True,
         env=os.environ | {"PYTHONUNBUFFERED": "1"},
+        # A shell that starts the tests in its background lets them ignore Ctrl-C.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     try:
         lines = []
