@@ -576,19 +576,13 @@ glue("far_memorization", float(extremes["memorization"][:20].mean()), display=Fa
 glue("near_memorization", float(extremes["memorization"][20:].mean()), display=False)
 
 
-def digits(value, count):
-    return np.format_float_positional(value, count, fractional=False, trim="-")
-
-
 def show(positions):
     return plots.gallery(
         images.images[positions],
-        captions=[
-            f"{images.classes[images.labels[i]].replace('_', ' ')}\n"
-            f"mem {reference[i]:.2f}\n"
-            f"{digits(norm[i], 2)} ± {digits(standard_error[i], 1)}"
-            for i in positions
-        ],
+        captions=[f"mem {reference[i]:.2f}" for i in positions],
+        label=np.array(images.classes)[images.labels[positions]],
+        score=norm[positions],
+        error=standard_error[positions],
         index=images.index[positions],
         columns=10,
     )
