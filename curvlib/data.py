@@ -298,6 +298,119 @@ def with_symmetric_noise(images: Images, rate: float, *, seed: int) -> Images:
     return replace(images, labels=labels)
 
 
+def with_pair_flip(images: Images, rate: float, *, seed: int) -> Images:
+    """Replace the labels of a share of the samples by the next class.
+
+    The asymmetric noise of Han et al. (2018), *Co-teaching*: class c becomes c + 1, the
+    last one the first. Exactly ``round(rate * N)`` labels change; which samples, is as
+    for ``with_symmetric_noise`` with the same seed.
+
+    Args:
+        images: Samples with their original labels.
+        rate: Share of the labels replaced, in [0, 1].
+        seed: Of the choice of samples.
+
+    Raises:
+        ValueError: As for ``with_symmetric_noise``.
+    """
+    wrong = with_symmetric_noise(images, rate, seed=seed).mislabelled
+    following = (images.labels + 1) % len(images.classes)
+    return replace(images, labels=np.where(wrong, following, images.labels))
+
+
+# Names of the human labels, and where the authors' files keep them.
+HUMAN = {
+    "human_aggre": ("cifar10", "aggre_label"),
+    "human_worse": ("cifar10", "worse_label"),
+    "human_random1": ("cifar10", "random_label1"),
+    "human_random2": ("cifar10", "random_label2"),
+    "human_random3": ("cifar10", "random_label3"),
+    "human_noisy": ("cifar100", "noisy_label"),
+}
+HUMAN_FILES = {"cifar10": "CIFAR-10_human", "cifar100": "CIFAR-100_human"}
+NOISES = ("symmetric", "pair", *HUMAN)
+
+
+def with_human_labels(
+    images: Images, noise: str, root: str | Path | None = None
+) -> Images:
+    """Replace the labels of CIFAR by those that people gave (CIFAR-10N, CIFAR-100N).
+
+    Wei et al. (2022), *Learning with Noisy Labels Revisited*: ``"human_random1"`` to
+    ``3`` are three people's labels, ``"human_aggre"`` their majority, ``"human_worse"``
+    a wrong one of the three where there is one; ``"human_noisy"`` is CIFAR-100's. The
+    file is the authors' ``CIFAR-10_human.pt`` or ``CIFAR-100_human.pt``, or an ``.npz``
+    of that name with the same arrays (``clean_label``, ``worse_label``, ...); it is
+    joined by index, and its clean labels must be those of the images.
+
+    Args:
+        images: Samples of CIFAR-10 or CIFAR-100 with their original labels.
+        noise: One of ``HUMAN``.
+        root: The folder that holds the file, as for ``load``.
+
+    Raises:
+        FileNotFoundError: If there is no such file; says where to get it.
+        ValueError: If the name is unknown or of another data set, labels are wrong
+            already, or the file is damaged or belongs to other images.
+    """
+    if noise not in HUMAN:
+        raise ValueError(f"noise must be one of {', '.join(HUMAN)}, got {noise!r}")
+    dataset, key = HUMAN[noise]
+    if images.name != dataset:
+        raise ValueError(f"{noise} labels are those of {dataset}, got {images.name}")
+    if images.mislabelled.any():
+        raise ValueError(
+            f"{images.name}: {images.mislabelled.sum()} labels are wrong already; "
+            "start from the original ones"
+        )
+    root = Path(root) if root is not None else default_root()
+    paths = [root / f"{HUMAN_FILES[dataset]}{suffix}" for suffix in (".npz", ".pt")]
+    path = next((path for path in paths if path.exists()), None)
+    if path is None:
+        raise FileNotFoundError(
+            f"{noise} needs {paths[1].name} in {root}: download it from the project "
+            "page of CIFAR-N (noisylabels.com)"
+        )
+    arrays = _human_file(path)
+    if missing := [name for name in ("clean_label", key) if name not in arrays]:
+        raise ValueError(
+            f"{path} lacks {' and '.join(missing)}; it has {', '.join(arrays)}"
+        )
+    clean, given = (np.asarray(arrays[name]) for name in ("clean_label", key))
+    if (
+        images.index.max() >= min(len(clean), len(given))
+        or (clean[images.index] != images.original_labels).any()
+    ):
+        raise ValueError(
+            f"{path} is of other images or in another order: its clean labels are not "
+            f"those of {images.name}"
+        )
+    return replace(images, labels=given[images.index])
+
+
+def _human_file(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of an .npz, or of a .pt that holds nothing but numpy arrays."""
+    try:
+        if path.suffix == ".npz":
+            with np.load(path, allow_pickle=False) as file:
+                return {name: file[name] for name in file.files}
+        rebuild = np.empty(0).__reduce__()[0]
+        allowed = [
+            (rebuild, "numpy.core.multiarray._reconstruct"),  # as numpy 1 wrote it
+            (rebuild, "numpy._core.multiarray._reconstruct"),
+            np.ndarray,
+            np.dtype,
+            type(np.dtype(np.int64)),
+            type(np.dtype(np.int32)),
+        ]
+        with torch.serialization.safe_globals(allowed):
+            return torch.load(path, weights_only=True)
+    except Exception as error:  # zipfile, numpy or torch, by where the damage lies
+        raise ValueError(
+            f"{path} is damaged, or holds more than arrays of labels: {error}"
+        ) from error
+
+
 def with_planted_duplicates(images: Images, count: int, *, seed: int) -> Images:
     """Append copies of some samples, each under a wrong label.
 

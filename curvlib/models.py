@@ -107,6 +107,9 @@ RESNETS = {
     # Learns 50,000 labels by heart on two cores: at width 32 as fast as the slim one at
     # 16, with 4 times the weights; at width 48 in 1.5 times its time, with 8 times.
     "strided_resnet": (2, (1, 1, 1)),
+    # Works at 8 by 8 and below, with many channels: learns 10,000 labels by heart in a
+    # third of the slim net's epochs, and knows less of unseen images.
+    "compact_resnet": (2, (0, 1, 1, 1)),
 }
 MODELS = (*RESNETS, "mlp")
 
@@ -169,6 +172,20 @@ def build(
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out")
         return model
+
+
+def last_linear(model: nn.Module) -> nn.Linear:
+    """The linear layer that a network's logits come out of, the last one it defines.
+
+    Raises:
+        ValueError: If the network has no linear layer.
+    """
+    layers = [m for m in model.modules() if isinstance(m, nn.Linear)]
+    if not layers:
+        raise ValueError(
+            f"{type(model).__name__} has no nn.Linear, so it has no last linear layer"
+        )
+    return layers[-1]
 
 
 def fold_batch_norm(model: nn.Module) -> nn.Module:

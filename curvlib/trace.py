@@ -7,6 +7,7 @@ A run is a folder::
     log.csv                     one row an epoch: losses and seconds
     train/epoch_0001.parquet    one row a sample, in index order
     heldout/epoch_0001.parquet  the same for samples not trained on
+    original_labels/...         the same for training samples under their original label
     checkpoint.pt               the state after the last finished epoch
 
 The Parquet files are the trace. They hold nothing that varies between two runs of one
@@ -26,15 +27,17 @@ import pyarrow.parquet as pq
 from curvlib.data import Images
 from curvlib.provenance import write_atomically
 
-SPLITS = ("train", "heldout")
+SPLITS = ("train", "heldout", "original_labels")
 COLUMNS = {
     "loss": np.float32,  # cross-entropy with the label given, nats
     "margin": np.float32,  # logit of the label given minus the largest other one
     "probability": np.float32,  # of the label given
     "max_probability": np.float32,
+    "softmax_margin": np.float32,  # probability minus the largest other one
     "entropy": np.float32,  # of the predicted distribution, nats
     "correct": np.bool_,  # predicted class is the label given
     "el2n": np.float32,  # ‖p − onehot(label)‖₂
+    "last_layer_gradient": np.float32,  # ‖∇L‖, by weights and bias of the last layer
     "gradient_norm": np.float32,  # ‖∇ₓL‖
     "mean_hvp_norm": np.float32,
     "squared_frobenius_norm": np.float32,
@@ -90,6 +93,7 @@ class Trace:
         info: dict,
         train: Images,
         heldout: Images | None,
+        original: Images | None = None,
     ) -> "Trace":
         """Start a run, or open the one that is there if it is of this config and data.
 
@@ -99,6 +103,7 @@ class Trace:
             info: Anything else to keep in ``run.json``.
             train: Samples trained on; their checksum is kept.
             heldout: Samples only scored, or None.
+            original: Training samples, to be scored under their original labels too.
 
         Raises:
             ValueError: If a run of another config or on other data lies there.
@@ -108,6 +113,8 @@ class Trace:
         checksums = {"train": train.checksum}
         if heldout is not None:
             checksums["heldout"] = heldout.checksum
+        if original is not None:
+            checksums["original_labels"] = original.checksum
         if not (folder / "run.json").exists():
             info = info | {"checksums": checksums}
             for name, content in (("config.json", config), ("run.json", info)):
@@ -147,7 +154,7 @@ class Trace:
             images: The samples that were scored.
             columns: For each name in ``COLUMNS`` an array of shape [N], in the order of
                 the images.
-            split: ``"train"`` or ``"heldout"``.
+            split: One of ``SPLITS``.
 
         Raises:
             ValueError: If a column is missing, unknown, or of another length.
@@ -208,7 +215,7 @@ class Trace:
 
         Args:
             column: One of ``COLUMNS``.
-            split: ``"train"`` or ``"heldout"``.
+            split: One of ``SPLITS``.
 
         Raises:
             ValueError: If the column or split is unknown, a file is damaged, or the
@@ -243,9 +250,10 @@ class Trace:
     def _epochs_of(self, split: str) -> np.ndarray:
         if split not in SPLITS:
             raise ValueError(f"split must be one of {SPLITS}, got {split!r}")
-        if split == "heldout" and "heldout" not in self.info["checksums"]:
+        if split not in self.info["checksums"]:
+            setting = {"heldout": "num_heldout"}.get(split, "score_original_labels")
             raise FileNotFoundError(
-                f"{self.folder} scored no held-out samples; set num_heldout"
+                f"{self.folder} scored no split {split!r}; set {setting}"
             )
         epochs = self.epochs
         if not len(epochs):

@@ -7,7 +7,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -43,7 +43,9 @@ class TrainConfig:
         dataset: A name or path that ``curvlib.load`` knows.
         num_train: Train on the first so many samples by index; None: on all.
         num_heldout: Score, but never train on, the first so many of the test split.
-        noise_rate: Share of the training labels replaced, symmetric.
+        noise: How labels become wrong, one of ``curvlib.data.NOISES``.
+        noise_rate: Share of the training labels replaced; 0 for human labels, which
+            come with a share of their own.
         planted_duplicates: Copies added under a wrong label.
         model: One of ``curvlib.models.MODELS``.
         width: Channels of the first stage, or units of a hidden layer.
@@ -63,6 +65,8 @@ class TrainConfig:
             samples.
         step: h, in units of the normalised input.
         score_every: Score each so many epochs, and the last.
+        score_original_labels: Score samples with a wrong label under their original one
+            too, as a split of its own, to see what a slip in labels would change.
 
     Raises:
         ValueError: If a value is out of range.
@@ -72,6 +76,7 @@ class TrainConfig:
     dataset: str = "digits"
     num_train: int | None = None
     num_heldout: int = 0
+    noise: str = "symmetric"
     noise_rate: float = 0.0
     planted_duplicates: int = 0
     model: str = "slim_resnet"
@@ -89,6 +94,7 @@ class TrainConfig:
     num_probes: int = 2
     step: float = 1e-3
     score_every: int = 1
+    score_original_labels: bool = False
 
     def __post_init__(self):
         for name, kind in self.__annotations__.items():
@@ -108,7 +114,13 @@ class TrainConfig:
         for name, valid, meaning in (
             ("num_train", self.num_train is None or self.num_train > 1, "at least 2"),
             ("num_heldout", self.num_heldout >= 0, "0 or more"),
+            ("noise", self.noise in data.NOISES, f"one of {data.NOISES}"),
             ("noise_rate", 0 <= self.noise_rate < 1, "a fraction in [0, 1)"),
+            (
+                "noise_rate",
+                self.noise_rate == 0 or self.noise not in data.HUMAN,
+                f"0 with noise {self.noise!r}, whose share of wrong labels is fixed",
+            ),
             ("planted_duplicates", self.planted_duplicates >= 0, "0 or more"),
             ("model", self.model in models.MODELS, f"one of {models.MODELS}"),
             ("width", self.width > 0, "positive"),
@@ -166,7 +178,12 @@ def prepare(
         ValueError: If more samples are asked for than there are.
     """
     train = _first(data.load(config.dataset, root), config.num_train, "num_train")
-    train = data.with_symmetric_noise(train, config.noise_rate, seed=config.seed)
+    if config.noise in data.HUMAN:
+        train = data.with_human_labels(train, config.noise, root)
+    elif config.noise == "pair":
+        train = data.with_pair_flip(train, config.noise_rate, seed=config.seed)
+    else:
+        train = data.with_symmetric_noise(train, config.noise_rate, seed=config.seed)
     train = data.with_planted_duplicates(
         train, config.planted_duplicates, seed=config.seed
     )
@@ -234,6 +251,10 @@ def fit(
     folder.mkdir(parents=True, exist_ok=True)
     with _only_one(folder):
         mean, std = train.statistics()
+        splits = {"train": train, "heldout": heldout}
+        if config.score_original_labels and train.mislabelled.any():
+            wrong = train.select(train.mislabelled)
+            splits["original_labels"] = replace(wrong, labels=wrong.original_labels)
         trace = Trace.create(
             folder,
             config=asdict(config),
@@ -248,10 +269,11 @@ def fit(
             },
             train=train,
             heldout=heldout,
+            original=splits.get("original_labels"),
         )
         if _epochs_done(trace) < config.epochs:
             _refuse_other_machine(trace, device)
-            _train(config, trace, train, heldout, torch.device(device), on_epoch)
+            _train(config, trace, splits, torch.device(device), on_epoch)
     return trace
 
 
@@ -293,15 +315,89 @@ def best_device() -> str:
 
 def new_model(trace: Trace) -> nn.Module:
     """The run's network before training, in evaluation mode."""
-    config, info = trace.config, trace.info
+    info = trace.info
+    return _untrained(trace.config, len(info["classes"]), info["input_shape"])
+
+
+def _untrained(config: dict, num_classes: int, input_shape: list[int]) -> nn.Module:
     return models.build(
         config["model"],
-        num_classes=len(info["classes"]),
-        input_shape=tuple(info["input_shape"]),
+        num_classes=num_classes,
+        input_shape=tuple(input_shape),
         width=config["width"],
         activation=config["activation"],
         seed=config["seed"],
     ).eval()
+
+
+Scaling = tuple[list[float], list[float]]  # mean and deviation of each channel
+
+
+def passes(
+    config: TrainConfig,
+    images: Images,
+    *,
+    scaling: Scaling,
+    model: nn.Module | None = None,
+    device: str | None = None,
+) -> Iterator[nn.Module]:
+    """Train as ``fit`` does, with no trace and nothing kept: for a second training.
+
+    Args:
+        config: Its data set, noise and scoring play no part.
+        images: Trained on, with the labels given.
+        scaling: As ``Images.statistics`` gives it, of these or of more images.
+        model: Where to begin; by default a network that is new and seeded.
+        device: As for ``fit``.
+
+    Yields:
+        The network after each epoch, in evaluation mode; always the same one.
+
+    Raises:
+        FloatingPointError: If the loss is not finite.
+    """
+    device = torch.device(device or best_device())
+    if model is None:
+        shape = [images.images.shape[i] for i in (3, 1, 2)]
+        model = _untrained(asdict(config), len(images.classes), shape)
+    model = model.to(device, memory_format=torch.channels_last)
+    optimizer = _optimizer(config, model)
+    pixels = images.tensor().to(device)
+    labels = torch.from_numpy(images.labels).to(device)
+    for epoch in range(1, config.epochs + 1):
+        _train_epoch(config, scaling, model, optimizer, epoch, pixels, labels)
+        yield model.eval()
+
+
+def probabilities(
+    model: nn.Module, images: Images, *, scaling: Scaling, chunk: int = 512
+) -> np.ndarray:
+    """Softmax outputs in evaluation mode, float32 [N, C], in the order of the images.
+
+    Args:
+        model: Left in evaluation mode.
+        images: Clean, never augmented.
+        scaling: As the model was trained with.
+        chunk: Images in memory at once.
+    """
+    device = next(model.parameters()).device
+    folded = models.fold_batch_norm(model.eval())
+    found = []
+    with torch.no_grad():
+        for some in images.tensor().split(chunk):
+            x = data.normalise(some.to(device), *scaling)
+            logits = folded(x.contiguous(memory_format=torch.channels_last))
+            found.append(logits.softmax(1).cpu())
+    return torch.cat(found).numpy()
+
+
+def _optimizer(config: TrainConfig, model: nn.Module) -> torch.optim.SGD:
+    return torch.optim.SGD(
+        model.parameters(),
+        lr=config.lr,
+        momentum=config.momentum,
+        weight_decay=config.weight_decay,
+    )
 
 
 def trained_model(trace: Trace) -> nn.Module:
@@ -343,29 +439,25 @@ def _epochs_done(trace: Trace) -> int:
     return state["epoch"] if state else 0
 
 
-def _train(config, trace, train, heldout, device, on_epoch) -> None:
+def _train(config, trace, splits, device, on_epoch) -> None:
     model = new_model(trace).to(device, memory_format=torch.channels_last)
-    optimizer = torch.optim.SGD(
-        model.parameters(),
-        lr=config.lr,
-        momentum=config.momentum,
-        weight_decay=config.weight_decay,
-    )
+    optimizer = _optimizer(config, model)
+    scaling = trace.info["mean"], trace.info["std"]
     first, rows = 1, []
     if state := _checkpoint(trace):
         model.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])
         first, rows = state["epoch"] + 1, state["log"]
     trace.forget_after(first - 1)
-    images = train.tensor().to(device)
-    labels = torch.from_numpy(train.labels).to(device)
+    images = splits["train"].tensor().to(device)
+    labels = torch.from_numpy(splits["train"].labels).to(device)
     started = time.perf_counter()
     for epoch in range(first, config.epochs + 1):
         begun = time.perf_counter()
-        row = _train_epoch(config, trace, model, optimizer, epoch, images, labels)
+        row = _train_epoch(config, scaling, model, optimizer, epoch, images, labels)
         trained = time.perf_counter()
         if epoch % config.score_every == 0 or epoch == config.epochs:
-            for split, samples in (("train", train), ("heldout", heldout)):
+            for split, samples in splits.items():
                 if samples is not None:
                     try:
                         columns = score(model, samples, trace, epoch)
@@ -400,7 +492,7 @@ def _train(config, trace, train, heldout, device, on_epoch) -> None:
         )
 
 
-def _train_epoch(config, trace, model, optimizer, epoch, images, labels) -> dict:
+def _train_epoch(config, scaling, model, optimizer, epoch, images, labels) -> dict:
     """One pass over the samples; loss and accuracy are those met on the way."""
     model.train()
     generator = _generator(config.seed, epoch, "order")
@@ -418,7 +510,7 @@ def _train_epoch(config, trace, model, optimizer, epoch, images, labels) -> dict
         x, y = images[batch.to(images.device)], labels[batch.to(images.device)]
         if config.augment:
             x = data.augment(x, generator=generator)
-        x = data.normalise(x, trace.info["mean"], trace.info["std"])
+        x = data.normalise(x, *scaling)
         with torch.autocast(
             x.device.type,
             PRECISIONS[config.precision],
@@ -482,18 +574,29 @@ def score(
         rows = slice(start, start + chunk)
         x = data.normalise(pixels[rows].to(device), info["mean"], info["std"])
         y = torch.from_numpy(images.labels[rows]).to(device)
-        estimate = input_curvature(
-            folded,
-            x.contiguous(memory_format=torch.channels_last),
-            y,
-            num_probes=config["num_probes"],
-            step=config["step"],
-            generator=_generator(config["seed"], epoch, "probes"),
+        inputs: list[Tensor] = []  # of the last layer; the first call is with x alone
+        watch = models.last_linear(folded).register_forward_pre_hook(
+            lambda _, given, seen=inputs: seen.append(given[0].detach())
         )
+        try:
+            estimate = input_curvature(
+                folded,
+                x.contiguous(memory_format=torch.channels_last),
+                y,
+                num_probes=config["num_probes"],
+                step=config["step"],
+                generator=_generator(config["seed"], epoch, "probes"),
+            )
+        finally:
+            watch.remove()
+        features = torch.cat([inputs[0].flatten(1), torch.ones_like(y)[:, None]], 1)
+        of_logits = _of_logits(estimate.logits, y)
         parts.append(
-            _of_logits(estimate.logits, y)
+            of_logits
             | {
                 "loss": estimate.loss,
+                # The gradient is (p - onehot) times the features and, for the bias, 1.
+                "last_layer_gradient": of_logits["el2n"] * features.norm(dim=1),
                 "gradient_norm": estimate.gradient_norm,
                 "mean_hvp_norm": estimate.mean_hvp_norm,
                 "squared_frobenius_norm": estimate.squared_frobenius_norm,
@@ -512,10 +615,12 @@ def _of_logits(logits: Tensor, y: Tensor) -> dict[str, Tensor]:
     given = F.one_hot(y, logits.shape[1]).bool()
     others = logits.masked_fill(given, -math.inf)
     margin = logits[given] - others.amax(1)
+    largest_other = p.masked_fill(given, 0).amax(1)
     return {
         "margin": margin,
         "probability": p[given],
         "max_probability": p.amax(1),
+        "softmax_margin": p[given] - largest_other,
         "entropy": -(p * log_p).sum(1),
         "correct": logits.argmax(1) == y,
         "el2n": (p - given.to(p)).norm(dim=1),

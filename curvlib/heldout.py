@@ -1,0 +1,273 @@
+r"""Scores that need a training of their own: what a network says of unseen samples.
+
+A second training on one half of the samples, then on the other, and once more with the
+halves swapped, serves both: after the first half the network gives out-of-sample
+probabilities for the other one (confident learning), and while it learns the second
+half it forgets some of the first (second-split forgetting).
+"""
+
+import hashlib
+import io
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+import torch
+
+from curvlib import progress, training
+from curvlib.curvature import input_curvature
+from curvlib.data import Images, normalise
+from curvlib.models import fold_batch_norm
+from curvlib.provenance import fingerprint, write_atomically
+from curvlib.trace import Trace
+
+CODE = fingerprint((*training.CODE, "heldout"))
+SIGNS = {"confident_learning": +1, "second_split_forgetting": -1, "gauss_newton": +1}
+SOURCES = {
+    "confident_learning": "northcutt2021",
+    "second_split_forgetting": "maini2022",
+    "gauss_newton": "",
+}
+
+
+def confident_learning(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """One minus the out-of-sample probability of the label given, for every sample.
+
+    Northcutt, Jiang, Chuang (2021). High is suspect. This is the ranking by
+    self-confidence, cleanlab's default label quality. (A published re-run ranked only
+    the samples that the method flags, and tied all others at zero.)
+
+    Args:
+        probabilities: Of networks that never saw the sample, shape [N, C].
+        labels: Those given, shape [N].
+
+    Returns:
+        Scores, shape [N], in [0, 1].
+
+    Raises:
+        ValueError: If the shapes do not fit, or a row is no distribution.
+
+    Example:
+        >>> confident_learning(np.array([[0.75, 0.25], [0.5, 0.5]]), np.array([1, 0]))
+        array([0.75, 0.5 ])
+    """
+    probabilities = np.asarray(probabilities, dtype=np.float64)
+    labels = np.asarray(labels)
+    if probabilities.ndim != 2 or labels.shape != probabilities.shape[:1]:
+        raise ValueError(
+            "probabilities must be [N, C] and labels [N], got shapes "
+            f"{probabilities.shape} and {labels.shape}"
+        )
+    if (probabilities < 0).any() or not np.allclose(probabilities.sum(1), 1, atol=1e-4):
+        raise ValueError("each row of probabilities must be at least 0 and sum to 1")
+    return 1 - np.take_along_axis(probabilities, labels[:, None], axis=1)[:, 0]
+
+
+def second_split_forgetting(correct: np.ndarray) -> np.ndarray:
+    r"""First epoch of the second split from which a first-split sample stays wrong.
+
+    Maini et al. (2022). **Low** is suspect: a label learned by heart is forgotten as
+    soon as other samples are learned. A sample that is right in the last epoch was not
+    forgotten and gets E + 1, later than every other.
+
+    .. math:: \min \{\, t : \mathrm{wrong}_{ei} \text{ for all } e \ge t \,\}
+
+    Args:
+        correct: Whether the label given was predicted, shape [1 + E, N], bool. Row 0 is
+            the state before the second split: a sample that was never learned has time
+            0, and so comes first.
+
+    Returns:
+        Times in 0, ..., E + 1, shape [N], int64.
+
+    Raises:
+        ValueError: If the shape is another, or the type not bool.
+
+    Example:
+        >>> right = np.array([[1, 1, 0], [0, 1, 0], [0, 1, 0]], dtype=bool)  # E=2, N=3
+        >>> second_split_forgetting(right)  # forgotten at once, never, never learned
+        array([1, 3, 0])
+    """
+    correct = np.asarray(correct)
+    if correct.ndim != 2 or len(correct) < 2 or correct.dtype != bool:
+        raise ValueError(
+            "correct must be bool of shape [1 + E, N] with E at least 1, got "
+            f"{correct.dtype} of shape {correct.shape}"
+        )
+    wrong_until_end = np.logical_and.accumulate(~correct[::-1])
+    return len(correct) - wrong_until_end.sum(0)
+
+
+class Halves(NamedTuple):
+    """What two trainings on halves leave, in the order of the images."""
+
+    probabilities: np.ndarray  # float32 [N, C], of the network that saw the other half
+    correct: np.ndarray  # bool [1 + E, N], while the other half is learned
+    half: np.ndarray  # int64 [N], 0 or 1: where the sample was put
+    seconds: float  # of both trainings, when they were made
+
+
+def train_on_halves(
+    config: training.TrainConfig,
+    images: Images,
+    *,
+    second_epochs: int,
+    runs: str | Path = "runs",
+    device: str | None = None,
+) -> Halves:
+    """Train on one half and go on with the other; then the same with halves swapped.
+
+    The first stage follows the config; the second goes on at a tenth of its learning
+    rate, held constant. Each half is kept as soon as it is done, so that a second call
+    reads it.
+
+    Args:
+        config: As for ``fit``; its seed also draws the halves, class by class.
+        images: Trained on; at least two of each label given.
+        second_epochs: Epochs E of the second stage.
+        runs: Folder of all runs; this takes ``runs/halves-...``.
+        device: As for ``fit``.
+
+    Raises:
+        ValueError: If second_epochs is below 1, a label occurs once only, or the
+            folder's files are damaged or of other images.
+    """
+    if second_epochs < 1:
+        raise ValueError(f"second_epochs must be at least 1, got {second_epochs}")
+    identity = json.dumps([asdict(config), second_epochs, images.checksum]) + CODE
+    digest = hashlib.sha256(identity.encode()).hexdigest()[:10]
+    folder = Path(runs) / f"halves-{Path(config.dataset).stem}-{digest}"
+    half = _split(images.labels, config.seed)
+    scaling = images.statistics()
+    probabilities = correct = None
+    seconds = 0.0
+    for number in (0, 1):
+        file = folder / f"half_{number}.npz"
+        if not file.exists():
+            progress.report(f"training on half {number + 1} of 2 of {config.dataset}")
+            found = _one_half(
+                config, images, half == number, second_epochs, scaling, device
+            )
+            buffer = io.BytesIO()
+            np.savez(buffer, **found)
+            write_atomically(file, buffer.getvalue())
+        try:
+            with np.load(file, allow_pickle=False) as saved:
+                found = {name: saved[name] for name in saved.files}
+            if probabilities is None:
+                classes = found["unseen"].shape[1]
+                probabilities = np.zeros((len(images), classes), np.float32)
+                correct = np.zeros((1 + second_epochs, len(images)), bool)
+            probabilities[half != number] = found["unseen"]
+            correct[:, half == number] = found["correct"]
+            seconds += float(found["seconds"])
+        except Exception as error:  # of zipfile, zlib or numpy
+            raise ValueError(
+                f"{file} is damaged ({error}); delete it to train again"
+            ) from error
+    return Halves(probabilities, correct, half, seconds)
+
+
+def _one_half(config, images, chosen, second_epochs, scaling, device) -> dict:
+    began = time.perf_counter()
+    first, second = images.select(chosen), images.select(~chosen)
+    *_, model = training.passes(config, first, scaling=scaling, device=device)
+    unseen = training.probabilities(model, second, scaling=scaling)
+
+    def right() -> np.ndarray:
+        found = training.probabilities(model, first, scaling=scaling)
+        return found.argmax(1) == first.labels
+
+    correct = [right()]
+    later = replace(
+        config, epochs=second_epochs, lr=config.lr / 10, schedule="constant"
+    )
+    for _ in training.passes(
+        later, second, scaling=scaling, model=model, device=device
+    ):
+        correct.append(right())
+    return {
+        "unseen": unseen,
+        "correct": np.stack(correct),
+        "seconds": round(time.perf_counter() - began, 2),
+    }
+
+
+def _split(labels: np.ndarray, seed: int) -> np.ndarray:
+    """Half of each label's samples to either side, at random: 0 or 1, shape [N]."""
+    rng = np.random.default_rng([seed, 2])  # not the streams of the noise
+    values, counts = np.unique(labels, return_counts=True)
+    if counts.min() < 2:
+        raise ValueError(
+            f"label {values[counts.argmin()]} occurs once: two samples of each label "
+            "are needed to train on halves"
+        )
+    half = np.empty(len(labels), dtype=np.int64)
+    for value in values:
+        places = rng.permutation(np.flatnonzero(labels == value))
+        half[places] = np.arange(len(places)) % 2
+    return half
+
+
+def gauss_newton(
+    trace: Trace, images: Images, *, top_k: int = 10, chunk: int = 128
+) -> np.ndarray:
+    """Exact Gauss-Newton curvature, tr(G²), of a run's samples at its last epoch.
+
+    The Hessian of a network of ReLUs where it has one, without sampling noise; blind to
+    the label. High is suspect. Kept in the run's folder, since it takes C + 1 backward
+    passes; more classes than ``top_k`` are cut to the most probable ones.
+
+    Args:
+        trace: A finished run.
+        images: Its training samples.
+        top_k: As for ``curvlib.input_curvature``.
+        chunk: Samples in memory at once.
+
+    Returns:
+        Scores, float64 [N], in the order of the trace, by index.
+
+    Raises:
+        ValueError: If the images are not those of the trace.
+    """
+    if images.checksum != trace.info["checksums"]["train"]:
+        raise ValueError(
+            f"the images are not those that {trace.folder} was trained on; "
+            "training.prepare(config) gives them"
+        )
+    file = trace.folder / f"gauss_newton_{top_k}.npy"
+    if not file.exists():
+        model = fold_batch_norm(training.trained_model(trace))
+        model = model.to(training.best_device())
+        device = next(model.parameters()).device
+        found = []
+        for start in range(0, len(images), chunk):
+            some = images.select(np.arange(start, min(start + chunk, len(images))))
+            pixels = some.tensor().to(device)
+            estimate = input_curvature(
+                model,
+                normalise(pixels, trace.info["mean"], trace.info["std"]),
+                torch.from_numpy(some.labels).to(device),
+                method="gauss-newton",
+                num_probes=1,
+                top_k=min(top_k, len(images.classes)),
+            )
+            found.append(estimate.squared_frobenius_norm.double().cpu().numpy())
+        buffer = io.BytesIO()
+        np.save(buffer, np.concatenate(found)[np.argsort(images.index)])
+        write_atomically(file, buffer.getvalue())
+    return np.load(file, allow_pickle=False)
+
+
+def suspicion(columns: Mapping[str, np.ndarray]) -> pd.DataFrame:
+    """The scores of this module, turned so that high is suspect.
+
+    Args:
+        columns: By the names of ``SIGNS``; each of shape [N].
+    """
+    return pd.DataFrame({name: SIGNS[name] * v for name, v in columns.items()})
