@@ -345,10 +345,7 @@ def bootstrap_interval(
         ValueError: If level or num_resamples is out of range, or as for every metric.
     """
     score, positive = _checked(score, positive)
-    if not 0 < level < 1:
-        raise ValueError(f"level is a share in (0, 1), got {level}")
-    if num_resamples < 1:
-        raise ValueError(f"num_resamples must be at least 1, got {num_resamples}")
+    _check_resampling(num_resamples, level)
     rng = np.random.default_rng(seed)
     kinds = score[positive], score[~positive]
     truth = np.repeat([True, False], [len(kind) for kind in kinds])
@@ -358,6 +355,53 @@ def bootstrap_interval(
     ]
     low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
+
+
+def auroc_interval(
+    score: np.ndarray,
+    positive: np.ndarray,
+    *,
+    num_resamples: int = 1000,
+    level: float = 0.95,
+    seed: int = 0,
+) -> tuple[float, float]:
+    """``bootstrap_interval`` of the AUROC, without sorting each resample anew.
+
+    Args:
+        score: High where a positive is expected, shape [N].
+        positive: The truth, shape [N], bool.
+        num_resamples: Each counts N samples.
+        level: Share of resamples inside the interval, in (0, 1).
+        seed: Of the resampling.
+
+    Returns:
+        The interval's low and high end.
+
+    Raises:
+        ValueError: As for ``bootstrap_interval``.
+    """
+    score, positive = _checked(score, positive)
+    _check_resampling(num_resamples, level)
+    rng = np.random.default_rng(seed)
+    values, place = np.unique(score, return_inverse=True)
+    kinds = place[positive], place[~positive]
+    aurocs = []
+    for _ in range(num_resamples):
+        at_positive, at_negative = (
+            np.bincount(rng.choice(kind, len(kind)), minlength=len(values))
+            for kind in kinds
+        )
+        below = np.cumsum(at_negative) - at_negative / 2  # an equal score is one half
+        aurocs.append(at_positive @ below / (len(kinds[0]) * len(kinds[1])))
+    low, high = np.quantile(aurocs, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
+def _check_resampling(num_resamples: int, level: float) -> None:
+    if not 0 < level < 1:
+        raise ValueError(f"level is a share in (0, 1), got {level}")
+    if num_resamples < 1:
+        raise ValueError(f"num_resamples must be at least 1, got {num_resamples}")
 
 
 def _checked(score: np.ndarray, positive: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

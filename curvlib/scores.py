@@ -73,6 +73,26 @@ def curvature_last(squared_frobenius_norm: np.ndarray) -> np.ndarray:
     return _checked(squared_frobenius_norm=squared_frobenius_norm)[-1]
 
 
+def curvature_peak(squared_frobenius_norm: np.ndarray) -> np.ndarray:
+    """Curvature at the one scored epoch at which its mean over the samples is largest.
+
+    Garg, Ravikumar, Roy (2024) show the peak, before the network overfits. High is
+    suspect.
+
+    Args:
+        squared_frobenius_norm: Mean over probes of ||Hv||², shape [E, N].
+
+    Returns:
+        Scores, shape [N], same unit: squared loss per input unit to the fourth.
+
+    Example:
+        >>> curvature_peak(np.array([[0.0, 1.0], [4.0, 2.0], [1.0, 0.0]]))
+        array([4., 2.])
+    """
+    values = _checked(squared_frobenius_norm=squared_frobenius_norm)
+    return values[values.mean(1).argmax()]
+
+
 def cumulative_loss(loss: np.ndarray) -> np.ndarray:
     r"""Cumulative sample loss (CSL): the loss summed over training.
 
@@ -133,6 +153,28 @@ def aum(margin: np.ndarray) -> np.ndarray:
     return _checked(margin=margin).mean(0)
 
 
+def aum_softmax(softmax_margin: np.ndarray) -> np.ndarray:
+    r"""Mean over epochs of the margin between probabilities instead of logits.
+
+    Pleiss et al. (2020) with softmax outputs, bounded, so that no epoch outweighs the
+    others. **Low** is suspect.
+
+    .. math:: \frac1E \sum_e \left( p_{ei,y_i} - \max_{c \ne y_i} p_{ei,c} \right)
+
+    Args:
+        softmax_margin: Probability of the label given minus the largest other one,
+            shape [E, N].
+
+    Returns:
+        Scores, shape [N], in [-1, 1].
+
+    Example:
+        >>> aum_softmax(np.array([[0.25, -0.5], [0.75, 0.0]]))
+        array([ 0.5 , -0.25])
+    """
+    return _checked(softmax_margin=softmax_margin).mean(0)
+
+
 def el2n(errors: np.ndarray) -> np.ndarray:
     r"""Error L2 norm, averaged over epochs.
 
@@ -149,6 +191,29 @@ def el2n(errors: np.ndarray) -> np.ndarray:
         Scores, shape [N], without unit.
     """
     return _checked(el2n=errors).mean(0)
+
+
+def grand(last_layer_gradient: np.ndarray) -> np.ndarray:
+    r"""Norm of the loss gradient by the last layer's weights, averaged over epochs.
+
+    GraNd of Paul et al. (2021), held to the last linear layer, where it has a closed
+    form: the error times the length of the features :math:`h`. High is suspect. The
+    authors take all weights, early epochs, and ten initialisations.
+
+    .. math:: \frac1E \sum_e \| p_{ei} - \mathrm{onehot}(y_i) \|_2
+        \sqrt{\| h_{ei} \|^2 + 1}
+
+    Args:
+        last_layer_gradient: By weights and bias of the last layer, shape [E, N].
+
+    Returns:
+        Scores, shape [N], in nats per unit of weight.
+
+    Example:
+        >>> grand(np.array([[1.0, 0.0], [3.0, 1.0]]))
+        array([2. , 0.5])
+    """
+    return _checked(last_layer_gradient=last_layer_gradient).mean(0)
 
 
 def forgetting_events(correct: np.ndarray) -> np.ndarray:
@@ -332,12 +397,17 @@ SCORES: dict[str, Score] = {
     "curvature_last": Score(
         curvature_last, ("squared_frobenius_norm",), +1, "garg2024"
     ),
+    "curvature_peak": Score(
+        curvature_peak, ("squared_frobenius_norm",), +1, "garg2024"
+    ),
     "cumulative_loss": Score(cumulative_loss, ("loss",), +1, "ravikumar2025"),
     "cumulative_gradient": Score(
         cumulative_gradient, ("gradient_norm",), +1, "ravikumar2026"
     ),
     "aum": Score(aum, ("margin",), -1, "pleiss2020"),
+    "aum_softmax": Score(aum_softmax, ("softmax_margin",), -1, "pleiss2020"),
     "el2n": Score(el2n, ("el2n",), +1, "paul2021"),
+    "grand": Score(grand, ("last_layer_gradient",), +1, "paul2021"),
     "forgetting_events": Score(forgetting_events, ("correct",), +1, "toneva2019"),
     "learning_time": Score(learning_time, ("correct",), +1, "maini2022"),
     "in_confidence_last": Score(
@@ -365,7 +435,7 @@ def compute(trace: "Trace", split: str = "train", *, seed: int = 0) -> "pd.DataF
 
     Args:
         trace: A run; every field is read once.
-        split: ``"train"`` or ``"heldout"``.
+        split: One of ``curvlib.trace.SPLITS``.
         seed: Of the random score.
 
     Returns:
