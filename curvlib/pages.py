@@ -205,6 +205,10 @@ def why_stale(page: Page) -> list[str]:
             reasons.append(f"curvlib/{module}.py is new to it")
         elif made["code"][module] != code[module]:
             reasons.append(f"curvlib/{module}.py changed")
+    then, now = made.get("reads", {}), _reads(page)
+    reasons += [
+        f"{name} changed" for name in now if name in then and then[name] != now[name]
+    ]
     for name, content in made["files"].items():
         file = page.root / name
         if not file.exists():
@@ -212,6 +216,21 @@ def why_stale(page: Page) -> list[str]:
         elif _hash(file.read_bytes()) != content:
             reasons.append(f"{name} changed")
     return reasons
+
+
+def _reads(page: Page) -> dict[str, str | None]:
+    """Content of the tables that a page takes from other pages, by file.
+
+    A parameter `pages` names those pages; a table that is not there is None.
+    """
+    names = page.parameters.get("pages", [])
+    files = [
+        f"results/{name}/{file}.csv" for name in names for file in ("metrics", "fitted")
+    ]
+    return {
+        name: _hash(file.read_bytes()) if (file := page.root / name).exists() else None
+        for name in files
+    }
 
 
 def _code_fingerprints(page: Page, notebook: dict) -> dict[str, str]:
@@ -304,6 +323,7 @@ def _run_in(
     (staging / "results").mkdir()
     notebook = notebooks.read(page.root / page.notebook)
     code = _code_fingerprints(page, notebook)  # now: someone may edit it meanwhile
+    reads = _reads(page)
     commit = _commit(page.root)
     executed = staging / "executed.ipynb"
     started = time.monotonic()
@@ -329,6 +349,7 @@ def _run_in(
         "title": page.title,
         "parameters": page.parameters,
         "code": code,
+        "reads": reads,
         "seconds": round(time.monotonic() - started, 1),
         "peak_memory_gib": round(watch.peak / 2**30, 2),
         "hardware": machine,
@@ -605,6 +626,13 @@ def run_pages(
     """
     console = _Console(stream or sys.stdout)
     waiting = [page for page in pages if force or why_stale(page)]
+    # What reads other pages' tables is stale once these are made again.
+    again = {page.name for page in waiting}
+    waiting = [
+        page
+        for page in pages
+        if page in waiting or again & set(page.parameters.get("pages", []))
+    ]
     if current := len(pages) - len(waiting):
         hint = "" if waiting else "; --force makes them again"
         console.line(f"{current} of {len(pages)} pages are current{hint}")

@@ -48,7 +48,7 @@ class TrainConfig:
             come with a share of their own.
         planted_duplicates: Copies added under a wrong label.
         model: One of ``curvlib.models.MODELS``.
-        width: Channels of the first stage, or units of a hidden layer.
+        width: Channels of the first stage, at least 8, or units of a hidden layer.
         activation: One of ``curvlib.models.ACTIVATIONS``.
         epochs: Passes over the training set.
         lr: Learning rate at the start.
@@ -59,7 +59,8 @@ class TrainConfig:
             ``"constant"``.
         augment: Random crops with padding 4, and flips.
         precision: Of the passes of training, ``"float32"`` or ``"bfloat16"`` (torch's
-            autocast; the weights stay float32). Scoring is always in float32.
+            autocast; the weights stay float32), which is slow on processors without
+            AVX-512. Scoring is always in float32.
         seed: Of the wrong labels, the weights, the order and the probes.
         num_probes: Probes K a scored epoch, drawn anew each time, shared by all
             samples.
@@ -149,6 +150,13 @@ class TrainConfig:
                 raise ValueError(
                     f"{name} must be {meaning}, got {getattr(self, name)!r}"
                 )
+
+        # With fewer channels, in channels-last order, the convolutions of torch 2.14
+        # write outside their memory on processors with AVX2 only, and Python dies.
+        if self.model in models.RESNETS and self.width < 8:
+            raise ValueError(
+                f"width must be at least 8 for {self.model}, got {self.width}"
+            )
 
     @property
     def run_name(self) -> str:

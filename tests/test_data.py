@@ -553,3 +553,95 @@ def test_normalising_is_the_formula_of_the_paper_pixel_by_pixel():
     torch.testing.assert_close(
         normalise(batch, mean, std).double(), expected, rtol=1e-5, atol=1e-5
     )
+
+
+# ---------------------------------------------------------------- other wrong labels
+
+
+def cifar10(count=20):
+    rng = np.random.default_rng(0)
+    return Images(
+        images=rng.integers(0, 256, (count, 4, 4, 3), dtype=np.uint8),
+        labels=np.arange(count) % 10,
+        index=np.arange(count),
+        classes=tuple("abcdefghij"),
+        name="cifar10",
+    )
+
+
+def test_a_pair_flip_goes_to_the_next_class_for_the_samples_of_symmetric_noise():
+    images = cifar10(50)
+    flipped = data.with_pair_flip(images, 0.2, seed=3)
+    wrong = flipped.mislabelled
+    assert wrong.sum() == 10
+    np.testing.assert_array_equal(
+        wrong, data.with_symmetric_noise(images, 0.2, seed=3).mislabelled
+    )
+    np.testing.assert_array_equal(
+        flipped.labels[wrong], (images.labels[wrong] + 1) % 10
+    )
+    np.testing.assert_array_equal(flipped.original_labels, images.labels)
+
+
+def human_arrays(images):
+    worse = (images.labels + (np.arange(len(images)) % 3 == 0)) % 10
+    return {"clean_label": images.labels, "worse_label": worse}
+
+
+def save_human(path, arrays):
+    if path.suffix == ".npz":
+        np.savez(path, **arrays)
+    else:
+        torch.save(arrays, path)  # as the authors did: numpy arrays inside
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".pt"])
+def test_human_labels_are_joined_by_index(tmp_path, suffix):
+    images = cifar10()
+    arrays = human_arrays(images)
+    save_human(tmp_path / f"CIFAR-10_human{suffix}", arrays)
+    some = images.select(np.array([12, 3, 7, 5]))
+    given = data.with_human_labels(some, "human_worse", tmp_path)
+    np.testing.assert_array_equal(given.labels, arrays["worse_label"][[12, 3, 7, 5]])
+    np.testing.assert_array_equal(given.mislabelled, [True, True, False, False])
+
+
+def test_human_labels_in_another_order_are_refused(tmp_path):
+    images = cifar10()
+    arrays = {k: v[::-1] for k, v in human_arrays(images).items()}
+    save_human(tmp_path / "CIFAR-10_human.npz", arrays)
+    with pytest.raises(ValueError, match="in another order"):
+        data.with_human_labels(images, "human_worse", tmp_path)
+
+
+def test_human_labels_that_cannot_be_had_say_why(tmp_path):
+    images = cifar10()
+    with pytest.raises(
+        FileNotFoundError, match=r"CIFAR-10_human\.pt in .* download it"
+    ):
+        data.with_human_labels(images, "human_worse", tmp_path)
+    with pytest.raises(ValueError, match="noise must be one of human_aggre"):
+        data.with_human_labels(images, "human", tmp_path)
+    with pytest.raises(ValueError, match="human_noisy labels are those of cifar100"):
+        data.with_human_labels(images, "human_noisy", tmp_path)
+    wrong = data.with_symmetric_noise(images, 0.1, seed=0)
+    with pytest.raises(ValueError, match="wrong already"):
+        data.with_human_labels(wrong, "human_worse", tmp_path)
+    save_human(tmp_path / "CIFAR-10_human.npz", human_arrays(images))
+    with pytest.raises(ValueError, match="lacks aggre_label; it has clean_label"):
+        data.with_human_labels(images, "human_aggre", tmp_path)
+
+
+class Payload:
+    def __reduce__(self):
+        import os
+
+        return os.mkdir, ("made-by-a-pickle",)
+
+
+def test_a_human_file_that_holds_code_is_refused_and_not_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    torch.save({"clean_label": Payload()}, tmp_path / "CIFAR-10_human.pt")
+    with pytest.raises(ValueError, match="holds more than arrays of labels"):
+        data.with_human_labels(cifar10(), "human_worse", tmp_path)
+    assert not (tmp_path / "made-by-a-pickle").exists()

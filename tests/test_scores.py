@@ -54,7 +54,10 @@ class FakeTrace:
         return self.fields[field]
 
 
-@pytest.mark.parametrize("name", ["curvature_square", "curvature_norm", "aum", "el2n"])
+@pytest.mark.parametrize(
+    "name",
+    ["curvature_square", "curvature_norm", "aum", "aum_softmax", "el2n", "grand"],
+)
 def test_scores_that_are_means_over_epochs(name):
     np.testing.assert_array_equal(SCORES[name].function(TABLE), [3.0, 3.0, 0.5])
 
@@ -132,7 +135,8 @@ def test_counting_scores_read_zeros_and_ones_as_they_read_bools(name):
     assert function(HISTORY).dtype == np.int64
 
 
-@pytest.mark.parametrize("name", CONTINUOUS)
+# The peak's epoch is that of all samples together.
+@pytest.mark.parametrize("name", [n for n in CONTINUOUS if n != "curvature_peak"])
 @given(values=NUMBERS, data=st.data())
 @few
 def test_a_score_depends_on_its_own_sample_alone(name, values, data):
@@ -202,16 +206,20 @@ def test_compute_refuses_a_field_of_another_shape():
         compute(FakeTrace(loss=TABLE[:1]))
 
 
-def test_suspicion_turns_the_margin_and_nothing_else():
+def test_suspicion_turns_the_margins_and_nothing_else():
     frame = compute(FakeTrace())
     turned = suspicion(frame)
-    np.testing.assert_array_equal(turned["aum"], -frame["aum"])
-    pd.testing.assert_frame_equal(turned.drop(columns="aum"), frame.drop(columns="aum"))
+    margins = ["aum", "aum_softmax"]
+    np.testing.assert_array_equal(turned[margins], -frame[margins])
+    pd.testing.assert_frame_equal(
+        turned.drop(columns=margins), frame.drop(columns=margins)
+    )
 
 
 def test_every_score_ranks_a_mislabelled_sample_above_a_clean_one_by_suspicion():
     # Column 0 is fitted from the start, column 1 never is: all signs must agree.
     clean_then_wrong = {field: [0.0, 1.0] for field in FakeTrace().fields}
+    clean_then_wrong |= {"softmax_margin": [1.0, -1.0]}
     clean_then_wrong |= {"margin": [5.0, -5.0], "correct": [True, False]}
     clean_then_wrong |= {"probability": [1.0, 0.0], "max_probability": [1.0, 0.5]}
     trace = FakeTrace(**{f: np.array([v, v]) for f, v in clean_then_wrong.items()})

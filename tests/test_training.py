@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from torch.fx.experimental.optimization import fuse
 
 from curvlib import data, training
@@ -25,7 +26,7 @@ QUICK = TrainConfig(
 # Everything that has a state or a file: momentum, batch norm, augmentation, held-out.
 WHOLE = TrainConfig(
     model="slim_resnet",
-    width=4,
+    width=8,
     num_train=64,
     num_heldout=16,
     noise_rate=0.1,
@@ -104,13 +105,21 @@ def test_a_value_of_another_type_is_refused_by_name(field):
     # Not even True for 1: in a file of settings it would be a slip.
     wrong = (
         1
-        if field in ("augment", "dataset", "model", "activation", "schedule")
+        if field
+        in (
+            "augment",
+            "score_original_labels",
+            "dataset",
+            "model",
+            "activation",
+            "schedule",
+        )
         else True
     )
     for value in (wrong, [1], None if field != "num_train" else "all"):
         with pytest.raises(TypeError, match=f"{field} must be .*, got "):
             TrainConfig(**{field: value})
-    if isinstance(getattr(QUICK, field), int) and field != "augment":
+    if type(getattr(QUICK, field)) is int:
         with pytest.raises(TypeError, match=f"{field} must be int.*, got 2.0"):
             TrainConfig(**{field: 2.0})
 
@@ -137,7 +146,8 @@ def test_the_name_of_a_run_differs_for_every_setting():
         "planted_duplicates": 9, "model": "resnet18", "width": 9, "activation": "tanh",
         "epochs": 9, "lr": 0.5, "momentum": 0.5, "weight_decay": 0.5, "batch_size": 9,
         "schedule": "cosine", "augment": True, "precision": "bfloat16", "seed": 9,
-        "num_probes": 9, "step": 0.5, "score_every": 9,
+        "num_probes": 9, "step": 0.5, "score_every": 9, "noise": "pair",
+        "score_original_labels": True,
     }  # fmt: skip
     assert changed.keys() == asdict(TrainConfig()).keys()
     names = {TrainConfig(**{field: value}).run_name for field, value in changed.items()}
@@ -188,7 +198,7 @@ def test_more_samples_than_there_are_are_refused():
     ("model", "width", "precision"),
     [
         ("mlp", 32, "float32"),
-        ("slim_resnet", 4, "float32"),
+        ("slim_resnet", 8, "float32"),
         ("strided_resnet", 16, "bfloat16"),
     ],
 )
@@ -228,7 +238,7 @@ def test_a_network_learns_the_digits_and_leaves_a_trace(
 def test_bfloat16_is_for_training_alone_and_resumes_with_the_same_bytes(
     tmp_path, monkeypatch
 ):
-    config = replace(QUICK, model="slim_resnet", width=4, precision="bfloat16")
+    config = replace(QUICK, model="slim_resnet", width=8, precision="bfloat16")
     kinds = []
 
     def seen(model, x, y, **options):
@@ -446,6 +456,7 @@ def test_columns_of_logits_are_those_computed_in_the_head():
     np.testing.assert_allclose(got["margin"], [ln2, -ln2, -ln2], **close)
     np.testing.assert_allclose(got["probability"], [0.5, 0.25, 0.25], **close)
     np.testing.assert_allclose(got["max_probability"], [0.5] * 3, **close)
+    np.testing.assert_allclose(got["softmax_margin"], [0.25, -0.25, -0.25], **close)
     np.testing.assert_allclose(got["entropy"], [1.5 * ln2] * 3, **close)
     assert got["correct"].tolist() == [True, False, False]
     squares = [0.25 + 2 / 16, 0.25 + 9 / 16 + 1 / 16, 0.25 + 1 / 16 + 9 / 16]
@@ -696,3 +707,70 @@ def test_an_unfinished_run_is_not_gone_on_with_under_another_torch(tmp_path):
     path.write_text(json.dumps(info))
     with pytest.raises(ValueError, match=r"begun with torch 1\.0 and is not finished"):
         fit(QUICK, runs=tmp_path)
+
+
+# ------------------------------------------------------------- labels, halves
+
+
+def test_original_labels_are_scored_as_a_split_of_the_wrong_ones_only(tmp_path):
+    config = replace(QUICK, noise_rate=0.2, score_original_labels=True)
+    trace = fit(config, runs=tmp_path)
+    train, _ = prepare(config)
+    wrong = train.select(train.mislabelled)
+    samples = trace.samples("original_labels")
+    assert samples["index"].tolist() == wrong.index.tolist()
+    assert samples["label"].tolist() == wrong.original_labels.tolist()
+    x = data.normalise(wrong.tensor(), trace.info["mean"], trace.info["std"])
+    y = torch.from_numpy(wrong.original_labels)
+    with torch.no_grad():
+        loss = F.cross_entropy(trained_model(trace)(x), y, reduction="none")
+    np.testing.assert_allclose(
+        trace.read("loss", "original_labels")[-1], loss, rtol=1e-3, atol=1e-5
+    )
+    # Training and the other numbers are the same without it.
+    plain = fit(replace(config, score_original_labels=False), runs=tmp_path)
+    np.testing.assert_array_equal(plain.read("loss"), trace.read("loss"))
+    with pytest.raises(FileNotFoundError, match="set score_original_labels"):
+        plain.read("loss", "original_labels")
+
+
+def test_a_width_that_makes_torch_crash_is_refused():
+    with pytest.raises(ValueError, match="at least 8 for slim_resnet, got 7"):
+        replace(WHOLE, width=7)
+    assert replace(WHOLE, model="mlp", width=7).width == 7
+
+
+def test_human_labels_have_no_rate():
+    with pytest.raises(
+        ValueError, match="noise_rate must be 0 with noise 'human_worse'"
+    ):
+        TrainConfig(noise="human_worse", noise_rate=0.1)
+    with pytest.raises(ValueError, match="noise must be one of"):
+        TrainConfig(noise="random")
+
+
+def test_the_last_layers_gradient_is_that_of_autograd(tmp_path):
+    trace = fit(QUICK, runs=tmp_path)
+    train, _ = prepare(QUICK)
+    model = trained_model(trace).double()
+    x = data.normalise(train.tensor(), trace.info["mean"], trace.info["std"]).double()
+    got = trace.read("last_layer_gradient")[-1]
+    for i in range(5):
+        loss = F.cross_entropy(model(x[i : i + 1]), torch.tensor([train.labels[i]]))
+        parts = torch.autograd.grad(loss, list(model.head.parameters()))
+        norm = torch.cat([p.flatten() for p in parts]).norm()
+        assert got[i] == pytest.approx(norm.item(), rel=1e-3, abs=1e-6)
+
+
+def test_passes_train_as_fit_does(tmp_path):
+    trace = fit(QUICK, runs=tmp_path)
+    train, _ = prepare(QUICK)
+    scaling = train.statistics()
+    models_seen = list(training.passes(QUICK, train, scaling=scaling))
+    assert len(models_seen) == QUICK.epochs
+    torch.testing.assert_close(
+        models_seen[-1].state_dict(), trained_model(trace).state_dict(), rtol=0, atol=0
+    )
+    p = training.probabilities(models_seen[-1], train, scaling=scaling, chunk=7)
+    given = p[np.arange(len(train)), train.labels]
+    np.testing.assert_allclose(given, trace.read("probability")[-1], atol=1e-5)
