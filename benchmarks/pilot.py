@@ -18,8 +18,14 @@ SETTINGS = (
     {"width": 16, "batch_size": 128, "schedule": "step"},
     {"width": 16, "batch_size": 128, "schedule": "cosine"},
     {"width": 16, "batch_size": 64, "schedule": "cosine"},
+    {
+        "model": "compact_resnet",
+        "width": 16,
+        "batch_size": 64,
+        "schedule": "cosine",
+        "epochs": 14,
+    },
 )
-EPOCHS = 30
 
 
 def main() -> None:
@@ -30,11 +36,9 @@ def main() -> None:
             dataset="cifar10",
             num_train=10_000,
             noise_rate=0.1,
-            model="slim_resnet",
-            epochs=EPOCHS,
             num_probes=1,
-            score_every=EPOCHS,
-            **setting,
+            score_every=1000,  # the last one alone
+            **({"model": "slim_resnet", "epochs": 30} | setting),
         )
         trace = fit(config)
         wrong = prepare(config)[0].mislabelled

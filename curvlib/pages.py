@@ -207,7 +207,9 @@ def why_stale(page: Page) -> list[str]:
             reasons.append(f"curvlib/{module}.py changed")
     then, now = made.get("reads", {}), _reads(page)
     reasons += [
-        f"{name} changed" for name in now if name in then and then[name] != now[name]
+        f"{name} changed"
+        for name in sorted(then.keys() | now.keys())
+        if then.get(name) != now.get(name)
     ]
     for name, content in made["files"].items():
         file = page.root / name
@@ -218,18 +220,18 @@ def why_stale(page: Page) -> list[str]:
     return reasons
 
 
-def _reads(page: Page) -> dict[str, str | None]:
+def _reads(page: Page) -> dict[str, str]:
     """Content of the tables that a page takes from other pages, by file.
 
-    A parameter `pages` names those pages; a table that is not there is None.
+    A parameter `pages` names those pages.
     """
-    names = page.parameters.get("pages", [])
-    files = [
-        f"results/{name}/{file}.csv" for name in names for file in ("metrics", "fitted")
+    folders = [
+        page.root / "results" / name for name in page.parameters.get("pages", [])
     ]
     return {
-        name: _hash(file.read_bytes()) if (file := page.root / name).exists() else None
-        for name in files
+        _relative(file, page.root): _hash(file.read_bytes())
+        for folder in folders
+        for file in sorted(folder.glob("*.csv"))
     }
 
 

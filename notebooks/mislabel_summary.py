@@ -24,7 +24,6 @@ reference = "curvature_square"  # the score that the claims are about
 results = "results/scratch/mislabel_summary"  # folder for tables and figure data
 
 # %% tags=["hide-input"]
-import json
 from pathlib import Path
 
 import numpy as np
@@ -32,7 +31,7 @@ import pandas as pd
 from IPython.display import HTML
 from myst_nb import glue
 
-from curvlib import detection, notebooks, plots, published
+from curvlib import detection, plots, published
 from curvlib.notebooks import check_parameters
 
 check_parameters(In)
@@ -43,27 +42,16 @@ results.mkdir(parents=True, exist_ok=True)
 # ## The whole table
 
 # %% tags=["hide-input"]
-SETTINGS = ("dataset", "num_train", "noise", "planted_duplicates", "model", "width")
-defaults = {
-    name: parameter.default
-    for name, parameter in notebooks.parameters(
-        notebooks.read(Path("notebooks/mislabelled.ipynb"))
-    ).items()
-}
 frames, fits = [], []
 for page in pages:
     folder = results_root / page
-    missing = [
-        name
-        for name in ("metrics.csv", "fitted.csv", "manifest.json")
-        if not (folder / name).exists()
-    ]
+    missing = [n for n in ("metrics.csv", "fitted.csv") if not (folder / n).exists()]
     if missing:
         raise FileNotFoundError(
-            f"{folder} lacks {', '.join(missing)}: run `curvlib run {page}` first"
+            f"{folder} lacks {' and '.join(missing)}: run `curvlib run {page}` first"
         )
-    used = defaults | json.loads((folder / "manifest.json").read_text())["parameters"]
     fit = pd.read_csv(folder / "fitted.csv")
+    used = fit.iloc[0]
     shares = fit.groupby("noise_rate")["share wrong"].mean()
     kind = (
         "planted duplicates"
@@ -72,8 +60,12 @@ for page in pages:
             used["noise"], used["noise"].replace("_", " ")
         )
     )
-    about = {"page": page, "kind": kind} | {name: used[name] for name in SETTINGS}
-    frame = pd.read_csv(folder / "metrics.csv").assign(**about)
+    about = {"page": page, "kind": kind}
+    frame = pd.read_csv(folder / "metrics.csv").assign(
+        **about,
+        dataset=used["dataset"],
+        planted_duplicates=used["planted_duplicates"],
+    )
     frame["share"] = frame["noise_rate"].map(shares)
     frames.append(frame)
     fits.append(fit.assign(**about))

@@ -21,7 +21,7 @@
 # %% tags=["parameters"]
 dataset = "digits"  # a data set that curvlib.load knows
 num_train: int = None  # train on the first so many images; None for all
-num_unseen = 2000  # test images, at most, on which accuracy is counted at the end
+num_unseen = 2000  # test images, at most, to count accuracy on; 0 needs no test split
 noise = "symmetric"  # symmetric, pair, human_aggre, human_worse, human_noisy, ...
 noise_rate = 0.1  # share of the labels replaced; ignored for human labels
 noise_rates: list = None  # several shares in place of noise_rate
@@ -124,8 +124,9 @@ base = training.TrainConfig(
     score_every=score_every,
     score_original_labels=True,
 )
-test = curvlib.load(dataset, split="test")
-test = test.select(np.arange(min(num_unseen, len(test))))
+if num_unseen:
+    test = curvlib.load(dataset, split="test")
+    test = test.select(np.arange(min(num_unseen, len(test))))
 found, leaked, fitted, tables, traces, samples, seconds = [], [], [], {}, {}, {}, []
 for rate in noise_rates:
     for seed in seeds:
@@ -159,8 +160,14 @@ for rate in noise_rates:
         leak = leak.drop(columns=["index", "label"])
         leaked.append(detection.measure(leak, wrong, num_resamples=1).assign(**key))
         right = trace.read("correct")[-1]
-        scaling = trace.info["mean"], trace.info["std"]
-        p = training.probabilities(training.trained_model(trace), test, scaling=scaling)
+        unseen = float("nan")
+        if num_unseen:
+            p = training.probabilities(
+                training.trained_model(trace),
+                test,
+                scaling=(trace.info["mean"], trace.info["std"]),
+            )
+            unseen = (p.argmax(1) == test.labels).mean()
         fitted.append(
             key
             | {
@@ -169,7 +176,11 @@ for rate in noise_rates:
                 "share wrong": wrong.mean(),
                 "wrong labels learned": right[wrong].mean(),
                 "other labels learned": right[~wrong].mean(),
-                "right on unseen": (p.argmax(1) == test.labels).mean(),
+                "right on unseen": unseen,
+                "dataset": images.name,
+                "noise": noise,
+                "planted_duplicates": planted_duplicates,
+                "model": model,
             }
         )
         tables[rate, seed], traces[rate, seed] = table, trace
@@ -213,7 +224,8 @@ learned = fitted.groupby("noise_rate")[
 ].mean()
 learned.style.format(
     dict.fromkeys(learned.columns[:2], "{:.0f}")
-    | dict.fromkeys(learned.columns[2:], "{:.1%}")
+    | dict.fromkeys(learned.columns[2:], "{:.1%}"),
+    na_rep="–",
 ).hide(axis="index")
 
 # %% tags=["remove-cell"]
@@ -267,15 +279,14 @@ by_share(found).fillna("not run")
 
 # %% tags=["remove-cell"]
 lacking = [r for r in noise_rates if halves_rates is not None and r not in halves_rates]
+where = (
+    f" at shares of {', '.join(f'{r:.3g}' for r in lacking)}" if second_epochs else ""
+)
 glue(
     "lacking",
-    "Confident learning and second-split forgetting were not run at shares of "
-    f"{', '.join(f'{r:.3g}' for r in lacking)}: two more trainings for each run did not "
-    "fit into the time."
-    if lacking and second_epochs
-    else "Confident learning and second-split forgetting were not run: two more "
-    "trainings for each run did not fit into the time."
-    if not second_epochs
+    f"Confident learning and second-split forgetting were not run{where}: they take two "
+    "more trainings for each run (`second_epochs`, `halves_rates`)."
+    if lacking or not second_epochs
     else "",
     display=False,
 )
@@ -663,7 +674,7 @@ glue(
     f"Where ours are lower, the likely reason is the network: it is right on {unseen:.0%} "
     "of the images it never saw, so that it learns many samples with good labels by "
     "heart too, and these look like wrong ones to every score."
-    if len(compared)
+    if len(compared) and num_unseen
     else "",
     display=False,
 )

@@ -160,7 +160,7 @@ def test_the_method_page_lists_every_score_in_order_with_its_direction_and_sourc
         assert cited == [SCORES[name].source] * bool(SCORES[name].source), name
 
 
-def test_the_photographs_are_run_with_the_first_setting_that_learns_wrong_labels():
+def test_the_photographs_are_run_with_a_setting_that_learns_wrong_labels():
     pilot = ROOT / "results" / "pilot" / "fit.csv"
     if not pilot.exists():
         pytest.skip("no results/pilot/fit.csv: `python benchmarks/pilot.py` makes it")
@@ -178,9 +178,10 @@ def test_the_photographs_are_run_with_the_first_setting_that_learns_wrong_labels
             if values["dataset"] != "cifar10" or whole:
                 continue
             assert {"model", "width", "batch_size", "epochs"} <= set(values), page.name
-            for key in ("model", "width", "batch_size", "schedule", "epochs"):
-                if key in values:  # what only times a network has no schedule
-                    assert str(values[key]) == enough[0][key], (page.name, key)
+            # What only times a network has no schedule.
+            keys = ("model", "width", "batch_size", "schedule", "epochs")
+            used = {key: str(values[key]) for key in keys if key in values}
+            assert any(used.items() <= row.items() for row in enough), page.name
 
 
 def test_every_source_of_a_score_is_in_the_bibliography():

@@ -369,3 +369,27 @@ def test_the_explorer_opens_in_a_window_of_its_own(read):
     opened.value.locator("html[data-ready]").wait_for(timeout=60_000)
     expect(opened.value.locator("h1")).to_contain_text("digits: ")
     assert reader.faults == []
+
+
+def test_the_table_of_all_scores_is_sorted_by_a_click_on_a_head(read):
+    reader = read(viewport=WIDE)
+    page = reader.open("book/pages/digits/mislabel_summary")
+    table = page.locator("table.sortable")
+    heads = table.locator("thead th")
+
+    def column(number):
+        return table.locator(f"tbody tr td:nth-child({number + 1})").all_inner_texts()
+
+    names = column(0)
+    assert {"curvature_square", "confident_learning", "random"} <= set(names)
+    heads.nth(2).get_by_role("button").click()
+    expect(heads.nth(2)).to_have_attribute("aria-sort", "descending")
+    values = [float(text.split()[0]) for text in column(2) if text[0].isdigit()]
+    assert values == sorted(values, reverse=True) and len(set(values)) > 3
+    page.keyboard.press("Enter")  # the head has the focus
+    expect(heads.nth(2)).to_have_attribute("aria-sort", "ascending")
+    values = [float(text.split()[0]) for text in column(2) if text[0].isdigit()]
+    assert values == sorted(values)
+    heads.nth(0).get_by_role("button").click()
+    assert column(0) == sorted(names)
+    assert reader.faults == []

@@ -10,7 +10,7 @@ import papermill
 import pytest
 from sklearn.datasets import load_digits
 
-from curvlib import notebooks
+from curvlib import heldout, metrics, notebooks
 from curvlib.scores import SCORES
 from curvlib.trace import Trace
 from curvlib.training import TrainConfig, prepare
@@ -31,6 +31,8 @@ SMALL = {
     "num_probes": 2,
     "noise_rates": [0.1],
     "seeds": [0, 1],
+    "second_epochs": 1,
+    "num_unseen": 50,
     "num_timed": 64,
     "repeats": 1,
     "num_top": 20,
@@ -101,6 +103,9 @@ def test_a_notebook_runs_with_small_parameters_and_leaves_its_tables(
 ):
     known = notebooks.parameters(notebooks.read(file))
     small = {name: value for name, value in SMALL.items() if name in known}
+    if "pages" in known:  # reads what other pages left
+        run_in(tmp_path, "mislabelled", results="found/digits/mislabelled")
+        small |= {"results_root": "found", "pages": ["digits/mislabelled"]}
     notebooks.checked(known, small)  # the types that the notebook gives them
     # Runs and results of this test must not mix with those of the pages.
     monkeypatch.chdir(tmp_path)
@@ -135,7 +140,7 @@ def run_in(folder, name, **changes):
     papermill.execute_notebook(
         file,
         folder / "out.ipynb",
-        small | changes | {"results": "results"},
+        small | {"results": "results"} | changes,
         cwd=folder,
         progress_bar=False,
     )
@@ -195,6 +200,61 @@ def test_dynamics_without_wrong_labels_speaks_of_none(
     every = changes.get("score_every", 1)
     expected = [e for e in (1, 2, 3) if e % every == 0 or e == 3]
     assert sorted(set(calibration["epoch"])) == expected
+
+
+def test_one_cell_of_the_table_of_wrong_labels_is_rerun_by_scalars(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setenv("CURVLIB_PROGRESS", str(tmp_path / "progress"))
+    scalars = {"noise_rate": 0.2, "noise_rates": None, "seed": 3, "seeds": None}
+    run_in(tmp_path / "run", "mislabelled", **scalars)
+    found = pd.read_csv(tmp_path / "run" / "results" / "metrics.csv")
+    assert set(found["noise_rate"]) == {0.2} and set(found["seed"]) == {3}
+    expected = [n for n in SCORES if n != "random"] + list(heldout.SIGNS) + ["random"]
+    assert sorted(found["score"]) == sorted(expected)
+    assert found.notna().all(axis=None)  # no empty cell
+    table = pd.read_parquet(tmp_path / "run" / "results" / "scores.parquet")
+    images, _ = prepare(TrainConfig(num_train=200, noise_rate=0.2, seed=3))
+    order = np.argsort(images.index)
+    np.testing.assert_array_equal(table["label"], images.labels[order])
+    np.testing.assert_array_equal(
+        table["original_label"], images.original_labels[order]
+    )
+    wrong = (table["label"] != table["original_label"]).to_numpy()
+    for _, row in found.iterrows():
+        value = metrics.auroc(table[row["score"]].to_numpy(), wrong)
+        assert row["auroc"] == pytest.approx(value, abs=1e-4)
+
+
+def test_planted_duplicates_are_counted_both_ways(tmp_path, monkeypatch):
+    monkeypatch.setenv("CURVLIB_PROGRESS", str(tmp_path / "progress"))
+    run_in(
+        tmp_path / "run",
+        "mislabelled",
+        noise_rates=None,
+        seeds=[0],
+        planted_duplicates=25,
+        second_epochs=0,
+    )
+    planted = pd.read_csv(tmp_path / "run" / "results" / "planted.csv")
+    config = TrainConfig(num_train=200, planted_duplicates=25, seed=0)
+    images, _ = prepare(config)
+    copies = images.source != images.index
+    both = copies | np.isin(images.index, images.source[copies])
+    assert both.sum() == 50
+    table = pd.read_parquet(tmp_path / "run" / "results" / "scores.parquet")
+    for _, row in planted.iterrows():
+        score = table[row["score"]].to_numpy()
+        values = metrics.auroc(score, both), metrics.auroc(score, copies)
+        found = row["both copies"], row["only the wrong one"]
+        assert found == pytest.approx(values, abs=1e-4)
+
+
+def test_a_summary_of_pages_that_were_never_run_names_them(tmp_path):
+    with pytest.raises(
+        Exception, match=r"lacks metrics\.csv and fitted\.csv: run `cur"
+    ):
+        run_in(tmp_path / "run", "mislabel_summary", pages=["digits/nothing"])
 
 
 def test_dynamics_needs_held_out_images(tmp_path):

@@ -169,6 +169,32 @@ def edit(file, old, new):
     file.write_text(text.replace(old, new))
 
 
+def test_a_page_that_reads_other_pages_is_stale_when_they_changed(book):
+    source = notebook(code("from pathlib import Path\nPath(results, 'a.csv').touch()"))
+    source["cells"][1]["source"] = (
+        'pages = ["digits/toy"]  # those that are read\n'
+        'results = "results/scratch/sum"  # folder for tables'
+    )
+    source["cells"][0]["source"] = "# Sum?"
+    (book / "notebooks" / "sum.ipynb").write_text(json.dumps(source))
+    listed = book / "experiments.yml"
+    listed.write_text(listed.read_text().replace(
+        "digits:\n", "digits:\n  sum: {parameters: {pages: [digits/toy]}}\n", 1
+    ))  # fmt: skip
+    assert run(book, "sum")[0] == 0
+    assert pages.why_stale(load(book)["digits/sum"]) == []
+    edit(book / "results/digits/toy/rows.csv", "row", "raw")
+    assert pages.why_stale(load(book)["digits/sum"]) == [
+        "results/digits/toy/rows.csv changed"
+    ]
+    # Made again in one go with the page that it reads, in whatever state it was.
+    edit(book / "results/digits/toy/rows.csv", "raw", "row")
+    edit(book / "notebooks/toy.ipynb", "answer", "reply")
+    assert pages.why_stale(load(book)["digits/sum"]) == []
+    text = run(book, "toy", "sum")[1]
+    assert "2 pages made" in text
+
+
 @pytest.mark.parametrize(
     ("file", "old", "new", "reasons"),
     [
