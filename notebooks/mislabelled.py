@@ -441,7 +441,8 @@ for name in METHODS:
     alarms, misses = detection.suspicious_and_missed(score, wrong, 5)
     for kind, positions in (("false alarm", alarms), ("missed", misses)):
         chosen += list(positions)
-        captions += [f"{name}\n{kind}, {ranks[i]}" for i in positions]
+        title = name.replace("_", " ")  # which can be wrapped
+        captions += [f"{title}\n{kind}, {ranks[i]}" for i in positions]
         fooled += [
             {"score": name, "kind": kind, "index": images.index[i], "rank": ranks[i]}
             for i in positions
