@@ -234,22 +234,22 @@ claims = [
     ),
     (
         "Curvature beats in-confidence (1 − largest probability, last epoch)",
-        "garg2024",
+        "ravikumar2025",
         *judged(reference, "in_confidence_max_last"),
     ),
     (
         "Curvature beats confident learning",
-        "garg2024",
+        "ravikumar2025",
         *judged(reference, "confident_learning"),
     ),
     (
         "Curvature beats second-split forgetting",
-        "garg2024",
+        "ravikumar2025",
         *judged(reference, "second_split_forgetting"),
     ),
     (
         "For planted duplicates curvature beats in-confidence",
-        "garg2024",
+        "ravikumar2025",
         *judged(reference, "in_confidence_max_last", planted),
     ),
     (
