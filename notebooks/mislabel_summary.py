@@ -108,7 +108,7 @@ heads = "".join(f'<th scope="col">{h}</th>' for h in ["score", "mean rank", *cel
 glue("num_cells", len(cells), display=False)
 glue("num_scores", len(names) - 1, display=False)
 HTML(
-    '<div class="wide-table"><table class="sortable"><caption>AUROC, mean ± sd over '
+    '<div class="wide-table"><table class="dataframe sortable"><caption>AUROC, mean ± sd over '
     "seeds; the number after the kind is the share of wrong labels in %. Click a head "
     f"to sort.</caption><thead><tr>{heads}</tr></thead>"
     f"<tbody>{''.join(rows)}</tbody></table></div>"
