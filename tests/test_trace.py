@@ -261,7 +261,9 @@ def test_a_run_without_epochs_or_held_out_samples_says_so(tmp_path):
     trace = create(tmp_path)
     with pytest.raises(FileNotFoundError, match="has no scored epoch yet"):
         trace.read("loss")
-    with pytest.raises(FileNotFoundError, match="scored no split 'heldout'; set num_heldout"):
+    with pytest.raises(
+        FileNotFoundError, match="scored no split 'heldout'; set num_heldout"
+    ):
         trace.read("loss", "heldout")
     with pytest.raises(FileNotFoundError, match="has no finished epoch yet"):
         trace.log()
