@@ -12,8 +12,8 @@
 # %% [markdown]
 # *Five minutes to read. Needs: [which score finds wrong labels best?](/book/method.md)*
 #
-# The pages before this one each look at one data set and one kind of wrong labels. Here
-# all their numbers stand in one table, and the claims of the paper are held against them,
+# Other pages each look at one data set and one kind of wrong labels. Here all their
+# numbers stand in one table, and the claims of the paper are held against them,
 # one by one. **Expected**: curvature finds wrong labels, averaging over training helps,
 # and it beats the methods that the paper compares it with.
 
@@ -170,7 +170,7 @@ _ = plots.auroc_by_noise(
 #
 # A claim about two scores is judged within each setting by their difference seed by seed:
 # it holds there if Student's 95 % interval lies above zero, fails if it lies below, and is
-# undecided between. Three seeds make wide intervals.
+# undecided between. Few seeds make wide intervals.
 
 
 # %% tags=["hide-input"]
