@@ -131,3 +131,26 @@ def test_the_best_is_the_cheapest_of_those_as_good_as_ten(fidelity):
     chosen = fidelity.best(designs).set_index("what")
     assert chosen.loc["cheapest at every epoch", "times faster"] == 9.0
     assert chosen.loc["cheapest of all", "times faster"] == 18.0
+
+
+def test_networks_trained_as_one_are_those_of_the_loop(tmp_path):
+    subprocess.run(
+        [
+            sys.executable,
+            str(ROOT / "benchmarks" / "ensemble.py"),
+            "--quick",
+            "--out",
+            str(tmp_path),
+        ],
+        check=True,
+        capture_output=True,
+        cwd=tmp_path,
+    )
+    same = pd.read_csv(tmp_path / "ensemble_same_estimates.csv").iloc[0]
+    assert same["same_subsets"]
+    # Rounding may turn an answer on the edge: one in a thousand is many for that.
+    assert same["answers_that_differ"] <= same["answers"] / 1000
+    speed = pd.read_csv(tmp_path / "ensemble_models_per_minute.csv")
+    assert (speed["models_per_minute"] > 0).all()
+    assert len(pd.read_csv(tmp_path / "ensemble_ratios.csv")) == 4
+    assert pd.read_csv(tmp_path / "ensemble_thousand.csv")["networks"].item() == 4

@@ -93,3 +93,156 @@ def test_the_values_of_another_split_are_refused(file, images):
     beyond = replace(images, index=images.index + 10_000, source=None)
     with pytest.raises(ValueError, match="same split"):
         memorization.released(file, beyond)
+
+
+# --------------------------------------------------------------------- estimates
+
+
+def by_loop(inside, correct):
+    """Value and standard error of one sample, as the textbook has the latter."""
+    sides = correct[inside].astype(float), correct[~inside].astype(float)
+    variance = sum(side.var(ddof=1) / len(side) for side in sides)
+    return sides[0].mean() - sides[1].mean(), variance**0.5
+
+
+def test_memorization_of_numbers_one_can_check_in_the_head():
+    # Two of two inside and one of four outside: 1 - 1/4; se^2 = 0 + (3/16) / 3.
+    inside = np.array([[1], [1], [0], [0], [0], [0]], dtype=bool)
+    correct = np.array([[1], [1], [1], [0], [0], [0]], dtype=bool)
+    found = memorization.memorization(inside, correct)
+    assert found.value.tolist() == [0.75]
+    assert found.standard_error.tolist() == [0.25]
+    assert found.undefined == 0
+
+
+def test_estimates_are_those_of_a_plain_loop():
+    rng = np.random.default_rng(0)
+    inside, correct = rng.random((2, 50, 8)) < 0.6
+    test = rng.random((50, 5)) < 0.4
+    found = memorization.memorization(inside, correct)
+    pairs = memorization.influence(inside, test)
+    assert pairs.value.shape == pairs.standard_error.shape == (8, 5)
+    assert pairs.value.dtype == np.float32
+    for i in range(8):
+        value, error = by_loop(inside[:, i], correct[:, i])
+        assert found.value[i] == pytest.approx(value)
+        assert found.standard_error[i] == pytest.approx(error)
+        for j in range(5):
+            value, error = by_loop(inside[:, i], test[:, j])
+            assert pairs.value[i, j] == pytest.approx(value, abs=1e-6)
+            assert pairs.standard_error[i, j] == pytest.approx(error, abs=1e-6)
+
+
+def test_the_influence_of_a_sample_on_itself_is_its_memorization():
+    rng = np.random.default_rng(0)
+    inside, correct = rng.random((2, 50, 8)) < 0.6
+    alone = memorization.memorization(inside, correct)
+    pairs = memorization.influence(inside, correct)
+    np.testing.assert_allclose(pairs.value.diagonal(), alone.value, atol=1e-6)
+    errors = pairs.standard_error.diagonal()
+    np.testing.assert_allclose(errors, alone.standard_error, atol=1e-6)
+
+
+def test_the_order_of_networks_changes_no_estimate():
+    rng = np.random.default_rng(0)
+    inside, correct = rng.random((2, 50, 8)) < 0.6
+    order = rng.permutation(50)
+    a = memorization.memorization(inside, correct)
+    b = memorization.memorization(inside[order], correct[order])
+    np.testing.assert_array_equal(a.value, b.value)
+    np.testing.assert_array_equal(a.standard_error, b.standard_error)
+
+
+def test_samples_never_held_out_or_never_trained_on_are_masked_and_counted():
+    # Always inside, never inside, once outside.
+    inside = np.array([[1, 0, 0], [1, 0, 1], [1, 0, 1]], dtype=bool)
+    correct = np.ones((3, 3), dtype=bool)
+    for found in (
+        memorization.memorization(inside, correct),
+        memorization.influence(inside, correct),
+    ):
+        value = found.value if found.value.ndim == 1 else found.value[:, 0]
+        error = found.standard_error
+        error = error if error.ndim == 1 else error[:, 0]
+        assert np.isnan(value).tolist() == [True, True, False]
+        assert np.isnan(error).all()  # one network says nothing of its own spread
+        assert found.undefined == 2
+
+
+def test_the_standard_error_is_the_spread_over_ensembles():
+    rng = np.random.default_rng(0)
+    p = np.array([[0.9], [0.3]])  # outside, inside
+    values, errors = [], []
+    for _ in range(2000):
+        inside = rng.permutation(np.repeat([True, False], [28, 12]))[:, None]
+        correct = rng.random((40, 1)) < p[inside[:, 0].astype(int)]
+        found = memorization.memorization(inside, correct)
+        values.append(found.value[0])
+        errors.append(found.standard_error[0] ** 2)
+    assert np.mean(values) == pytest.approx(-0.6, abs=4 * np.std(values) / 2000**0.5)
+    # A sample variance of n values has a relative sd of about (2 / n)^0.5: 3 % here.
+    assert np.mean(errors) == pytest.approx(np.var(values), rel=0.12)
+
+
+@pytest.mark.parametrize(
+    ("estimate", "inside", "correct", "match"),
+    [
+        ("memorization", np.ones((3, 2)), np.ones((3, 2), bool), "inside must be a bo"),
+        ("memorization", np.ones((3, 2), bool), np.ones(3, bool), "networks by samp"),
+        (
+            "memorization",
+            np.ones((3, 2), bool),
+            np.ones((3, 4), bool),
+            r"one shape.*\[3, 2\] and \[3, 4\]",
+        ),
+        (
+            "influence",
+            np.ones((3, 2), bool),
+            np.ones((4, 2), bool),
+            "of the same M networks",
+        ),
+    ],
+)
+def test_masks_of_another_form_are_refused(estimate, inside, correct, match):
+    with pytest.raises(ValueError, match=match):
+        getattr(memorization, estimate)(inside, correct)
+
+
+# ------------------------------------------------------- released, by file name
+
+
+@pytest.fixture(params=["bare", "in folders", "bytes"])
+def by_name(request, tmp_path):
+    names = [f"n0144076{k}_{k}.JPEG" for k in range(5)]
+    if request.param == "in folders":
+        names = [f"train/{name[:9]}/{name}" for name in names]
+    if request.param == "bytes":
+        names = [name.encode() for name in names]
+    path = tmp_path / "imagenet_index.npz"
+    np.savez(path, tr_filenames=np.array(names), tr_mem=np.arange(5) / 4)
+    return path
+
+
+def test_released_values_are_joined_by_file_name(by_name):
+    names = ["n01440764/n01440764_4.JPEG", "n0/none.JPEG", "n01440760/n01440760_0.JPEG"]
+    found = memorization.released_by_name(by_name, names)
+    assert found.dtype == np.float64
+    np.testing.assert_array_equal(found, [1.0, np.nan, 0.0])
+
+
+def test_a_file_of_other_names_is_refused(by_name):
+    with pytest.raises(
+        ValueError, match=r"none of the 1 names given, such as cat\.png"
+    ):
+        memorization.released_by_name(by_name, ["cats/cat.png"])
+
+
+def test_a_file_with_a_name_twice_or_no_names_is_refused(by_name):
+    arrays = dict(np.load(by_name))
+    twice = arrays["tr_filenames"][[0, 1, 1, 2, 3]]
+    np.savez(by_name, tr_filenames=twice, tr_mem=arrays["tr_mem"])
+    with pytest.raises(ValueError, match=r"n01440761_1\.JPEG occurs 2 times"):
+        memorization.released_by_name(by_name, ["n01440761_1.JPEG"])
+    np.savez(by_name, tr_mem=arrays["tr_mem"])
+    with pytest.raises(ValueError, match="lacks tr_filenames; it has tr_mem"):
+        memorization.released_by_name(by_name, ["n01440761_1.JPEG"])

@@ -1,0 +1,435 @@
+"""Many small networks on random subsets, trained as one: the record behind a score.
+
+What Feldman and Zhang (2020) need of an ensemble is which samples each network was
+trained on, and which it gets right; ``curvlib.memorization`` makes estimates of it.
+Here only the record is made. The weights of a group of networks are stacked, and a
+step of all of them is one batched program (``torch.func.vmap``): for networks this
+small, what one step costs is mostly the calls that start it, and those are shared.
+"""
+
+import hashlib
+import io
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import joblib
+import numpy as np
+import torch
+import torch.nn.functional as F
+from filelock import FileLock
+from torch import Tensor, nn
+from torch.func import functional_call, stack_module_state, vmap
+
+from curvlib import models, progress
+from curvlib.data import Images, normalise
+from curvlib.provenance import fingerprint, hardware, versions, write_atomically
+from curvlib.training import SCHEDULES, TrainConfig
+
+CODE = ("data", "models", "training", "ensembles")
+CODE_FINGERPRINT = fingerprint(CODE)
+SHARED = (  # what means the same for one network, and is checked there
+    "model",
+    "width",
+    "activation",
+    "epochs",
+    "lr",
+    "momentum",
+    "weight_decay",
+    "batch_size",
+    "schedule",
+    "seed",
+)
+MASKS = ("inside", "correct", "correct_test")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EnsembleConfig:
+    """Everything an ensemble depends on, but for the data, the code and the machine.
+
+    Attributes:
+        num_models: Networks M. More can be added to an ensemble later.
+        ratio: Share of the N samples that each is trained on, in (0, 1); rounded to
+            whole samples. Feldman and Zhang (2020) take 0.7.
+        model: One of ``curvlib.models.MODELS`` without buffers; no batch norm.
+        width: As for ``TrainConfig``, and so are the next seven.
+        activation: One of ``curvlib.models.ACTIVATIONS``.
+        epochs: Passes over the subset.
+        lr: Learning rate at the start.
+        momentum: Of SGD.
+        weight_decay: On all parameters.
+        batch_size: At most so many samples a step; batches are of equal size to one.
+        schedule: One of ``curvlib.training.SCHEDULES``.
+        seed: With its own number, it alone says what a network's subset, first weights
+            and order of batches are.
+        models_at_once: Networks trained as one, and kept as one file. It changes speed
+            and memory, and no estimate by more than rounding does.
+
+    Raises:
+        ValueError: If a value is out of range.
+        TypeError: If a value is of another type, or its name unknown.
+    """
+
+    num_models: int = 2000
+    ratio: float = 0.7
+    model: str = "mlp"
+    width: int = 32
+    activation: str = "relu"
+    epochs: int = 20
+    lr: float = 0.1
+    momentum: float = 0.9
+    weight_decay: float = 0.0
+    batch_size: int = 64
+    schedule: str = "cosine"
+    seed: int = 0
+    models_at_once: int = 100
+
+    def __post_init__(self):
+        one = self.training()
+        for name in SHARED:
+            object.__setattr__(self, name, getattr(one, name))
+        for name in ("num_models", "models_at_once"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int | np.integer):
+                raise TypeError(f"{name} must be int, got {value!r}")
+            if value < 1:
+                raise ValueError(f"{name} must be at least 1, got {value}")
+            object.__setattr__(self, name, int(value))
+        if not 0 < self.ratio < 1:
+            raise ValueError(
+                f"ratio must be a share in (0, 1), so that some samples are left out, "
+                f"got {self.ratio!r}"
+            )
+
+    def training(self, **others: Any) -> TrainConfig:
+        """How one network of this kind is trained, such as for its curvature.
+
+        Args:
+            others: Any other attribute of ``TrainConfig``, or another value of one.
+        """
+        return TrainConfig(**{name: getattr(self, name) for name in SHARED} | others)
+
+    def subset_size(self, num_samples: int) -> int:
+        """Samples that each network is trained on.
+
+        Raises:
+            ValueError: If it is fewer than 2, or all of them.
+        """
+        size = round(self.ratio * num_samples)
+        if not 2 <= size < num_samples:
+            raise ValueError(
+                f"ratio {self.ratio} of {num_samples} samples is {size}; each network "
+                "needs at least 2 of them, and at least 1 left out"
+            )
+        return size
+
+
+class Ensemble(NamedTuple):
+    """What became of each network; the networks themselves are not kept."""
+
+    inside: np.ndarray  # bool [M, N]: whether it was trained on the sample
+    correct: np.ndarray  # bool [M, N]: whether it gets the sample's label right
+    correct_test: np.ndarray  # bool [M, N_test]: the same of samples none was given
+    seconds: float  # of one core, for all M, when they were made
+
+
+class _Samples(NamedTuple):
+    """What travels to whoever trains: small, and the same for every group."""
+
+    train: np.ndarray  # uint8 [N, H, W, C]
+    labels: np.ndarray
+    test: np.ndarray
+    test_labels: np.ndarray
+    scaling: tuple[list[float], list[float]]
+    num_classes: int
+
+
+def train(
+    config: EnsembleConfig,
+    images: Images,
+    test: Images | None = None,
+    *,
+    runs: str | Path = "runs",
+    n_jobs: int | None = None,
+) -> Ensemble:
+    """Train an ensemble, each network on a random subset, and return what it got right.
+
+    Groups of ``models_at_once`` networks are trained as one program on one core each,
+    and spread by joblib: over ``n_jobs`` processes here, or wherever an enclosing
+    ``joblib.parallel_config`` says, such as ``with joblib.parallel_config("dask"):``
+    beside a ``dask.distributed.Client``, or ``"ray"``. A finished group is kept in
+    ``runs/`` at once, so that after a stop, even by SIGKILL, only what is missing is
+    trained. A call for more networks of the same config adds to those there are.
+
+    Args:
+        config: What to do.
+        images: N samples to draw subsets from, with the labels given. Their channels'
+            mean and deviation, of all N, normalise every input.
+        test: Samples of the same classes that no network is trained on; None for none.
+        runs: Folder of all runs; this takes ``runs/ensemble-...``.
+        n_jobs: Groups trained at a time; None: as joblib is configured, which is 1
+            unless something says otherwise; -1: one for each core.
+
+    Raises:
+        FloatingPointError: If a network's loss is not finite; says what to try.
+        ValueError: If the network has buffers, the test samples are of other classes,
+            the ratio leaves nothing in or out, or a file is damaged.
+    """
+    config.subset_size(len(images))
+    if test is not None and test.classes != images.classes:
+        raise ValueError(
+            f"the test samples must be of the same classes, got {images.classes} and "
+            f"{test.classes}"
+        )
+    shape = images.images.shape[1:]
+    samples = _Samples(
+        images.images,
+        images.labels,
+        test.images if test is not None else np.zeros((0, *shape), np.uint8),
+        test.labels if test is not None else np.zeros(0, np.int64),
+        images.statistics(),
+        len(images.classes),
+    )
+    _network(config, samples, 0)  # refuses what cannot be stacked, before any work
+
+    folder = Path(runs) / run_name(config, images, test)
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder / ".lock"):
+        about = {"config": asdict(config), "code": CODE_FINGERPRINT}
+        about |= {"versions": versions(), "hardware": hardware("cpu")}
+        text = json.dumps(about, indent=1) + "\n"
+        write_atomically(folder / "config.json", text.encode())
+        groups = [
+            range(start, min(start + config.models_at_once, config.num_models))
+            for start in range(0, config.num_models, config.models_at_once)
+        ]
+        missing = [group for group in groups if not _file(folder, group).exists()]
+        began = time.perf_counter()
+        spread = _spread(config, samples, missing, n_jobs)
+        for done, (group, found) in enumerate(spread, start=1):
+            buffer = io.BytesIO()
+            np.savez(buffer, **found)
+            write_atomically(_file(folder, group), buffer.getvalue())
+            left = (time.perf_counter() - began) / done * (len(missing) - done) / 60
+            progress.report(
+                f"ensemble of {config.num_models} on {images.name}: "
+                f"{len(groups) - len(missing) + done}/{len(groups)} groups, "
+                f"left {left:.1f} min"
+            )
+        return _read(folder, groups, len(images), len(samples.test))
+
+
+def run_name(config: EnsembleConfig, images: Images, test: Images | None = None) -> str:
+    """Name of an ensemble's folder: data, model, and a hash of all it depends on.
+
+    The number of networks is no part of it.
+    """
+    settings = asdict(config)
+    del settings["num_models"]
+    data = [images.checksum, test.checksum if test is not None else None]
+    identity = json.dumps([settings, data], sort_keys=True) + CODE_FINGERPRINT
+    digest = hashlib.sha256(identity.encode()).hexdigest()[:10]
+    return f"ensemble-{Path(images.name).stem}-{config.model}-{digest}"
+
+
+def _file(folder: Path, group: range) -> Path:
+    return folder / f"models_{group.start:06d}_{group.stop:06d}.npz"
+
+
+def _spread(config, samples, groups, n_jobs):
+    """Pairs of a group and its record, as they are finished, in any order."""
+    if not groups:
+        return
+    parallel = joblib.Parallel(n_jobs=n_jobs, batch_size=1)
+    backend = parallel._backend
+    if getattr(backend, "supports_return_generator", False):
+        parallel = joblib.Parallel(
+            n_jobs=n_jobs, batch_size=1, return_as="generator_unordered"
+        )
+        waves = [groups]
+    else:  # Ray's and multiprocessing's give nothing before they have all
+        size = max(joblib.effective_n_jobs(n_jobs), 1)
+        waves = [groups[i : i + size] for i in range(0, len(groups), size)]
+    task = joblib.delayed(_numbered)
+    for wave in waves:
+        yield from parallel(task(config, samples, group) for group in wave)
+
+
+def _numbered(config, samples, group):
+    return group, train_group(config, samples, group)
+
+
+def train_group(
+    config: EnsembleConfig, samples: _Samples, numbers: Sequence[int]
+) -> dict[str, np.ndarray]:
+    """Train some networks of an ensemble as one program, on one core.
+
+    Args:
+        config: Of the ensemble.
+        samples: As ``train`` sends them.
+        numbers: Which networks, G of them, in any order.
+
+    Returns:
+        ``inside`` and ``correct``, G rows of N bits, and ``correct_test``, of N_test,
+        packed by ``np.packbits``; ``seconds`` taken.
+
+    Raises:
+        FloatingPointError: If a network's loss is not finite.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        return _train_group(config, samples, list(numbers))
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _train_group(config, samples, numbers) -> dict[str, np.ndarray]:
+    began = time.perf_counter()
+    x, test = (_inputs(part, samples.scaling) for part in (samples.train, samples.test))
+    y, test_y = map(
+        torch.from_numpy, (samples.labels.copy(), samples.test_labels.copy())
+    )
+    size = config.subset_size(len(x))
+    plans = [_Plan(config.seed, number, len(x), size) for number in numbers]
+    networks = [_network(config, samples, number) for number in numbers]
+    weights = {
+        name: stacked.detach().requires_grad_()
+        for name, stacked in stack_module_state(networks)[0].items()
+    }
+
+    def one(weights: dict[str, Tensor], x: Tensor) -> Tensor:
+        return functional_call(networks[0], weights, (x,))
+
+    logits_of = vmap(one)  # [G, B, *input] to [G, B, C], each with its own weights
+    # The gradient of a sum of losses, each of one network, is each network's own.
+    optimizer = torch.optim.SGD(
+        weights.values(),
+        lr=config.lr,
+        momentum=config.momentum,
+        weight_decay=config.weight_decay,
+    )
+    for rate, batches in steps(config, size, [plan.order for plan in plans]):
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        logits = logits_of(weights, x[batches]).flatten(0, 1)
+        loss = F.cross_entropy(logits, y[batches].flatten(), reduction="sum")
+        optimizer.zero_grad()
+        (loss / batches.shape[1]).backward()
+        optimizer.step()
+
+    diverged = [
+        number
+        for g, number in enumerate(numbers)
+        if not all(stacked[g].isfinite().all() for stacked in weights.values())
+    ]
+    if diverged:
+        raise FloatingPointError(
+            f"network {diverged[0]} of the ensemble diverged (first of {len(diverged)} "
+            f"in a group of {len(numbers)}), with lr {config.lr:g} and momentum "
+            f"{config.momentum:g}; try lr {config.lr / 10:g}"
+        )
+    right_of = vmap(one, in_dims=(0, None))  # every network on the same samples
+    inside = np.zeros((len(numbers), len(x)), bool)
+    for row, plan in zip(inside, plans, strict=True):
+        row[plan.subset] = True
+    found = {"inside": inside}
+    for name, inputs, labels in (("correct", x, y), ("correct_test", test, test_y)):
+        found[name] = _right(right_of, weights, inputs, labels, len(numbers))
+    packed = {name: np.packbits(mask, axis=1) for name, mask in found.items()}
+    return packed | {"seconds": np.array(time.perf_counter() - began)}
+
+
+class _Plan:
+    """One network's chances: its subset, and then the order of each epoch."""
+
+    def __init__(self, seed: int, number: int, num_samples: int, size: int):
+        self._rng = np.random.default_rng([seed, number, *b"subset"])
+        self.subset = np.sort(self._rng.permutation(num_samples)[:size])
+
+    def order(self) -> np.ndarray:
+        return self._rng.permutation(self.subset)
+
+
+def steps(
+    config: EnsembleConfig, size: int, orders: Sequence[Callable[[], np.ndarray]]
+):
+    """Every step of a training: the learning rate, and a batch of each network's.
+
+    Args:
+        config: Of the ensemble.
+        size: Samples of each subset.
+        orders: For each of G networks what gives the order of its next epoch.
+
+    Yields:
+        Learning rate and int64 [G, B], as ``curvlib.training`` has them for one.
+    """
+    count = max(min(-(-size // config.batch_size), size // 2), 1)
+    for epoch in range(config.epochs):
+        order = torch.from_numpy(np.stack([draw() for draw in orders]))
+        for number, batches in enumerate(order.tensor_split(count, dim=1)):
+            done = (epoch + number / count) / config.epochs
+            yield config.lr * SCHEDULES[config.schedule](done), batches
+
+
+def _network(config: EnsembleConfig, samples: _Samples, number: int) -> nn.Module:
+    words = np.random.SeedSequence([config.seed, number, *b"weights"]).generate_state(2)
+    height, width, channels = samples.train.shape[1:]
+    network = models.build(
+        config.model,
+        num_classes=samples.num_classes,
+        input_shape=(channels, height, width),
+        width=config.width,
+        activation=config.activation,
+        seed=int(words[0]) << 31 | int(words[1]) >> 1,
+    )
+    buffers = [name for name, _ in network.named_buffers()]
+    if buffers:
+        raise ValueError(
+            f"{config.model} has buffers ({buffers[0]}, ...), such as those of batch "
+            "norm, so networks of it cannot be trained as one; use 'mlp'"
+        )
+    return network
+
+
+def _inputs(images: np.ndarray, scaling) -> Tensor:
+    pixels = torch.from_numpy(np.array(images)).permute(0, 3, 1, 2).contiguous()
+    return normalise(pixels, *scaling)
+
+
+def _right(
+    logits_of, weights: dict[str, Tensor], x: Tensor, y: Tensor, count: int
+) -> np.ndarray:
+    """Whether each network gets each sample right, bool [G, N]."""
+    right = np.zeros((count, len(x)), bool)
+    with torch.no_grad():
+        for start in range(0, len(x), 500):
+            rows = slice(start, start + 500)
+            predicted = logits_of(weights, x[rows]).argmax(2)
+            right[:, rows] = (predicted == y[rows]).numpy()
+    return right
+
+
+def _read(folder: Path, groups: list[range], n: int, n_test: int) -> Ensemble:
+    lengths = {"inside": n, "correct": n, "correct_test": n_test}
+    found = {name: [] for name in MASKS}
+    seconds = 0.0
+    for group in groups:
+        file = _file(folder, group)
+        try:
+            with np.load(file, allow_pickle=False) as saved:
+                for name, length in lengths.items():
+                    mask = np.unpackbits(saved[name], axis=1, count=length)
+                    if len(mask) != len(group):
+                        raise ValueError(f"{len(mask)} networks, not {len(group)}")
+                    found[name].append(mask.view(bool))
+                seconds += float(saved["seconds"])
+        except Exception as error:  # of zipfile, zlib or numpy
+            raise ValueError(
+                f"{file} is damaged ({error}); delete it to train its networks again"
+            ) from error
+    masks = {name: np.concatenate(parts) for name, parts in found.items()}
+    return Ensemble(**masks, seconds=seconds)
