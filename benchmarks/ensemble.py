@@ -72,7 +72,7 @@ def problems(*, quick: bool) -> list[tuple[str, EnsembleConfig, ensembles._Sampl
     digits = EnsembleConfig(epochs=2 if quick else 20, width=8 if quick else 32)
     found = [("digits", digits, samples_of("digits", 100 if quick else None))]
     if not quick:
-        clothes = EnsembleConfig(width=64, batch_size=128, epochs=3, models_at_once=25)
+        clothes = EnsembleConfig(width=64, batch_size=128, epochs=1, models_at_once=25)
         try:
             samples = samples_of("fashion_mnist", 10_000)
         except (FileNotFoundError, OSError, RuntimeError) as error:
@@ -131,7 +131,7 @@ def models_per_minute(*, quick: bool) -> pd.DataFrame:
                     ),
                 ),
             }
-            for repeat in range((1 if quick else 5) + 1):
+            for repeat in range((1 if quick else 3) + 1):
                 speed = {}
                 for who, (count, call) in contestants.items():
                     started = time.perf_counter()
