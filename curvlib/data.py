@@ -1,4 +1,4 @@
-"""Labelled images in memory, and the ways in which their labels can be wrong.
+"""Labelled images, in memory or in files, and the ways in which labels can be wrong.
 
 A *sample* has an *index*: its place in the original data set. It is carried along with
 every score, so that a number can always be traced to an image.
@@ -6,6 +6,7 @@ every score, so that a number can always be traced to an image.
 
 import hashlib
 import os
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -15,7 +16,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from curvlib import folders
+from curvlib.folders import Photographs, default_root
+
 NAMES = ("digits", "mnist", "fashion_mnist", "cifar10", "cifar100")
+IMAGE_SIZE = 224  # pixels on a side that photographs in folders are cut to
+MOST_MEASURED = 2000  # photographs that mean and deviation are taken from
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -23,7 +29,8 @@ class Images:
     """Labelled images, checked once, here.
 
     Attributes:
-        images: uint8, shape [N, H, W, C] with C = 1 (grey) or 3 (RGB).
+        images: uint8, shape [N, H, W, C] with C = 1 (grey) or 3 (RGB): an array, or
+            ``curvlib.folders.Photographs``, which stay in their files.
         labels: int64, shape [N], in [0, len(classes)): the labels given, those that
             a network is trained on.
         index: int64, shape [N], unique: the place in the original data set.
@@ -38,7 +45,7 @@ class Images:
         ValueError: If an array has another type, shape or range.
     """
 
-    images: np.ndarray
+    images: np.ndarray | Photographs
     labels: np.ndarray
     index: np.ndarray
     classes: tuple[str, ...]
@@ -47,7 +54,9 @@ class Images:
     name: str = "images"
 
     def __post_init__(self):
-        images = np.ascontiguousarray(self.images)
+        images = self.images
+        if not isinstance(images, Photographs):
+            images = np.ascontiguousarray(images)
         if (
             images.dtype != np.uint8
             or images.ndim != 4
@@ -107,30 +116,57 @@ class Images:
     def checksum(self) -> str:
         """Sixteen digits that change with any image, label or index."""
         digest = hashlib.sha256(repr((self.images.shape, self.classes)).encode())
-        for array in (self.index, self.labels, self.images):
+        for array in (self.index, self.labels):
             digest.update(array.tobytes())
+        in_files = isinstance(self.images, Photographs)
+        digest.update(self.images.checksum if in_files else self.images.tobytes())
         return digest.hexdigest()[:16]
 
     def select(self, chosen: np.ndarray) -> "Images":
         """The samples at some positions, or where a mask of shape [N] is true."""
-        fields = ("images", "labels", "index", "original_labels", "source")
-        return replace(self, **{f: getattr(self, f)[chosen] for f in fields})
+        fields = ("labels", "index", "original_labels", "source")
+        return replace(
+            self,
+            images=_rows(self.images, chosen),
+            **{f: getattr(self, f)[chosen] for f in fields},
+        )
 
     def tensor(self) -> Tensor:
-        """All images as one uint8 tensor of shape [N, C, H, W]."""
-        return torch.from_numpy(self.images).permute(0, 3, 1, 2).contiguous()
+        """All images as one uint8 tensor of shape [N, C, H, W], read if in files."""
+        return torch.from_numpy(self.images[:]).permute(0, 3, 1, 2).contiguous()
+
+    def reader(self, device: torch.device | str) -> "folders.Reader | _InMemory":
+        """What reads batches of these images, epoch after epoch, onto a device.
+
+        Called with a list of batches, each the positions of its samples, it yields
+        uint8 tensors of shape [B, C, H, W]; see ``curvlib.folders.Reader``.
+        """
+        device = torch.device(device)
+        if isinstance(self.images, Photographs):
+            return self.images.reader(device)
+        return _InMemory(self.tensor().to(device))
 
     def statistics(self) -> tuple[list[float], list[float]]:
         """Mean and standard deviation of each channel, of pixels in [0, 1].
 
+        Of photographs in files, ``MOST_MEASURED`` evenly spaced ones are measured.
+
         Raises:
             ValueError: If a channel has the same value in every pixel.
         """
-        pixels = self.images.reshape(-1, self.images.shape[3])
-        counts = np.stack([np.bincount(c, minlength=256) for c in pixels.T])
-        values = np.arange(256) / 255
-        mean = counts @ values / len(pixels)
-        std = np.sqrt(counts @ values**2 / len(pixels) - mean**2)
+        rows, part = np.arange(len(self)), len(self)
+        if isinstance(self.images, Photographs):
+            count = min(len(self), MOST_MEASURED)
+            rows, part = np.linspace(0, len(self) - 1, count).astype(int), 100
+        counts = np.zeros((self.images.shape[3], 256), np.int64)
+        for start in range(0, len(rows), part):
+            some = self.images[rows[start : start + part]]
+            counts += [
+                np.bincount(c, minlength=256) for c in some.reshape(-1, len(counts)).T
+            ]
+        values, total = np.arange(256) / 255, counts[0].sum()
+        mean = counts @ values / total
+        std = np.sqrt(counts @ values**2 / total - mean**2)
         if not (std > 1e-6).all():
             raise ValueError(
                 f"{self.name}: channel {int(std.argmin())} has the same value in every "
@@ -139,31 +175,85 @@ class Images:
         return mean.tolist(), std.tolist()
 
 
-def load(name: str, root: str | Path | None = None, *, split: str = "train") -> Images:
-    """Load a data set by its name, or any ``.npz`` file of the layout below.
+def _rows(pixels: np.ndarray | Photographs, rows: np.ndarray):
+    return pixels.select(rows) if isinstance(pixels, Photographs) else pixels[rows]
+
+
+class _InMemory:
+    """The reader of images that are one tensor on the device."""
+
+    def __init__(self, pixels: Tensor):
+        self._pixels = pixels
+
+    def __call__(
+        self,
+        batches: Sequence[Tensor],
+        *,
+        generator: torch.Generator | None = None,
+        share: slice = folders.WHOLE,
+    ) -> Iterator[Tensor]:
+        for batch in batches:
+            if generator is None:
+                yield self._pixels[batch[share].to(self._pixels.device)]
+            else:  # all of it, so that every process draws the same crops
+                x = self._pixels[batch.to(self._pixels.device)]
+                yield augment(x, generator=generator)[share]
+
+
+def load(
+    name: str,
+    root: str | Path | None = None,
+    *,
+    split: str = "train",
+    image_size: int | None = None,
+    broken_files: str = "stop",
+) -> Images:
+    """Load a data set by its name, an ``.npz`` file, or a folder of class folders.
 
     The layout: ``train_images`` uint8 [N, H, W] or [N, H, W, C], ``train_labels``
     integers [N], the same for ``test``, and optionally ``classes``. A file
     ``<name>.npz`` in root comes first, then what torchvision finds there, then its
     download. The digits come with scikit-learn; every fifth is the test split.
 
+    Photographs lie in ``train/<class>/*.JPEG`` and ``val/<class>/*.JPEG``, the layout
+    of ImageNet, under ``root/<name>`` or, for ``"imagenet"``, under root itself. They
+    stay in their files; see ``curvlib.folders`` for the index that is made of them.
+
     Args:
-        name: One of ``curvlib.data.NAMES``, the name of an ``.npz`` file in root, or
-            a path ending in ``.npz``.
+        name: One of ``curvlib.data.NAMES``; ``"imagenet"``; the name of an ``.npz``
+            file or of a folder in root; or the path of one.
         root: Where data sets lie; by default ``$CURVLIB_DATA``, else a cache folder.
-        split: ``"train"`` or ``"test"``.
+        split: ``"train"`` or ``"test"``, which of photographs is ``val``.
+        image_size: Pixels on a side that photographs are cut to, 224 if left out; other
+            data sets have a size of their own.
+        broken_files: ``"stop"`` if a file of a folder cannot be used, or ``"skip"``
+            it: the index file lists them all either way.
 
     Returns:
-        The images in the original order: index i is torchvision's index i.
+        The images in the original order: index i is torchvision's index i; of a
+        folder, the row of the index file.
 
     Raises:
-        ValueError: If the name or the split is unknown, or the file has another layout.
+        ValueError: If the name, the split or the policy is unknown, the file has
+            another layout, a size is given to images that have one, or files of a
+            folder are broken.
         FileNotFoundError: If the data is neither there nor to be downloaded.
     """
     if split not in ("train", "test"):
         raise ValueError(f"split must be 'train' or 'test', got {split!r}")
+    if broken_files not in folders.POLICIES:
+        raise ValueError(
+            f"broken_files must be one of {folders.POLICIES}, got {broken_files!r}"
+        )
     root = Path(root) if root is not None else default_root()
     path = Path(name) if name.endswith(".npz") else root / f"{name}.npz"
+    if not path.exists() and (place := _class_folders(name, root)):
+        return _from_folders(place, split, image_size, broken_files)
+    if image_size is not None:
+        raise ValueError(
+            f"image_size = {image_size} is for photographs in folders; {name} has a "
+            "size of its own"
+        )
     if path.exists():
         return _from_npz(path, split)
     if name == "digits":
@@ -171,17 +261,61 @@ def load(name: str, root: str | Path | None = None, *, split: str = "train") -> 
     if name in NAMES:
         return _from_torchvision(name, root, split)
     raise ValueError(
-        f"unknown data set {name!r}: expected one of {', '.join(NAMES)}, or an .npz "
-        f"file, but {path} does not exist"
+        f"unknown data set {name!r}: expected one of {', '.join(NAMES)}, an .npz file, "
+        f"but {path} does not exist, or a folder with train/<class>/ in it, but there "
+        f"is no {root / name / 'train'}"
     )
 
 
-def default_root() -> Path:
-    """The folder of the data sets: ``$CURVLIB_DATA``, else a cache folder."""
-    if found := os.environ.get("CURVLIB_DATA"):
-        return Path(found)
-    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(cache) / "curvlib"
+def _class_folders(name: str, root: Path) -> Path | None:
+    """The folder that holds train/ and val/, if the name is of such a data set."""
+    if name in NAMES:
+        return None
+    places = [root / name, root] if name == "imagenet" else [root / name, Path(name)]
+    return next((place for place in places if (place / "train").is_dir()), None)
+
+
+def _from_folders(
+    place: Path, split: str, image_size: int | None, broken_files: str
+) -> Images:
+    size = IMAGE_SIZE if image_size is None else image_size
+    if size < folders.SMALLEST:
+        raise ValueError(f"image_size must be at least {folders.SMALLEST}, got {size}")
+    folder = place / {"train": "train", "test": "val"}[split]
+    table = folders.index_of(folder)
+    broken = table[table["status"] == "broken"]
+    if len(broken) and broken_files == "stop":
+        first = broken.iloc[0]
+        raise ValueError(
+            f"{len(broken)} of {len(table)} files in {folder} cannot be used, the "
+            f"first is {first['path']!r}: {first['remark']}. `curvlib check {place}` "
+            "lists them all; mend or remove them, or leave them out with "
+            'broken_files="skip"'
+        )
+    table = table[table["status"] == "used"]
+    if not len(table):
+        raise ValueError(f"{folder} holds no image that can be used")
+    classes = sorted(
+        entry.name for entry in os.scandir(place / "train") if entry.is_dir()
+    )
+    number = {name: i for i, name in enumerate(classes)}
+    if unknown := sorted(set(table["class"]) - number.keys()):
+        raise ValueError(
+            f"{folder} has the class {unknown[0]}, which {place / 'train'} has not"
+        )
+    photographs = Photographs(
+        folder,
+        np.array([os.fsencode(path) for path in table["path"]]),
+        np.array([int(checksum, 16) for checksum in table["crc32"]], np.uint32),
+        size,
+    )
+    return Images(
+        images=photographs,
+        labels=table["class"].map(number).to_numpy(),
+        index=table["index"].to_numpy(),
+        classes=tuple(classes),
+        name=place.resolve().name,
+    )
 
 
 def _from_npz(path: Path, split: str) -> Images:
@@ -444,7 +578,7 @@ def with_planted_duplicates(images: Images, count: int, *, seed: int) -> Images:
 
     return replace(
         images,
-        images=join(images.images, images.images[chosen]),
+        images=_rows(images.images, join(np.arange(len(images)), chosen)),
         labels=join(images.labels, wrong),
         index=join(images.index, index),
         original_labels=join(images.original_labels, images.original_labels[chosen]),

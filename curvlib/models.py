@@ -5,8 +5,10 @@ from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
+import torchvision
 from torch import Tensor, fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
+from torchvision.models import get_model, list_models
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "relu": F.relu,
@@ -112,6 +114,15 @@ RESNETS = {
     "compact_resnet": (2, (0, 1, 1, 1)),
 }
 MODELS = (*RESNETS, "mlp")
+TORCHVISION = "torchvision/"  # before the name of one of its models, for photographs
+
+
+def known(name: str) -> bool:
+    """Whether ``build`` knows a name."""
+    return name in MODELS or (
+        name.startswith(TORCHVISION)
+        and name.removeprefix(TORCHVISION) in list_models(module=torchvision.models)
+    )
 
 
 def build(
@@ -129,7 +140,8 @@ def build(
     linear layers from PyTorch's default.
 
     Args:
-        name: One of ``MODELS``.
+        name: One of ``MODELS``, or ``"torchvision/resnet18"`` and the like: a network
+            of torchvision as it is, which has no width and no choice of activation.
         num_classes: Number of logits.
         input_shape: Of one sample, [C, H, W]; any shape for ``"mlp"``.
         width: Channels of the first stage, or units of a hidden layer.
@@ -140,8 +152,11 @@ def build(
         ValueError: If the name or the activation is unknown, the width is no positive
             integer, or the input has another number of axes.
     """
-    if name not in MODELS:
-        raise ValueError(f"unknown model {name!r}: expected one of {', '.join(MODELS)}")
+    if not known(name):
+        raise ValueError(
+            f"unknown model {name!r}: expected one of {', '.join(MODELS)}, or "
+            "torchvision/ and the name of one of its classification models"
+        )
     if activation not in ACTIVATIONS:
         raise ValueError(
             f"unknown activation {activation!r}: expected one of "
@@ -149,7 +164,7 @@ def build(
         )
     if not isinstance(width, int) or width < 1:
         raise ValueError(f"width must be a positive integer, got {width!r}")
-    if name in RESNETS and len(input_shape) != 3:
+    if name != "mlp" and len(input_shape) != 3:
         raise ValueError(
             f"{name} needs images of shape [C, H, W], got {list(input_shape)}; "
             "use 'mlp' for other inputs"
@@ -159,6 +174,10 @@ def build(
         if name == "mlp":
             inputs = torch.Size(input_shape).numel()
             return MLP(num_classes, inputs=inputs, width=width, activation=activation)
+        if name.startswith(TORCHVISION):
+            return get_model(
+                name.removeprefix(TORCHVISION), weights=None, num_classes=num_classes
+            )
         stem_stride, blocks = RESNETS[name]
         model = ResNet(
             num_classes,

@@ -6,7 +6,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -17,13 +17,22 @@ import torch.nn.functional as F
 from filelock import FileLock, Timeout
 from torch import Tensor, nn
 
-from curvlib import data, models, progress
+from curvlib import data, distributed, folders, models, progress
 from curvlib.curvature import input_curvature
 from curvlib.data import Images
 from curvlib.provenance import fingerprint, hardware, versions, write_atomically
 from curvlib.trace import Trace
 
-CODE = ("data", "models", "hvp", "curvature", "trace", "training")
+CODE = (
+    "folders",
+    "data",
+    "models",
+    "hvp",
+    "curvature",
+    "trace",
+    "distributed",
+    "training",
+)
 # Of the code that was imported, even if its files are edited while a run goes on.
 CODE_FINGERPRINT = fingerprint(CODE)
 SCHEDULES: dict[str, Callable[[float], float]] = {
@@ -41,13 +50,17 @@ class TrainConfig:
 
     Attributes:
         dataset: A name or path that ``curvlib.load`` knows.
+        image_size: Pixels on a side that photographs in folders are cut to, 224 if
+            None; other data sets have a size of their own.
+        broken_files: ``"stop"`` or ``"skip"``, as for ``curvlib.load``.
         num_train: Train on the first so many samples by index; None: on all.
         num_heldout: Score, but never train on, the first so many of the test split.
         noise: How labels become wrong, one of ``curvlib.data.NOISES``.
         noise_rate: Share of the training labels replaced; 0 for human labels, which
             come with a share of their own.
         planted_duplicates: Copies added under a wrong label.
-        model: One of ``curvlib.models.MODELS``.
+        model: One of ``curvlib.models.MODELS``, or ``"torchvision/resnet18"`` and the
+            like, which have neither a width nor a choice of activation.
         width: Channels of the first stage, at least 8, or units of a hidden layer.
         activation: One of ``curvlib.models.ACTIVATIONS``.
         epochs: Passes over the training set.
@@ -57,7 +70,8 @@ class TrainConfig:
         batch_size: At most so many samples a step; batches are of equal size to one.
         schedule: ``"step"`` (tenth at 60 % and 80 %, the paper's), ``"cosine"`` or
             ``"constant"``.
-        augment: Random crops with padding 4, and flips.
+        augment: Random flips, and crops: with padding 4, or of photographs in folders
+            crops of random size.
         precision: Of the passes of training, ``"float32"`` or ``"bfloat16"`` (torch's
             autocast; the weights stay float32), which is slow on processors without
             AVX-512. Scoring is always in float32.
@@ -75,6 +89,8 @@ class TrainConfig:
     """
 
     dataset: str = "digits"
+    image_size: int | None = None
+    broken_files: str = "stop"
     num_train: int | None = None
     num_heldout: int = 0
     noise: str = "symmetric"
@@ -113,6 +129,16 @@ class TrainConfig:
             if kind is float:  # so that 0 and 0.0 are one run
                 object.__setattr__(self, name, float(value))
         for name, valid, meaning in (
+            (
+                "image_size",
+                self.image_size is None or self.image_size >= folders.SMALLEST,
+                f"at least {folders.SMALLEST}",
+            ),
+            (
+                "broken_files",
+                self.broken_files in folders.POLICIES,
+                f"one of {folders.POLICIES}",
+            ),
             ("num_train", self.num_train is None or self.num_train > 1, "at least 2"),
             ("num_heldout", self.num_heldout >= 0, "0 or more"),
             ("noise", self.noise in data.NOISES, f"one of {data.NOISES}"),
@@ -123,7 +149,11 @@ class TrainConfig:
                 f"0 with noise {self.noise!r}, whose share of wrong labels is fixed",
             ),
             ("planted_duplicates", self.planted_duplicates >= 0, "0 or more"),
-            ("model", self.model in models.MODELS, f"one of {models.MODELS}"),
+            (
+                "model",
+                models.known(self.model),
+                f"one of {models.MODELS}, or torchvision/ and one of its names",
+            ),
             ("width", self.width > 0, "positive"),
             (
                 "activation",
@@ -157,6 +187,11 @@ class TrainConfig:
             raise ValueError(
                 f"width must be at least 8 for {self.model}, got {self.width}"
             )
+        if self.model.startswith(models.TORCHVISION) and self.activation != "relu":
+            raise ValueError(
+                f"{self.model} comes as it is, so activation must stay 'relu', got "
+                f"{self.activation!r}"
+            )
 
     @property
     def run_name(self) -> str:
@@ -167,7 +202,8 @@ class TrainConfig:
         """
         identity = json.dumps(asdict(self), sort_keys=True) + CODE_FINGERPRINT
         digest = hashlib.sha256(identity.encode()).hexdigest()[:10]
-        return f"{Path(self.dataset).stem}-{self.model}-{digest}"
+        model = self.model.removeprefix(models.TORCHVISION)
+        return f"{Path(self.dataset).stem}-{model}-{digest}"
 
 
 def prepare(
@@ -185,7 +221,9 @@ def prepare(
     Raises:
         ValueError: If more samples are asked for than there are.
     """
-    train = _first(data.load(config.dataset, root), config.num_train, "num_train")
+    how = {"image_size": config.image_size, "broken_files": config.broken_files}
+    train = data.load(config.dataset, root, **how)
+    train = first(train, config.num_train, "num_train")
     if config.noise in data.HUMAN:
         train = data.with_human_labels(train, config.noise, root)
     elif config.noise == "pair":
@@ -197,11 +235,12 @@ def prepare(
     )
     if not config.num_heldout:
         return train, None
-    test = data.load(config.dataset, root, split="test")
-    return train, _first(test, config.num_heldout, "num_heldout")
+    test = data.load(config.dataset, root, split="test", **how)
+    return train, first(test, config.num_heldout, "num_heldout")
 
 
-def _first(images: Images, count: int | None, name: str) -> Images:
+def first(images: Images, count: int | None, name: str) -> Images:
+    """The first so many samples by index, or all; name is that of the setting."""
     if count is None:
         return images
     if count > len(images):
@@ -226,6 +265,11 @@ def fit(
     A finished run is read, not trained again. One that was stopped, even by SIGKILL,
     goes on after its last finished epoch and ends with the same bytes in its trace as
     an unbroken one on the same machine with the same number of threads.
+
+    Under an initialised ``torch.distributed`` group (``torchrun -m curvlib train``
+    makes one) each process trains and scores a share, and the first writes. Scores at
+    given weights are then exactly those of one process. The weights differ by the order
+    in which floats are summed: by rounding at the first step, by more with each epoch.
 
     Args:
         config: What to do.
@@ -255,39 +299,61 @@ def fit(
             f"{train.classes} and {heldout.classes}"
         )
     device = device or best_device()
-    folder = Path(runs) / config.run_name
-    folder.mkdir(parents=True, exist_ok=True)
-    with _only_one(folder):
-        mean, std = train.statistics()
-        splits = {"train": train, "heldout": heldout}
-        if config.score_original_labels and train.mislabelled.any():
-            wrong = train.select(train.mislabelled)
-            splits["original_labels"] = replace(wrong, labels=wrong.original_labels)
-        trace = Trace.create(
-            folder,
-            config=asdict(config),
-            info={
-                "mean": mean,
-                "std": std,
-                "classes": train.classes,
-                "input_shape": [train.images.shape[i] for i in (3, 1, 2)],
-                "code": CODE_FINGERPRINT,
-                "versions": versions(),
-                "hardware": hardware(device),
-            },
-            train=train,
-            heldout=heldout,
-            original=splits.get("original_labels"),
+    if len(set(distributed.gathered(lambda: train.checksum))) > 1:
+        raise ValueError(
+            "the processes were given different training samples; each needs all of "
+            "them, in one order"
         )
-        if _epochs_done(trace) < config.epochs:
+    folder = Path(runs) / config.run_name
+    splits = {"train": train}
+    if heldout is not None:
+        splits["heldout"] = heldout
+    if config.score_original_labels and train.mislabelled.any():
+        wrong = train.select(train.mislabelled)
+        splits["original_labels"] = replace(wrong, labels=wrong.original_labels)
+
+    def begin() -> tuple[Trace, bool]:
+        trace = _begun(config, folder, splits, device)
+        finished = _epochs_done(trace) >= config.epochs
+        if not finished:
             _refuse_other_machine(trace, device)
+        return trace, finished
+
+    with _only_one(folder) if distributed.rank() == 0 else nullcontext():
+        trace, finished = distributed.on_first(begin)
+        if not finished:
             _train(config, trace, splits, torch.device(device), on_epoch)
     return trace
+
+
+def _begun(
+    config: TrainConfig, folder: Path, splits: dict[str, Images], device: str
+) -> Trace:
+    train = splits["train"]
+    mean, std = train.statistics()
+    return Trace.create(
+        folder,
+        config=asdict(config),
+        info={
+            "mean": mean,
+            "std": std,
+            "classes": train.classes,
+            "input_shape": [train.images.shape[i] for i in (3, 1, 2)],
+            "code": CODE_FINGERPRINT,
+            "versions": versions(),
+            "hardware": hardware(device),
+            "processes": distributed.world(),
+        },
+        train=train,
+        heldout=splits.get("heldout"),
+        original=splits.get("original_labels"),
+    )
 
 
 @contextmanager
 def _only_one(folder: Path) -> Iterator[None]:
     """Two notebooks that need one run: the second waits, says so, then reads it."""
+    folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / ".lock")
     try:
         lock.acquire(timeout=1)
@@ -304,7 +370,11 @@ def _refuse_other_machine(trace: Trace, device: str) -> None:
     """A run goes on where it began, or its trace would be of two kinds."""
     begun, now = trace.info, {"versions": versions(), "hardware": hardware(device)}
     for name, then, here in (
-        ("device", begun["hardware"]["device"], now["hardware"]["device"]),
+        (
+            "device",
+            begun["hardware"]["device"].split(":")[0],
+            now["hardware"]["device"].split(":")[0],
+        ),
         ("torch", begun["versions"]["torch"], now["versions"]["torch"]),
     ):
         if then != here:
@@ -370,10 +440,10 @@ def passes(
         model = _untrained(asdict(config), len(images.classes), shape)
     model = model.to(device, memory_format=torch.channels_last)
     optimizer = _optimizer(config, model)
-    pixels = images.tensor().to(device)
+    read = images.reader(device)
     labels = torch.from_numpy(images.labels).to(device)
     for epoch in range(1, config.epochs + 1):
-        _train_epoch(config, scaling, model, optimizer, epoch, pixels, labels)
+        _train_epoch(config, scaling, model, optimizer, epoch, read, labels)
         yield model.eval()
 
 
@@ -392,7 +462,7 @@ def probabilities(
     folded = models.fold_batch_norm(model.eval())
     found = []
     with torch.no_grad():
-        for some in images.tensor().split(chunk):
+        for some in images.reader("cpu")(_chunks(len(images), chunk)):
             x = data.normalise(some.to(device), *scaling)
             logits = folded(x.contiguous(memory_format=torch.channels_last))
             found.append(logits.softmax(1).cpu())
@@ -448,76 +518,120 @@ def _epochs_done(trace: Trace) -> int:
 
 
 def _train(config, trace, splits, device, on_epoch) -> None:
+    first_process = distributed.rank() == 0
     model = new_model(trace).to(device, memory_format=torch.channels_last)
+    _refuse_dropout(model, config.model)
     optimizer = _optimizer(config, model)
     scaling = trace.info["mean"], trace.info["std"]
     first, rows = 1, []
-    if state := _checkpoint(trace):
+    if state := distributed.on_first(lambda: _checkpoint(trace)):
         model.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])
         first, rows = state["epoch"] + 1, state["log"]
-    trace.forget_after(first - 1)
-    images = splits["train"].tensor().to(device)
+    if first_process:
+        trace.forget_after(first - 1)
+    trained_on = distributed.parallel(model, device)  # the same weights
+    readers = {split: images.reader(device) for split, images in splits.items()}
     labels = torch.from_numpy(splits["train"].labels).to(device)
     started = time.perf_counter()
     for epoch in range(first, config.epochs + 1):
         begun = time.perf_counter()
-        row = _train_epoch(config, scaling, model, optimizer, epoch, images, labels)
+        row = _train_epoch(
+            config, scaling, trained_on, optimizer, epoch, readers["train"], labels
+        )
         trained = time.perf_counter()
         if epoch % config.score_every == 0 or epoch == config.epochs:
+            plain = _unwrapped(model, trace)
             for split, samples in splits.items():
-                if samples is not None:
-                    try:
-                        columns = score(model, samples, trace, epoch)
-                    except ValueError as error:  # broken by the epoch's last step
-                        raise _diverged(f"epoch {epoch}: {error}", config) from error
+                try:
+                    columns = score(plain, samples, trace, epoch, read=readers[split])
+                except ValueError as error:  # broken by the epoch's last step
+                    raise _diverged(f"epoch {epoch}: {error}", config) from error
+                if first_process:
                     trace.write(epoch, samples, columns, split=split)
         row["train_seconds"] = round(trained - begun, 3)
         row["score_seconds"] = round(time.perf_counter() - trained, 3)
         rows.append(row)
-        # The log before the checkpoint: killed in between, the row is written again.
-        log = pd.DataFrame(rows).to_csv(index=False, lineterminator="\n")
-        write_atomically(trace.folder / "log.csv", log.encode())
-        buffer = io.BytesIO()
-        torch.save(
-            {
-                "epoch": epoch,
-                "model": model.state_dict(),
-                "optimizer": optimizer.state_dict(),
-                "log": rows,
-            },
-            buffer,
-        )
-        write_atomically(trace.folder / "checkpoint.pt", buffer.getvalue())
+        if first_process:
+            _save(trace, epoch, model, optimizer, rows)
         if on_epoch is not None:
-            on_epoch(epoch, model)
+            on_epoch(epoch, _unwrapped(model, trace))
         pace = (time.perf_counter() - started) / (epoch - first + 1)
-        progress.report(
-            f"{config.dataset} seed {config.seed} noise {config.noise_rate:.0%} "
-            f"epoch {epoch}/{config.epochs} "
-            f"loss {row['train_loss']:.3f} accuracy {row['train_accuracy']:.3f} "
-            f"left {pace * (config.epochs - epoch) / 60:.1f} min"
+        if first_process:
+            progress.report(
+                f"{config.dataset} seed {config.seed} noise {config.noise_rate:.0%} "
+                f"epoch {epoch}/{config.epochs} "
+                f"loss {row['train_loss']:.3f} accuracy {row['train_accuracy']:.3f} "
+                f"left {pace * (config.epochs - epoch) / 60:.1f} min"
+            )
+
+
+def _refuse_dropout(model: nn.Module, name: str) -> None:
+    if any(isinstance(m, nn.Dropout) and m.p > 0 for m in model.modules()):
+        raise ValueError(
+            f"{name} has dropout, whose masks a resumed run could not repeat; choose a "
+            "network without, such as torchvision/resnet18. Its stored weights can be "
+            "scored: curvlib score --checkpoints"
         )
 
 
-def _train_epoch(config, scaling, model, optimizer, epoch, images, labels) -> dict:
+def _unwrapped(model: nn.Module, trace: Trace) -> nn.Module:
+    """The network as one process has it: batch norms here may be those of many."""
+    if distributed.world() == 1:
+        return model
+    device = next(model.parameters()).device
+    plain = new_model(trace).to(device, memory_format=torch.channels_last)
+    plain.load_state_dict(model.state_dict())
+    return plain
+
+
+def _save(trace: Trace, epoch: int, model, optimizer, rows: list[dict]) -> None:
+    # The log before the checkpoint: killed in between, the row is written again.
+    log = pd.DataFrame(rows).to_csv(index=False, lineterminator="\n")
+    write_atomically(trace.folder / "log.csv", log.encode())
+    buffer = io.BytesIO()
+    torch.save(
+        {
+            "epoch": epoch,
+            "model": model.state_dict(),
+            "optimizer": optimizer.state_dict(),
+            "log": rows,
+        },
+        buffer,
+    )
+    write_atomically(trace.folder / "checkpoint.pt", buffer.getvalue())
+
+
+def _chunks(count: int, size: int) -> list[Tensor]:
+    return list(torch.arange(count).split(size))
+
+
+def _train_epoch(config, scaling, model, optimizer, epoch, read, labels) -> dict:
     """One pass over the samples; loss and accuracy are those met on the way."""
     model.train()
     generator = _generator(config.seed, epoch, "order")
-    order = torch.randperm(len(images), generator=generator)
+    order = torch.randperm(len(labels), generator=generator)
     # Equal batches, none of one sample: it would have no batch statistics.
     count = min(math.ceil(len(order) / config.batch_size), len(order) // 2)
     batches = order.tensor_split(max(count, 1))
-    losses = torch.zeros(len(batches), device=images.device)
-    correct = torch.zeros((), device=images.device)
-    for number, batch in enumerate(batches):
+    world = distributed.world()
+    if len(batches[-1]) < world:
+        raise ValueError(
+            f"a batch of {len(batches[-1])} samples cannot be shared among {world} "
+            "processes; raise batch_size, or start fewer"
+        )
+    share = slice(distributed.rank(), None, world)  # of every batch
+    losses = torch.zeros(len(batches), device=labels.device)
+    correct = torch.zeros((), device=labels.device)
+    read_batches = read(
+        batches, generator=generator if config.augment else None, share=share
+    )
+    for number, (batch, x) in enumerate(zip(batches, read_batches, strict=True)):
         done = (epoch - 1 + number / len(batches)) / config.epochs
         rate = config.lr * SCHEDULES[config.schedule](done)
         for group in optimizer.param_groups:
             group["lr"] = rate
-        x, y = images[batch.to(images.device)], labels[batch.to(images.device)]
-        if config.augment:
-            x = data.augment(x, generator=generator)
+        y = labels[batch[share].to(labels.device)]
         x = data.normalise(x, *scaling)
         with torch.autocast(
             x.device.type,
@@ -525,12 +639,15 @@ def _train_epoch(config, scaling, model, optimizer, epoch, images, labels) -> di
             enabled=config.precision != "float32",
         ):
             logits = model(x.contiguous(memory_format=torch.channels_last))
+        # Of the mean over the batch, this process's part; 1 if it is alone.
+        part = len(y) / len(batch)
         loss = F.cross_entropy(logits.float(), y)
         optimizer.zero_grad()
-        loss.backward()
+        (loss * (part * world)).backward()  # gradients are averaged over processes
         optimizer.step()
-        losses[number] = loss.detach()
+        losses[number] = loss.detach() * part
         correct += (logits.argmax(1) == y).sum()
+    distributed.summed(losses), distributed.summed(correct)
     # Looked at once an epoch: a look at every batch would make a GPU wait.
     if not losses.isfinite().all():
         number = int((~losses.isfinite()).nonzero()[0, 0])
@@ -539,12 +656,12 @@ def _train_epoch(config, scaling, model, optimizer, epoch, images, labels) -> di
             f"{losses[number].item()}",
             config,
         )
-    sizes = torch.tensor([len(batch) for batch in batches], device=images.device)
+    sizes = torch.tensor([len(batch) for batch in batches], device=labels.device)
     return {
         "epoch": epoch,
         "lr": rate,
-        "train_loss": ((losses * sizes).sum() / len(images)).item(),
-        "train_accuracy": (correct / len(images)).item(),
+        "train_loss": ((losses * sizes).sum() / len(labels)).item(),
+        "train_accuracy": (correct / len(labels)).item(),
     }
 
 
@@ -556,12 +673,19 @@ def _diverged(what: str, config: TrainConfig) -> FloatingPointError:
 
 
 def score(
-    model: nn.Module, images: Images, trace: Trace, epoch: int, *, chunk: int = 128
+    model: nn.Module,
+    images: Images,
+    trace: Trace,
+    epoch: int,
+    *,
+    chunk: int = 128,
+    read: Callable | None = None,
 ) -> dict[str, np.ndarray]:
     """All columns of a trace at the model's weights: clean images, the labels given.
 
     The probes depend on (seed, epoch) alone, so every sample of an epoch meets the same
-    ones, and every epoch others.
+    ones, and every epoch others. Of several processes each scores every so manieth
+    chunk, and all get the whole, exactly as from one.
 
     Args:
         model: Its mode is left as it was.
@@ -569,50 +693,69 @@ def score(
         trace: Gives num_probes, step and seed, and the normalisation.
         epoch: Number of the epoch, from 1.
         chunk: Samples in memory at once.
+        read: ``images.reader(device)``, where there is one already.
 
     Returns:
         For each name in ``curvlib.trace.COLUMNS`` an array of shape [N].
     """
-    config, info = trace.config, trace.info
     device = next(model.parameters()).device
     folded = models.fold_batch_norm(model)
-    pixels = images.tensor()
-    parts: list[dict[str, Tensor]] = []
-    for start in range(0, len(images), chunk):
-        rows = slice(start, start + chunk)
-        x = data.normalise(pixels[rows].to(device), info["mean"], info["std"])
-        y = torch.from_numpy(images.labels[rows]).to(device)
-        inputs: list[Tensor] = []  # of the last layer; the first call is with x alone
-        watch = models.last_linear(folded).register_forward_pre_hook(
-            lambda _, given, seen=inputs: seen.append(given[0].detach())
-        )
-        try:
-            estimate = input_curvature(
-                folded,
-                x.contiguous(memory_format=torch.channels_last),
-                y,
-                num_probes=config["num_probes"],
-                step=config["step"],
-                generator=_generator(config["seed"], epoch, "probes"),
-            )
-        finally:
-            watch.remove()
-        features = torch.cat([inputs[0].flatten(1), torch.ones_like(y)[:, None]], 1)
-        of_logits = _of_logits(estimate.logits, y)
-        parts.append(
-            of_logits
-            | {
-                "loss": estimate.loss,
-                # The gradient is (p - onehot) times the features and, for the bias, 1.
-                "last_layer_gradient": of_logits["el2n"] * features.norm(dim=1),
-                "gradient_norm": estimate.gradient_norm,
-                "mean_hvp_norm": estimate.mean_hvp_norm,
-                "squared_frobenius_norm": estimate.squared_frobenius_norm,
-                "standard_error": estimate.standard_error,
-            }
+    read = read or images.reader(device)
+    chunks = _chunks(len(images), chunk)
+    mine = chunks[distributed.rank() :: distributed.world()]
+    labels = torch.from_numpy(images.labels)
+
+    def found() -> list[tuple[int, dict[str, np.ndarray]]]:
+        """Each chunk's columns, and where it begins."""
+        parts = []
+        for rows, pixels in zip(mine, read(mine), strict=True):
+            columns = _score_some(folded, pixels, labels[rows].to(device), trace, epoch)
+            columns = {name: c.cpu().numpy() for name, c in columns.items()}
+            parts.append((int(rows[0]), columns))
+        return parts
+
+    everyone = distributed.gathered(found)
+    parts = sorted((p for some in everyone for p in some), key=lambda part: part[0])
+    if [start for start, _ in parts] != [int(rows[0]) for rows in chunks]:
+        raise RuntimeError(
+            f"of {len(chunks)} chunks {len(parts)} came back from the processes"
         )
     return {
-        name: torch.cat([p[name] for p in parts]).cpu().numpy() for name in parts[0]
+        name: np.concatenate([columns[name] for _, columns in parts])
+        for name in parts[0][1]
+    }
+
+
+def _score_some(
+    folded: nn.Module, pixels: Tensor, y: Tensor, trace: Trace, epoch: int
+) -> dict[str, Tensor]:
+    config, info = trace.config, trace.info
+    x = data.normalise(pixels, info["mean"], info["std"])
+    inputs: list[Tensor] = []  # of the last layer; the first call is with x alone
+    watch = models.last_linear(folded).register_forward_pre_hook(
+        lambda _, given: inputs.append(given[0].detach())
+    )
+    try:
+        estimate = input_curvature(
+            folded,
+            x.contiguous(memory_format=torch.channels_last),
+            y,
+            num_probes=config["num_probes"],
+            step=config["step"],
+            generator=_generator(config["seed"], epoch, "probes"),
+        )
+    finally:
+        watch.remove()
+    features = torch.cat([inputs[0].flatten(1), torch.ones_like(y)[:, None]], 1)
+    of_logits = _of_logits(estimate.logits, y)
+    return of_logits | {
+        "loss": estimate.loss,
+        # The gradient is (p - onehot) times the features and, for the bias, 1.
+        "last_layer_gradient": of_logits["el2n"] * features.norm(dim=1),
+        "gradient_norm": estimate.gradient_norm,
+        "mean_hvp_norm": estimate.mean_hvp_norm,
+        "squared_frobenius_norm": estimate.squared_frobenius_norm,
+        "standard_error": estimate.standard_error,
     }
 
 

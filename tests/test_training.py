@@ -69,6 +69,8 @@ def whole(tmp_path_factory) -> Trace:
 @pytest.mark.parametrize(
     ("field", "value", "meaning"),
     [
+        ("image_size", 7, "at least 8"),
+        ("broken_files", "mend", "one of .*skip.*"),
         ("num_train", 1, "at least 2"),
         ("num_heldout", -1, "0 or more"),
         ("noise_rate", 1.0, r"a fraction in \[0, 1\)"),
@@ -110,13 +112,18 @@ def test_a_value_of_another_type_is_refused_by_name(field):
             "augment",
             "score_original_labels",
             "dataset",
+            "broken_files",
             "model",
             "activation",
             "schedule",
         )
         else True
     )
-    for value in (wrong, [1], None if field != "num_train" else "all"):
+    for value in (
+        wrong,
+        [1],
+        None if field not in ("num_train", "image_size") else "all",
+    ):
         with pytest.raises(TypeError, match=f"{field} must be .*, got "):
             TrainConfig(**{field: value})
     if type(getattr(QUICK, field)) is int:
@@ -142,7 +149,8 @@ def test_the_name_of_a_run_is_of_values_not_of_their_spelling():
 
 def test_the_name_of_a_run_differs_for_every_setting():
     changed = {
-        "dataset": "mnist", "num_train": 9, "num_heldout": 9, "noise_rate": 0.5,
+        "dataset": "mnist", "image_size": 9, "broken_files": "skip", "num_train": 9,
+        "num_heldout": 9, "noise_rate": 0.5,
         "planted_duplicates": 9, "model": "resnet18", "width": 9, "activation": "tanh",
         "epochs": 9, "lr": 0.5, "momentum": 0.5, "weight_decay": 0.5, "batch_size": 9,
         "schedule": "cosine", "augment": True, "precision": "bfloat16", "seed": 9,
