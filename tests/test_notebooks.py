@@ -10,7 +10,7 @@ import papermill
 import pytest
 from sklearn.datasets import load_digits
 
-from curvlib import heldout, metrics, notebooks
+from curvlib import data, ensembles, heldout, memorization, metrics, notebooks
 from curvlib.scores import SCORES
 from curvlib.trace import Trace
 from curvlib.training import TrainConfig, prepare
@@ -32,6 +32,9 @@ SMALL = {
     "noise_rates": [0.1],
     "seeds": [0, 1],
     "second_epochs": 1,
+    "num_models": 40,
+    "num_test": 100,
+    "n_jobs": 1,
     "num_unseen": 50,
     "num_timed": 64,
     "repeats": 1,
@@ -308,3 +311,26 @@ def test_a_score_that_is_the_reference_agrees_with_it_in_full(
     constant = table[table["score"] == "constant"].iloc[0]
     assert np.isnan(constant["spearman"])
     assert constant["top_overlap"] == pytest.approx(20 / 200)
+
+
+def test_memorization_on_a_page_is_that_of_its_ensemble(tmp_path, monkeypatch):
+    monkeypatch.setenv("CURVLIB_PROGRESS", str(tmp_path / "progress"))
+    run_in(tmp_path / "run", "memorization", seeds=[0])
+    images, _ = prepare(TrainConfig(num_train=200))
+    config = ensembles.EnsembleConfig(num_models=40, width=16, epochs=3)
+    test = data.load("digits", split="test").select(np.arange(100))
+    runs = tmp_path / "run" / "runs"
+    before = sorted(runs.iterdir())
+    found = ensembles.train(config, images, test, runs=runs)  # read, not trained
+    assert sorted(runs.iterdir()) == before
+    expected = memorization.memorization(found.inside, found.correct)
+    table = pd.read_csv(tmp_path / "run" / "results" / "memorization.csv")
+    np.testing.assert_allclose(table["memorization"], expected.value, rtol=1e-5)
+    np.testing.assert_allclose(
+        table["standard_error"], expected.standard_error, rtol=1e-5
+    )
+    # An estimate is held against networks that it was not made of.
+    cost = pd.read_csv(tmp_path / "run" / "results" / "fig-cost.csv")
+    of_ensemble = cost[cost["what"] == "ensemble"]
+    assert of_ensemble["count"].max() == 20
+    assert of_ensemble["spearman"].max() < 0.999
