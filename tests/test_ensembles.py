@@ -148,14 +148,20 @@ def test_a_local_dask_cluster_gives_what_one_process_gives(digits, unbroken, tmp
     assert_same(found, unbroken)
 
 
-def test_threads_of_torch_are_left_as_they_were(digits):
+@pytest.mark.parametrize("flushed", [False, True])
+def test_threads_and_tiny_numbers_are_left_as_they_were(flushed, digits):
     before = torch.get_num_threads()
     torch.set_num_threads(2)
+    torch.set_flush_denormal(flushed)
     try:
         ensembles.train_group(CONFIG, samples(*digits), [0])
         assert torch.get_num_threads() == 2
+        assert (torch.full((1,), 1e-40) * 1).item() == pytest.approx(
+            0 if flushed else 1e-40, rel=1e-4, abs=0
+        )
     finally:
         torch.set_num_threads(before)
+        torch.set_flush_denormal(False)
 
 
 # --------------------------------------------------------------- stopped, gone on
