@@ -3,11 +3,14 @@
 import copy
 import time
 from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
 
+import numpy as np
 import pandas as pd
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from curvlib import hvp, models, scores
 from curvlib.curvature import input_curvature
@@ -179,3 +182,106 @@ def of_scores(
             }
         )
     return pd.DataFrame(rows)
+
+
+class AtScale(NamedTuple):
+    """What a run takes, by measuring one batch of it."""
+
+    table: pd.DataFrame  # one row for training, one for scoring
+    state_bytes: int  # weights, gradients, momentum and buffers
+    activation_bytes: float  # kept for the backward pass, for each sample of a batch
+    trace_bytes: int  # of the whole trace, before compression
+
+
+def at_scale(
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    *,
+    samples: int,
+    epochs: int,
+    scored_epochs: int,
+    num_probes: int,
+    step: float = 1e-3,
+    repeats: int = 2,
+) -> AtScale:
+    """Estimate a run that is too long to be done here, from one batch.
+
+    Seconds are those of this machine and the best of the repetitions; operations, those
+    of convolutions and matrix products, and bytes are counted, and the same everywhere.
+
+    Args:
+        model: On the device of x; a copy is trained.
+        x: Normalised images [B, C, H, W].
+        y: Labels [B].
+        samples: Trained on in an epoch, and scored in a scored one.
+        epochs: Of training.
+        scored_epochs: Of these, scored.
+        num_probes: K of the curvature.
+        step: h of the curvature.
+        repeats: How often each is timed, after one time unseen.
+
+    Returns:
+        The table has columns what, seconds_per_sample, gflop_per_sample, passes
+        (epochs), total_flop and ``hours here``.
+    """
+    folded = models.fold_batch_norm(model)
+    pupil = copy.deepcopy(model).train()
+    optimizer = torch.optim.SGD(pupil.parameters(), lr=1e-3, momentum=0.9)
+
+    def training() -> None:
+        optimizer.zero_grad()
+        F.cross_entropy(pupil(x), y).backward()
+        optimizer.step()
+
+    def scoring() -> None:
+        input_curvature(folded, x, y, num_probes=num_probes, step=step)
+
+    rows = []
+    for what, call, passes in (
+        ("training", training, epochs),
+        ("scoring", scoring, scored_epochs),
+    ):
+        with FlopCounterMode(display=False) as counter:
+            call()
+        seconds = []
+        for _ in range(repeats):
+            if x.device.type == "cuda":
+                torch.cuda.synchronize()
+            started = time.perf_counter()
+            call()
+            if x.device.type == "cuda":
+                torch.cuda.synchronize()
+            seconds.append(time.perf_counter() - started)
+        flop = counter.get_total_flops() / len(x)
+        rows.append(
+            {
+                "what": what,
+                "seconds_per_sample": min(seconds) / len(x),
+                "gflop_per_sample": flop / 1e9,
+                "passes": passes,
+                "total_flop": flop * samples * passes,
+                "hours here": min(seconds) / len(x) * samples * passes / 3600,
+            }
+        )
+    kept: dict[int, int] = {}  # storages, each once
+
+    def pack(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        loss = F.cross_entropy(pupil(x), y)
+    del loss
+    weights = sum(p.numel() * p.element_size() for p in pupil.parameters())
+    for parameter in pupil.parameters():  # saved too, but not once a sample
+        kept.pop(parameter.untyped_storage().data_ptr(), None)
+    buffers = sum(b.numel() * b.element_size() for b in pupil.buffers())
+    per_sample = sum(np.dtype(dtype).itemsize for dtype in COLUMNS.values()) + 16
+    return AtScale(
+        table=pd.DataFrame(rows),
+        state_bytes=3 * weights + buffers,
+        activation_bytes=sum(kept.values()) / len(x),
+        trace_bytes=per_sample * samples * scored_epochs,
+    )
