@@ -236,6 +236,9 @@ glue(
     "fit_verdict",
     "so the wrong labels were memorised"
     if lowest_fit >= 0.95
+    else "which is no fault of the training: a planted copy and its original are one image "
+    "under two labels, and no network can be right on both"
+    if planted_duplicates and lowest_fit < 0.9
     else "so some wrong labels were never memorised: read the scores with that in mind",
     display=False,
 )

@@ -3,6 +3,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from dataclasses import fields
 
 import psutil
 import pytest
@@ -16,7 +17,9 @@ from toy_book import (
     write_project,
 )
 
+from curvlib import __main__ as command_line
 from curvlib.__main__ import main
+from curvlib.training import TrainConfig, fit
 
 __all__ = ["book", "made_book"]  # fixtures
 
@@ -212,3 +215,60 @@ def test_doit_renders_once_and_agrees_on_what_is_current(book):
     assert "book rendered in" in fifth.stdout
     assert "3217" in (html / "book/intro.html").read_text()
     assert sorted(f.name for f in html.parent.iterdir()) == ["html"]
+
+
+# Training without a notebook
+
+
+QUICK = [
+    "--model=mlp", "--width=8", "--num-train=60", "--epochs=2", "--num-probes=1",
+    "--device=cpu",
+]  # fmt: skip
+
+
+def test_train_leaves_the_trace_that_a_notebook_with_these_settings_reads(
+    tmp_path, capsys
+):
+    config = TrainConfig(
+        model="mlp", width=8, num_train=60, epochs=2, num_probes=1, augment=True
+    )
+    assert main(["train", *QUICK, "--augment", f"--runs={tmp_path}"]) == 0
+    said = capsys.readouterr()
+    assert said.out == f"{tmp_path / config.run_name}\n"
+    assert "epoch 2/2" in said.err
+    before = {f: f.stat().st_mtime_ns for f in tmp_path.rglob("*.parquet")}
+    assert len(before) == 2
+    fit(config, runs=tmp_path, device="cpu")
+    assert {f: f.stat().st_mtime_ns for f in tmp_path.rglob("*.parquet")} == before
+
+
+def test_every_setting_of_a_run_is_an_option_with_its_default(monkeypatch):
+    seen = []
+    monkeypatch.setattr(command_line, "_train", lambda options: seen.append(options))
+    main(["train"])
+    for field in fields(TrainConfig):
+        assert getattr(seen[0], field.name) == field.default
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--model=resnet19"], "model must be one of"),
+        (["--epochs=0"], "epochs must be positive, got 0"),
+        (["--dataset=nothing"], "unknown data set 'nothing'"),
+        (["--num-train=99999"], "num_train = 99999, but digits has 1438 images"),
+        (["--lr=1e30"], "training diverged at epoch 1"),
+    ],
+)
+def test_train_answers_what_its_user_can_put_right_in_one_line(
+    options, message, tmp_path, capsys
+):
+    assert main(["train", *QUICK, *options, f"--runs={tmp_path}"]) == 2
+    line = capsys.readouterr().err.strip().splitlines()[-1]
+    assert line.startswith("curvlib: ") and message in line
+
+
+def test_an_option_of_another_type_is_refused(capsys):
+    with pytest.raises(SystemExit):
+        main(["train", "--epochs=many"])
+    assert "--epochs: invalid int value: 'many'" in capsys.readouterr().err

@@ -1,9 +1,11 @@
+import copy
 from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from torch import nn
 
 from curvlib import costs, models, scores
 
@@ -89,3 +91,35 @@ def test_every_contestant_is_timed_and_the_model_is_left_alone():
     assert (table["seconds_per_sample"] > 0).all()
     for name, value in model.state_dict().items():
         torch.testing.assert_close(value, before[name], rtol=0, atol=0)
+
+
+# A run that is too long to be done here
+
+
+def test_what_a_run_takes_follows_from_one_batch_of_a_net_that_can_be_counted():
+    # Two linear layers, 12 -> 5 -> 3: 2 * 75 operations forward. Backward costs the
+    # same once for the weights of both (150) and once for the input of the second (30).
+    network = nn.Sequential(nn.Flatten(), nn.Linear(12, 5), nn.ReLU(), nn.Linear(5, 3))
+    x = torch.randn(4, 3, 2, 2, generator=torch.Generator().manual_seed(0))
+    y = torch.tensor([0, 1, 2, 0])
+    before = copy.deepcopy(network.state_dict())
+    found = costs.at_scale(
+        network, x, y, samples=1000, epochs=10, scored_epochs=5, num_probes=4
+    )
+    table = found.table.set_index("what")
+    assert table.loc["training", "gflop_per_sample"] * 1e9 == pytest.approx(330)
+    assert table.loc["training", "total_flop"] == pytest.approx(330 * 1000 * 10)
+    # 1 + K gradients by the input: each 150 forward, 150 backward.
+    assert table.loc["scoring", "gflop_per_sample"] * 1e9 == pytest.approx(5 * 300)
+    assert table["passes"].tolist() == [10, 5]
+    np.testing.assert_allclose(
+        table["hours here"],
+        table["seconds_per_sample"] * 1000 * table["passes"] / 3600,
+    )
+    # 83 weights of 4 bytes: themselves, their gradients, their momentum.
+    assert found.state_bytes == 3 * 83 * 4
+    # Kept for the backward pass, for each sample at least the two layers' inputs.
+    assert found.activation_bytes >= (12 + 5) * 4
+    assert found.trace_bytes == (12 * 4 + 1 + 16) * 1000 * 5
+    for name, value in network.state_dict().items():
+        assert torch.equal(value, before[name])
