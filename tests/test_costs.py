@@ -109,8 +109,8 @@ def test_what_a_run_takes_follows_from_one_batch_of_a_net_that_can_be_counted():
     table = found.table.set_index("what")
     assert table.loc["training", "gflop_per_sample"] * 1e9 == pytest.approx(330)
     assert table.loc["training", "total_flop"] == pytest.approx(330 * 1000 * 10)
-    # 1 + K gradients by the input: each 150 forward, 150 backward.
-    assert table.loc["scoring", "gflop_per_sample"] * 1e9 == pytest.approx(5 * 300)
+    # 1 + K gradients by the input, each 150 forward and 150 backward, and some norms.
+    assert 1 <= table.loc["scoring", "gflop_per_sample"] * 1e9 / (5 * 300) < 1.1
     assert table["passes"].tolist() == [10, 5]
     np.testing.assert_allclose(
         table["hours here"],
