@@ -11,8 +11,8 @@ from curvlib import pages
 from curvlib.notebooks import PageError
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Run the command line; return its exit status."""
+def parser() -> argparse.ArgumentParser:
+    """What the command line understands."""
     parser = argparse.ArgumentParser(prog="curvlib", description=__doc__)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     run = commands.add_parser("run", help="make pages that are out of date")
@@ -30,9 +30,14 @@ def main(arguments: list[str] | None = None) -> int:
     _add_score(commands)
     check = commands.add_parser("check", help="name the files of a folder to be mended")
     check.add_argument("folder", help="with train/<class>/ and val/<class>/ in it")
-    options = parser.parse_args(arguments)
+    return parser
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line; return its exit status."""
+    options = parser().parse_args(arguments)
     if options.command is None:
-        parser.print_help()
+        parser().print_help()
         return 0
     if options.command in ("train", "score", "check"):
         work = {"train": _train, "score": _score, "check": _check}[options.command]

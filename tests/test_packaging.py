@@ -19,6 +19,7 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 from curvlib import notebooks, pages
+from curvlib.__main__ import parser
 
 ROOT = Path(__file__).parents[1]
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
@@ -49,7 +50,7 @@ def blocks(name: str, language: str) -> list[str]:
 
 
 def commands(name: str) -> list[list[str]]:
-    lines = "\n".join(blocks(name, "bash")).splitlines()
+    lines = "\n".join(blocks(name, "bash")).replace("\\\n", " ").splitlines()
     return [words for words in (shlex.split(x, comments=True) for x in lines) if words]
 
 
@@ -195,12 +196,14 @@ def test_every_command_names_what_exists(name):
     for program, *words in commands(name):
         if program == "make":
             assert words[0] in targets()
-        elif program == "curvlib":
-            assert words[0] in ("list", "run")
-            if "--profile" in words:
-                assert words[-1] in profiles
-            else:
-                assert set(words[1:]) <= set(known)
+        elif program in ("curvlib", "torchrun"):
+            if program == "torchrun":
+                words = words[words.index("curvlib") + 1 :]
+            options = parser().parse_args(words)  # exits if it cannot
+            if options.command in ("run", "list") and options.profile:
+                assert options.profile in profiles
+            if options.command == "run":
+                assert set(options.pages) <= set(known)
         elif program == "papermill":
             (notebook,) = [x for x in words if x.startswith("notebooks/")]
             parameters = notebooks.parameters(notebooks.read(ROOT / notebook))
