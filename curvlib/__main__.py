@@ -11,8 +11,12 @@ from curvlib import pages
 from curvlib.notebooks import PageError
 
 
-def parser() -> argparse.ArgumentParser:
-    """What the command line understands."""
+def parser(command: str | None = None) -> argparse.ArgumentParser:
+    """What the command line understands, with all options of the command named.
+
+    The options of ``train`` are the fields of ``TrainConfig``, and importing that takes
+    seconds, which no other command should.
+    """
     parser = argparse.ArgumentParser(prog="curvlib", description=__doc__)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     run = commands.add_parser("run", help="make pages that are out of date")
@@ -26,7 +30,7 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument("--force", action="store_true", help="make current pages too")
     listing = commands.add_parser("list", help="show every page and its state")
     listing.add_argument("--profile", help="only this one")
-    _add_train(commands)
+    _add_train(commands, complete=command == "train")
     _add_score(commands)
     check = commands.add_parser("check", help="name the files of a folder to be mended")
     check.add_argument("folder", help="with train/<class>/ and val/<class>/ in it")
@@ -35,7 +39,8 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; return its exit status."""
-    options = parser().parse_args(arguments)
+    arguments = sys.argv[1:] if arguments is None else arguments
+    options = parser(next(iter(arguments), None)).parse_args(arguments)
     if options.command is None:
         parser().print_help()
         return 0
@@ -67,7 +72,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 0  # `curvlib list | head` has seen enough
 
 
-def _add_train(commands) -> None:
+def _add_train(commands, *, complete: bool) -> None:
     train = commands.add_parser(
         "train",
         help="train once and score every sample; alone or under torchrun",
@@ -76,6 +81,8 @@ def _add_train(commands) -> None:
         "train ...`, K processes share the work. A run that was stopped goes on when "
         "the command is given again.",
     )
+    if not complete:
+        return
     from curvlib.training import TrainConfig
 
     for field in fields(TrainConfig):

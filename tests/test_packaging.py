@@ -199,7 +199,7 @@ def test_every_command_names_what_exists(name):
         elif program in ("curvlib", "torchrun"):
             if program == "torchrun":
                 words = words[words.index("curvlib") + 1 :]
-            options = parser().parse_args(words)  # exits if it cannot
+            options = parser(words[0]).parse_args(words)  # exits if it cannot
             if options.command in ("run", "list") and options.profile:
                 assert options.profile in profiles
             if options.command == "run":
