@@ -701,14 +701,14 @@ def as_good_as(name):
 def in_words(name):
     one, networks = as_good_as(name)
     text = (
-        f"{one['spearman']:.3f} for {one['seconds']:.2g} s, as much as "
+        f"{one['spearman']:.3f} for {one['seconds']:.3g} s, as much as "
         f"{one['trainings']:.1f} trainings one by one"
     )
     if networks is None:
         return f"{text}; no M up to {half:,} reaches that"
     return (
         f"{text}; of the sizes tried, the ensemble is as good from "
-        f"{int(networks['count']):,} networks on, which take {networks['seconds']:.2g} s "
+        f"{int(networks['count']):,} networks on, which take {networks['seconds']:.3g} s "
         "trained as one program"
     )
 
@@ -766,7 +766,8 @@ for ax, column in zip(axes, ("spearman", "top_overlap"), strict=True):
     ax.spines[["top", "right"]].set_visible(False)
 axes[0].set(ylabel="Spearman")
 axes[1].set(ylabel=f"overlap of the top {k_told}")
-_ = axes[1].legend(frameon=False, loc="lower right")
+handles = axes[0].get_legend_handles_labels()
+_ = fig.legend(*handles, loc="outside upper center", ncols=3, frameon=False)
 
 # %% [markdown]
 # One network of the ensemble takes {glue:text}`model_seconds:.3f` seconds of a core, since
