@@ -281,6 +281,12 @@ curves = {
 }
 seen, unseen = (curves["curvature", who] for who in ("trained on", "never trained on"))
 peak = int(seen.argmax())
+
+
+def times(a, b):
+    return f"{a / b:,.0f} times" if a > 100 * b else f"{a / b:.2g} times"
+
+
 course = (
     "falls from the first scored epoch on"
     if peak == 0
@@ -289,11 +295,10 @@ course = (
     else f"rises, peaks at epoch {epoch[peak]} of {epoch[-1]}, and falls"
 )
 glue("course", course, display=False)
-glue("unseen_ratio", float(unseen[-1] / seen[-1]), display=False)
 glue(
     "course_text",
     f"Mean curvature of the photographs trained on {course}; at the end those never "
-    f"trained on have {unseen[-1] / seen[-1]:.2g} times as much. Mean over "
+    f"trained on have {times(unseen[-1], seen[-1])} as much. Mean over "
     f"{len(seeds)} seed{'s' * (len(seeds) > 1)}.",
     display=False,
 )
@@ -311,7 +316,7 @@ for (what, who), values in curves.items():
     )
 axes[0].set(xlabel="epoch", ylabel="mean tr(H²)", yscale="log")
 axes[1].set(xlabel="epoch", ylabel="share classified right")
-_ = axes[0].legend(frameon=False)
+_ = axes[0].legend(frameon=False, loc="lower left")
 
 # %% [markdown]
 # ## Near duplicates
