@@ -1,6 +1,7 @@
 # make book   run the small experiments and render the book
 # make test   run every test
-# make bench  time the estimators beside the released algorithm: results/bench
+# make bench  time the estimators beside the released algorithm, and ensembles beside a
+#             loop: results/bench
 # make lint   check form, imports and docstrings
 # make clean  remove the rendered book and caches; runs and results stay
 #
@@ -34,6 +35,7 @@ test: setup
 bench: setup
 	$(PY) benchmarks/estimators.py
 	$(PY) benchmarks/fidelity.py
+	$(PY) benchmarks/ensemble.py
 
 lint: setup
 	$(PY) -m ruff check .

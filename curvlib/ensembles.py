@@ -186,9 +186,9 @@ def train(
         )
     shape = images.images.shape[1:]
     samples = _Samples(
-        images.images,
+        images.images[:],  # in memory, if they are in files
         images.labels,
-        test.images if test is not None else np.zeros((0, *shape), np.uint8),
+        test.images[:] if test is not None else np.zeros((0, *shape), np.uint8),
         test.labels if test is not None else np.zeros(0, np.int64),
         images.statistics(),
         len(images.classes),
