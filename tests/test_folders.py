@@ -395,3 +395,35 @@ def test_a_run_on_photographs_resumes_with_the_same_bytes(place, tmp_path):
             resumed.read("squared_frobenius_norm", split),
             whole.read("squared_frobenius_norm", split),
         )
+
+
+def test_neither_training_nor_scoring_ever_holds_all_photographs(
+    place, tmp_path, monkeypatch
+):
+    most = []
+
+    def watched(files, key, original=folders._Files.__getitem__):
+        most.append(key)
+        return original(files, key)
+
+    def never(images):
+        raise AssertionError("all images at once")
+
+    monkeypatch.setattr(data.Images, "tensor", never)
+    monkeypatch.setattr(folders._Files, "__getitem__", watched)
+    monkeypatch.setattr(folders, "usable_cores", lambda: 0)  # here, to be watched
+    config = training.TrainConfig(
+        dataset=str(place),
+        image_size=16,
+        model="mlp",
+        width=8,
+        epochs=2,
+        batch_size=4,
+        num_probes=1,
+        noise_rate=0.2,
+        score_original_labels=True,
+    )
+    trace = training.fit(config, runs=tmp_path, device="cpu")
+    # To measure them all once; then each epoch 10 to train, 10 and 2 to score.
+    assert len(most) == 10 + 2 * (10 + 10 + 2)
+    assert trace.read("loss", "original_labels").shape == (2, 2)
