@@ -9,6 +9,14 @@ ROOT = Path(__file__).parents[1]
 JUPYTER_BOOK = "from jupyter_book.cli.main import main; main()"
 
 
+def pytest_collection_modifyitems(items):
+    """Keep a file in one process, and all that reads the book, where there are many."""
+    for item in items:
+        of_the_book = "html" in getattr(item, "fixturenames", ())
+        group = "book" if of_the_book else item.path.name
+        item.add_marker(pytest.mark.xdist_group(group))
+
+
 @pytest.fixture(scope="session")
 def html(request, tmp_path_factory) -> Path:
     """The book, rendered from the tree; the digits pages are made if they are not."""
