@@ -67,7 +67,7 @@ def torchrun(processes: int, *command: str, restarts: int = 0, check: bool = Tru
         ],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=240,
     )
     if check:
         assert done.returncode == 0, done.stderr[-4000:]
