@@ -1,6 +1,7 @@
 """The command ``curvlib``: pages of the book, training, scoring, and broken files."""
 
 import argparse
+import os
 import sys
 from dataclasses import fields
 from pathlib import Path
@@ -142,6 +143,12 @@ def _answered(work, options: argparse.Namespace) -> int:
         return work(options)
     except ElsewhereError:  # the process that met the error tells it
         return 2
+    except RuntimeError as error:
+        if "LOCAL_RANK" not in os.environ:
+            raise
+        # Most likely another process is gone, which has said why.
+        print(f"curvlib: {str(error).splitlines()[0]}", file=sys.stderr)
+        return 2
     except (OSError, ValueError, TypeError, FloatingPointError) as error:
         print(f"curvlib: {error}", file=sys.stderr)
         return 2
@@ -213,7 +220,13 @@ def _check(options: argparse.Namespace) -> int:
     for split in splits:
         index = folders.index_of(place / split)
         print(f"{place / split}: {folders.summary(index)}")
+        print(f"  all of them: {folders.index_file(place / split)}")
         broken += int((index["status"] == "broken").sum())
+    if len(splits) == 2:
+        classes = [set(folders.class_names(place / split)) for split in splits]
+        if unknown := sorted(classes[1] - classes[0]):
+            print(f"  broken: val has classes that train has not: {', '.join(unknown)}")
+            broken += 1
     return 1 if broken else 0
 
 

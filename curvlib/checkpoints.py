@@ -1,6 +1,7 @@
 """Scores of weights that are there already: a file, or a folder of one a file."""
 
 import hashlib
+import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,7 +20,7 @@ IMAGENET_SCALING = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
 
 
 def files_in(place: str | Path) -> list[Path]:
-    """The checkpoints of a folder, by the last number in their name; or one file.
+    """The checkpoints of a folder in order, ``epoch_9`` before ``epoch_10``; or one.
 
     Raises:
         FileNotFoundError: If there is none.
@@ -27,17 +28,18 @@ def files_in(place: str | Path) -> list[Path]:
     place = Path(place)
     if place.is_file():
         return [place]
-    found = [p for p in place.glob("*") if p.suffix in SUFFIXES and p.is_file()]
+    found = [p for p in place.glob("*") if p.suffix.lower() in SUFFIXES and p.is_file()]
     if not found:
         raise FileNotFoundError(
             f"no checkpoint in {place}: expected files ending in {', '.join(SUFFIXES)}"
         )
-    return sorted(found, key=lambda p: (_number(p), p.name))
+    return sorted(found, key=_natural)
 
 
-def _number(file: Path) -> int:
-    numbers = re.findall(r"\d+", file.name.removesuffix(".tar").rsplit(".", 1)[0])
-    return int(numbers[-1]) if numbers else -1
+def _natural(file: Path) -> list[tuple[int, str]]:
+    """Numbers in a name compare as numbers, the rest as text."""
+    parts = re.split(r"(\d+)", file.name)
+    return [(int(p), "") if p.isdigit() else (-1, p) for p in parts]
 
 
 def load_weights(file: str | Path) -> dict[str, Tensor]:
@@ -97,7 +99,7 @@ def score_checkpoints(
 ) -> Trace:
     """Score every sample at each of some stored weights; the trace is as of training.
 
-    What was scored already is kept. Shared among the processes of a
+    What was scored already is kept, for the same files. Shared among the processes of a
     ``torch.distributed`` group, as ``curvlib.fit`` does.
 
     Args:
@@ -125,9 +127,22 @@ def score_checkpoints(
     """
     if not files:
         raise ValueError("no checkpoint to score")
-    device = torch.device(device or training.best_device())
+    if num_probes < 1 or seed < 0 or not 0 < step < math.inf:
+        raise ValueError(
+            "num_probes must be at least 1, seed 0 or more and step positive, got "
+            f"{num_probes}, {seed} and {step}"
+        )
+    device = torch.device(training.usable(device or training.best_device()))
+    channels = images.images.shape[3]
+    if scaling is not None and (
+        [len(part) for part in scaling] != [channels, channels] or min(scaling[1]) <= 0
+    ):
+        raise ValueError(
+            f"mean and std need one value for each of {channels} channels, and std "
+            f"positive ones, got {list(scaling[0])} and {list(scaling[1])}"
+        )
     if scaling is None:
-        own = model.startswith(models.TORCHVISION) and images.images.shape[3] == 3
+        own = model.startswith(models.TORCHVISION) and channels == 3
         scaling = IMAGENET_SCALING if own else images.statistics()
     config = {
         "checkpoints": [file.name for file in files],
@@ -172,6 +187,8 @@ def score_checkpoints(
         )
     )
     read = images.reader(device)
+    if distributed.rank() == 0:
+        progress.report(f"in this order: {', '.join(file.name for file in files)}")
     done = distributed.on_first(lambda: trace.epochs.tolist())
     for epoch, file in enumerate(files, start=1):
         if epoch in done:

@@ -245,11 +245,12 @@ def load(
         raise ValueError(
             f"broken_files must be one of {folders.POLICIES}, got {broken_files!r}"
         )
-    root = Path(root) if root is not None else default_root()
+    root = Path(root).expanduser() if root is not None else default_root()
+    name = os.path.expanduser(name)
     path = Path(name) if name.endswith(".npz") else root / f"{name}.npz"
     if not path.exists() and (place := _class_folders(name, root)):
         return _from_folders(place, split, image_size, broken_files)
-    if image_size is not None:
+    if image_size is not None and (path.exists() or name in NAMES):
         raise ValueError(
             f"image_size = {image_size} is for photographs in folders; {name} has a "
             "size of its own"
@@ -263,7 +264,7 @@ def load(
     raise ValueError(
         f"unknown data set {name!r}: expected one of {', '.join(NAMES)}, an .npz file, "
         f"but {path} does not exist, or a folder with train/<class>/ in it, but there "
-        f"is no {root / name / 'train'}"
+        f"is neither {root / name / 'train'} nor {Path(name) / 'train'}"
     )
 
 
@@ -289,7 +290,8 @@ def _from_folders(
         raise ValueError(
             f"{len(broken)} of {len(table)} files in {folder} cannot be used, the "
             f"first is {first['path']!r}: {first['remark']}. `curvlib check {place}` "
-            "lists them all; mend or remove them, or leave them out with "
+            "lists them all; mend or remove them and delete "
+            f"{folders.index_file(folder)}, or leave them out with "
             'broken_files="skip"'
         )
     table = table[table["status"] == "used"]

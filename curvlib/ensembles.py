@@ -29,7 +29,7 @@ from curvlib.data import Images, normalise
 from curvlib.provenance import fingerprint, hardware, versions, write_atomically
 from curvlib.training import SCHEDULES, TrainConfig
 
-CODE = ("data", "models", "training", "ensembles")
+CODE = ("folders", "data", "models", "training", "ensembles")
 CODE_FINGERPRINT = fingerprint(CODE)
 SHARED = (  # what means the same for one network, and is checked there
     "model",
@@ -201,7 +201,8 @@ def train(
         about = {"config": asdict(config), "code": CODE_FINGERPRINT}
         about |= {"versions": versions(), "hardware": hardware("cpu")}
         text = json.dumps(about, indent=1) + "\n"
-        write_atomically(folder / "config.json", text.encode())
+        if not (folder / "config.json").exists():
+            write_atomically(folder / "config.json", text.encode())
         groups = [
             range(start, min(start + config.models_at_once, config.num_models))
             for start in range(0, config.num_models, config.models_at_once)

@@ -6,6 +6,7 @@ kept in an *index file*, which also fixes the order of the samples. After that, 
 are decoded when they are asked for, by worker processes, and memory stays flat.
 """
 
+import csv
 import hashlib
 import os
 import warnings
@@ -31,10 +32,12 @@ from curvlib.provenance import write_atomically
 
 SMALLEST = 8  # pixels on a side: less is no picture of anything
 LARGEST = 100_000_000  # pixels: a file of a few kB can ask for terabytes
+LONGEST = 20  # times as long as wide: the short side is what is resized
 POLICIES = ("stop", "skip")
 COLUMNS = ("index", "path", "class", "status", "remark", "bytes", "crc32")
 WHOLE = slice(None)
 RESIZED = 256 / 224  # shorter side before the centre is cut out, as usual on ImageNet
+PICTURES = (".gif", ".jfif", ".heic", ".heif", ".avif", ".jp2")  # not torchvision's
 # Kept as they are, but worth knowing: mode of the file, and what becomes of it.
 REMARKS = {
     "L": "grey, read as RGB",
@@ -45,6 +48,10 @@ REMARKS = {
     "YCbCr": "YCbCr, read as RGB",
     "RGBA": "transparency, which is dropped",
 }
+
+
+class BrokenFileError(OSError):
+    """A file that could be read when its folder was indexed, and no longer can."""
 
 
 def index_of(folder: str | Path, *, workers: int | None = None) -> pd.DataFrame:
@@ -74,14 +81,15 @@ def index_of(folder: str | Path, *, workers: int | None = None) -> pd.DataFrame:
     listed = _listing(folder)
     if not listed:
         raise FileNotFoundError(f"the class folders in {folder} hold no files")
-    file = _index_file(folder)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(
-        file.with_name(f".{file.name}.lock")
-    ):  # processes of one run make it once
-        if not file.exists():
-            table = _examine_all(folder, listed, workers or usable_cores())
-            write_atomically(file, table.to_csv(index=False).encode())
+    file = index_file(folder)
+    if not file.exists():
+        file.parent.mkdir(parents=True, exist_ok=True)
+        # Of the processes of a run, one makes it, and the others find it made.
+        with FileLock(file.with_name(f".{file.name}.lock")):
+            if not file.exists():
+                table = _examine_all(folder, listed, workers or usable_cores())
+                text = table.to_csv(index=False, quoting=csv.QUOTE_NONNUMERIC)
+                write_atomically(file, text.encode())
     try:
         table = pd.read_csv(
             file,
@@ -99,13 +107,18 @@ def index_of(folder: str | Path, *, workers: int | None = None) -> pd.DataFrame:
 
 
 def summary(index: pd.DataFrame) -> str:
-    """Say in a few lines how many files are used, and what is wrong with the others."""
+    """Say how many files are used, what is unusual, and why others are broken."""
     counts = index["status"].value_counts()
     lines = [
         f"{len(index)} files in {index['class'].nunique()} class folders: "
         + ", ".join(f"{counts.get(s, 0)} {s}" for s in ("used", "broken", "ignored"))
     ]
-    for status in ("broken", "ignored", "used"):
+    broken = index[index["status"] == "broken"]
+    lines += [
+        f"  broken: {path!r}: {remark}"
+        for path, remark in zip(broken["path"], broken["remark"], strict=True)
+    ]
+    for status in ("ignored", "used"):
         rows = index[(index["status"] == status) & (index["remark"] != "")]
         for remark, some in rows.groupby("remark", sort=False):
             more = f" and {len(some) - 1} more" if len(some) > 1 else ""
@@ -130,13 +143,34 @@ def default_root() -> Path:
     return Path(cache) / "curvlib"
 
 
-def _index_file(folder: Path) -> Path:
-    folder = folder.resolve()
+def index_file(folder: str | Path) -> Path:
+    """Where the index of a folder is, or would be made."""
+    folder = Path(folder).resolve()
     beside = folder.with_name(f"curvlib-{folder.name}.csv")
     if beside.exists() or os.access(folder.parent, os.W_OK):
         return beside
     place = hashlib.sha256(str(folder).encode()).hexdigest()[:10]
     return default_root() / "indices" / f"{folder.parent.name}-{place}-{beside.name}"
+
+
+class _Classes(ImageFolder):
+    """torchvision's, without the folders that systems leave behind."""
+
+    def find_classes(self, directory: str) -> tuple[list[str], dict[str, int]]:
+        names = class_names(directory)
+        if not names:
+            raise FileNotFoundError
+        return names, {name: i for i, name in enumerate(names)}
+
+
+def class_names(folder: str | Path) -> list[str]:
+    """Names of the class folders in a folder, in order; hidden ones are none."""
+    with os.scandir(folder) as entries:
+        return sorted(
+            entry.name
+            for entry in entries
+            if entry.is_dir() and not entry.name.startswith((".", "__MACOSX"))
+        )
 
 
 def _listing(folder: Path) -> dict[str, tuple[str, int]]:
@@ -147,7 +181,7 @@ def _listing(folder: Path) -> dict[str, tuple[str, int]]:
         )
     try:
         # Every file, whatever its name; the order is torchvision's.
-        found = ImageFolder(folder, is_valid_file=lambda _: True, allow_empty=True)
+        found = _Classes(folder, is_valid_file=lambda _: True, allow_empty=True)
     except FileNotFoundError as error:
         raise FileNotFoundError(
             f"{folder} holds no folders; each class needs one, with its images in it"
@@ -155,11 +189,19 @@ def _listing(folder: Path) -> dict[str, tuple[str, int]]:
     listed = {}
     for path, label in found.samples:
         name = os.path.relpath(path, folder).replace(os.sep, "/")
+        # Names are bytes to the system, and need not be UTF-8: such are shown escaped.
+        name = os.fsencode(name).decode(errors="backslashreplace")
         try:
             size = os.stat(path).st_size
         except OSError:
             size = -1  # a link that leads nowhere
         listed[name] = found.classes[label], size
+    empty = set(found.classes) - {label for label, _ in listed.values()}
+    if listed and empty:
+        raise ValueError(
+            f"{folder / min(empty)} holds no file, or none that may be read; each "
+            "class needs an image: remove the folder, or fill it"
+        )
     return listed
 
 
@@ -219,11 +261,19 @@ def _examine_some(folder: Path, names: list[str]) -> list[tuple[str, str, str]]:
 def _examine(path: Path) -> tuple[str, str, str]:
     """Status, remark and checksum of one file; whatever it holds, no error."""
     try:
+        if path.exists() and not path.is_file():
+            return "broken", "cannot be read (no regular file)", ""  # it might wait
         content = path.read_bytes()
+    except FileNotFoundError as error:
+        escaped = "\\x" in path.name
+        reason = "its name is not UTF-8: rename it" if escaped else error.strerror
+        return "broken", f"cannot be read ({reason})", ""
     except OSError as error:
         return "broken", f"cannot be read ({error.strerror})", ""
     checksum = f"{zlib.crc32(content):08x}"
     if not path.name.lower().endswith(IMG_EXTENSIONS):
+        if path.suffix.lower() in PICTURES:
+            return "broken", f"{path.suffix} is not read; convert it", checksum
         return "ignored", "no image by its name", checksum
     if not content:
         return "broken", "empty file", checksum
@@ -254,6 +304,8 @@ def _unusable(image: Image.Image) -> str:
         return f"too large: over {LARGEST:,} pixels"
     if min(width, height) < SMALLEST:
         return f"too small: {width} × {height}, under {SMALLEST} on a side"
+    if max(width, height) > LONGEST * min(width, height):
+        return f"too long: {width} × {height}, over {LONGEST} times as long as wide"
     if image.mode not in ("RGB", *REMARKS):
         # Converting these to 8 bits clips them, mostly to a white image.
         return f"pixels of type {image.mode}, not of 8 bits"
@@ -363,7 +415,7 @@ class _Files(Dataset):
         try:
             image = pil_loader(path)
         except Exception as error:  # broken since it was indexed
-            raise ValueError(
+            raise BrokenFileError(
                 f"{path} could be read when the folder was indexed, but no longer "
                 f"({error}); put it back, or delete the index to leave it out"
             ) from error
@@ -410,8 +462,12 @@ class Reader:
         if generator is not None:
             seed = int(torch.randint(2**62, (), generator=generator))
         self._plan[:] = [[(i, seed) for i in b[share].tolist()] for b in batches]
-        for batch in self._loader:
-            yield batch.to(self._device, non_blocking=True)
+        try:
+            for batch in self._loader:
+                yield batch.to(self._device, non_blocking=True)
+        except BrokenFileError as error:  # a worker's comes with its traceback as text
+            told = str(error).strip().splitlines()[-1]
+            raise BrokenFileError(told.split("BrokenFileError: ")[-1]) from None
 
 
 class _Plan:

@@ -175,6 +175,10 @@ def build(
             inputs = torch.Size(input_shape).numel()
             return MLP(num_classes, inputs=inputs, width=width, activation=activation)
         if name.startswith(TORCHVISION):
+            if input_shape[0] != 3:
+                raise ValueError(
+                    f"{name} takes images of 3 channels, got {input_shape[0]}"
+                )
             return get_model(
                 name.removeprefix(TORCHVISION), weights=None, num_classes=num_classes
             )

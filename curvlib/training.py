@@ -6,7 +6,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from filelock import FileLock, Timeout
 from torch import Tensor, nn
+from torchvision.ops import StochasticDepth
 
 from curvlib import data, distributed, folders, models, progress
 from curvlib.curvature import input_curvature
@@ -128,6 +129,8 @@ class TrainConfig:
                 )
             if kind is float:  # so that 0 and 0.0 are one run
                 object.__setattr__(self, name, float(value))
+        place = self.dataset.rstrip("/")  # a folder written two ways is one run
+        object.__setattr__(self, "dataset", place or self.dataset)
         for name, valid, meaning in (
             (
                 "image_size",
@@ -243,6 +246,8 @@ def first(images: Images, count: int | None, name: str) -> Images:
     """The first so many samples by index, or all; name is that of the setting."""
     if count is None:
         return images
+    if count < 1:
+        raise ValueError(f"{name} must be at least 1, got {count}")
     if count > len(images):
         raise ValueError(
             f"{name} = {count}, but {images.name} has {len(images)} images"
@@ -298,7 +303,11 @@ def fit(
             "training and held-out samples must be of the same classes, got "
             f"{train.classes} and {heldout.classes}"
         )
-    device = device or best_device()
+    if len(train.classes) < 2:
+        raise ValueError(
+            f"{train.name} has one class, {train.classes[0]}; a classifier needs two"
+        )
+    device = usable(device or best_device())
     if len(set(distributed.gathered(lambda: train.checksum))) > 1:
         raise ValueError(
             "the processes were given different training samples; each needs all of "
@@ -319,7 +328,7 @@ def fit(
             _refuse_other_machine(trace, device)
         return trace, finished
 
-    with _only_one(folder) if distributed.rank() == 0 else nullcontext():
+    with _only_one(folder):
         trace, finished = distributed.on_first(begin)
         if not finished:
             _train(config, trace, splits, torch.device(device), on_epoch)
@@ -352,14 +361,26 @@ def _begun(
 
 @contextmanager
 def _only_one(folder: Path) -> Iterator[None]:
-    """Two notebooks that need one run: the second waits, says so, then reads it."""
+    """Two notebooks that need one run: the second waits, says so, then reads it.
+
+    The processes of one run wait together, and meet while they do: left alone for half
+    an hour they would take each other for dead.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / ".lock")
-    try:
-        lock.acquire(timeout=1)
-    except Timeout:
-        progress.report(f"waiting for another process to finish {folder.name}")
-        lock.acquire()
+
+    def acquired(seconds: float) -> bool:
+        try:
+            lock.acquire(timeout=seconds)
+        except Timeout:
+            return False
+        return True
+
+    if not distributed.on_first(lambda: acquired(1)):
+        if distributed.rank() == 0:
+            progress.report(f"waiting for another process to finish {folder.name}")
+        while not distributed.on_first(lambda: acquired(60)):
+            pass
     try:
         yield
     finally:
@@ -382,6 +403,22 @@ def _refuse_other_machine(trace: Trace, device: str) -> None:
                 f"{trace.folder} was begun with {name} {then} and is not finished; "
                 f"here it is {here}. Finish it there, or delete it to begin again"
             )
+
+
+def usable(device: str) -> str:
+    """The device, if it is there.
+
+    Raises:
+        ValueError: If it is not.
+    """
+    try:
+        torch.zeros(1, device=device)
+    except Exception as error:  # by kind of device
+        raise ValueError(
+            f"device {device!r} cannot be used here ({str(error).splitlines()[0]}); "
+            f"try {best_device()!r}"
+        ) from error
+    return device
 
 
 def best_device() -> str:
@@ -434,6 +471,10 @@ def passes(
     Raises:
         FloatingPointError: If the loss is not finite.
     """
+    if distributed.world() > 1:
+        raise ValueError(
+            "a second training is for one process; start it without torchrun"
+        )
     device = torch.device(device or best_device())
     if model is None:
         shape = [images.images.shape[i] for i in (3, 1, 2)]
@@ -567,7 +608,8 @@ def _train(config, trace, splits, device, on_epoch) -> None:
 
 
 def _refuse_dropout(model: nn.Module, name: str) -> None:
-    if any(isinstance(m, nn.Dropout) and m.p > 0 for m in model.modules()):
+    kinds = (nn.modules.dropout._DropoutNd, StochasticDepth)
+    if any(isinstance(m, kinds) and m.p > 0 for m in model.modules()):
         raise ValueError(
             f"{name} has dropout, whose masks a resumed run could not repeat; choose a "
             "network without, such as torchvision/resnet18. Its stored weights can be "

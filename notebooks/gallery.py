@@ -19,6 +19,8 @@
 
 # %% tags=["parameters"]
 dataset = "digits"  # a data set that curvlib.load knows
+image_size: int = None  # pixels on a side, of photographs in folders; None: 224
+broken_files = "stop"  # or skip: what to do about files of a folder that are broken
 num_train: int = None  # train on the first so many images; None for all
 num_heldout = 0  # images of the test split that are scored too, never trained on
 seeds = [0, 1, 2]  # one training run each; scores are averaged over them
@@ -64,6 +66,8 @@ traces, tables, by_seed, learned = [], [], [], []
 for seed in seeds:
     config = training.TrainConfig(
         dataset=dataset,
+        image_size=image_size,
+        broken_files=broken_files,
         num_train=num_train,
         num_heldout=num_heldout,
         seed=seed,
@@ -227,12 +231,15 @@ _ = plots.distributions(
 
 # %% tags=["hide-input"]
 glue("num_shown", num_shown, display=False)
+of_classes = selector.ends(score, images.labels, num_shown).values()
+at_ends = np.unique(np.concatenate([np.concatenate(both) for both in of_classes]))
+some = images.select(at_ends)  # all that is read, of images in files
 HTML(
     selector.by_class(
-        images.images,
-        label=images.labels,
-        score=score,
-        index=images.index,
+        some.images[:],
+        label=some.labels,
+        score=score[at_ends],
+        index=some.index,
         classes=images.classes,
         count=num_shown,
         what="curvature",

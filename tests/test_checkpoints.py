@@ -60,6 +60,16 @@ def test_the_command_scores_a_folder_of_checkpoints(run, tmp_path, capsys):
     assert said.out.startswith(str(tmp_path / "scored-digits-"))
     assert main([*command, "--mean", "0.5"]) == 2
     assert "--mean and --std go together" in capsys.readouterr().err
+    for scaling in (["--mean", "0.5", "0.5", "--std", "0.2", "0.2"],
+                    ["--mean", "0.5", "--std", "0"]):  # fmt: skip
+        assert main([*command, *scaling]) == 2
+        assert "need one value for each of 1 channels" in capsys.readouterr().err
+    assert main([*command, "--num-train=0"]) == 2
+    assert "num_train must be at least 1, got 0" in capsys.readouterr().err
+    assert main([*command, "--seed=-1"]) == 2
+    assert "seed 0 or more" in capsys.readouterr().err
+    assert main([*command, "--device=foo"]) == 2
+    assert "device 'foo' cannot be used here" in capsys.readouterr().err
     assert main([*command, "--width=16"]) == 2
     assert "is of another network" in capsys.readouterr().err
 
@@ -134,11 +144,11 @@ def test_weights_of_another_network_are_refused_before_any_is_scored(run, tmp_pa
     assert not (tmp_path / "runs").exists()
 
 
-def test_networks_with_dropout_are_scored_but_not_trained(place, tmp_path):  # noqa: F811
+@pytest.mark.parametrize("name", ["mobilenet_v3_small", "convnext_tiny"])
+def test_networks_with_dropout_are_scored_but_not_trained(place, tmp_path, name):  # noqa: F811
     config = TrainConfig(
-        dataset=str(place), image_size=32, model="torchvision/mobilenet_v3_small",
-        epochs=1,
-    )  # fmt: skip
+        dataset=str(place), image_size=32, model=f"torchvision/{name}", epochs=1
+    )
     with pytest.raises(ValueError, match=r"has dropout, whose masks .* curvlib score"):
         fit(config, runs=tmp_path)
 
@@ -159,3 +169,13 @@ def test_a_network_of_torchvision_is_known_by_its_name(place, tmp_path):  # noqa
         TrainConfig(model="torchvision/resnet18", activation="gelu")
     with pytest.raises(ValueError, match="unknown model"):
         models.build("resnet19", num_classes=2, input_shape=(3, 8, 8), width=8)
+
+
+def test_checkpoints_come_in_the_order_of_the_numbers_in_their_names(tmp_path):
+    names = [
+        "epoch=1-loss=0.5.pt", "epoch=2-loss=0.25.pt", "epoch=10-loss=0.3.PT",
+        "model_ep9_seed1.pth", "model_ep10_seed1.pth",
+    ]  # fmt: skip
+    for name in names:
+        (tmp_path / name).write_bytes(b"")
+    assert [file.name for file in files_in(tmp_path)] == names

@@ -96,6 +96,9 @@ KINDS = {
         "broken",
         "pixels of type F",
     ),
+    "ribbon.png": (huge_png(9, 120_000), "broken", "too long: 9 × 120000"),
+    "old.gif": (encoded(photograph(1), "GIF"), "broken", ".gif is not read"),
+    "phone.heic": (b"ftypheic", "broken", ".heic is not read"),
     "notes.txt": (b"two of these are mislabelled", "ignored", "no image by its name"),
     "Thumbs.db": (b"\xd0\xcf\x11\xe0", "ignored", "no image by its name"),
     "grey.jpg": (encoded(GREY), "used", "grey, read as RGB"),
@@ -116,6 +119,7 @@ KINDS = {
     "misnamed.jpg": (PNG, "used", "PNG by its content, not by its name"),
     "line\nbreak, and comma.jpg": (JPEG, "used", ""),
     "ümläut.jpg": (JPEG, "used", ""),
+    "return\rand 'quote\".jpg": (JPEG, "used", ""),
 }
 
 
@@ -123,29 +127,40 @@ def test_a_folder_with_every_kind_of_broken_file_gives_a_complete_report(place, 
     for name, (content, _, _) in KINDS.items():
         put(place, name, content)
     os.symlink("nowhere.jpg", place / "train/n01/lost.jpg")
+    latin = b"caf\xe9.jpg"  # as old archives have it
+    put(place, os.fsdecode(latin), JPEG)
+    os.mkfifo(place / "train/n01/pipe.jpg")  # a reader would wait for ever
+    os.mkdir(place / "train/.ipynb_checkpoints")  # no class
     os.mkdir(place / "train/n01/folder.jpg")  # no file: not in the report
     (place / "train/n01/deeper").mkdir()
     (place / "train/n01/deeper/inside.jpg").write_bytes(JPEG)
     index = index_of(place / "train").set_index("path")
-    assert len(index) == 10 + len(KINDS) + 2
+    assert len(index) == 10 + len(KINDS) + 4
+    assert "not UTF-8: rename" in index.loc["n01/caf\\xe9.jpg", "remark"]
     for name, (_, status, word) in KINDS.items():
         row = index.loc[f"n01/{name}"]
         assert row["status"] == status, (name, row["remark"])
         assert any(part in row["remark"] for part in word.split("|")), (name, row)
         assert (row["remark"] == "") == (word == ""), (name, row["remark"])
     assert "cannot be read" in index.loc["n01/lost.jpg", "remark"]
+    assert "no regular file" in index.loc["n01/pipe.jpg", "remark"]
     assert index.loc["n01/deeper/inside.jpg", "status"] == "used"
     counts = index["status"].value_counts()
-    assert counts["broken"] == 15 and counts["ignored"] == 2
+    assert counts["broken"] == 20 and counts["ignored"] == 2
 
     # The command says the same, and by its exit code that something is to be done.
     assert main(["check", str(place)]) == 1
     said = capsys.readouterr().out
-    assert f"{len(index)} files in 2 class folders" in said and "15 broken" in said
-    assert "empty file: 'n01/empty.jpg'" in said
+    assert f"{len(index)} files in 2 class folders" in said and "20 broken" in said
+    for path in index.index[index["status"] == "broken"]:
+        assert f"broken: {path!r}: {index.loc[path, 'remark']}" in said
+    assert str(place / "curvlib-train.csv") in said
 
     # Stop is the default; skip leaves out what is broken and trains.
-    with pytest.raises(ValueError, match=r"15 of 38 files .*first is .*curvlib check"):
+    with pytest.raises(
+        ValueError,
+        match=r"20 of 44 files .*first is .*curvlib check.*delete .*curvlib-train.csv",
+    ):
         data.load(str(place))
     images = data.load(str(place), broken_files="skip", image_size=16)
     assert len(images) == counts["used"]
@@ -271,7 +286,7 @@ def test_imagenet_is_found_by_its_name(place):
     assert len(data.load("photos", place.parent, image_size=16)) == 10
     (place.parent / "imagenet").symlink_to(place)
     assert len(data.load("imagenet", place.parent, image_size=16)) == 10
-    with pytest.raises(ValueError, match=r"there is no .*nowhere/train"):
+    with pytest.raises(ValueError, match=r"there is neither .*nowhere/train"):
         data.load("nowhere", place)
 
 
@@ -364,8 +379,15 @@ def test_planted_copies_and_noise_stay_in_their_files(place):
 def test_a_file_that_broke_after_it_was_indexed_is_named(place):
     images = data.load(str(place), image_size=16)
     put(place, "n01_3.JPEG", b"x")
-    with pytest.raises(ValueError, match=r"n01_3.JPEG could be read when .* indexed"):
+    with pytest.raises(OSError, match=r"n01_3.JPEG could be read when .* indexed"):
         images.tensor()
+    for workers in (0, 2):  # never taken for a network that diverged
+        images.images._workers = workers
+        config = training.TrainConfig(
+            dataset=str(place), image_size=16, model="mlp", width=8, epochs=1
+        )
+        with pytest.raises(folders.BrokenFileError, match=r"^/.*n01_3.JPEG could be"):
+            training.fit(config, images, runs=place.parent / "runs", device="cpu")
 
 
 def test_a_run_on_photographs_resumes_with_the_same_bytes(place, tmp_path):
@@ -427,3 +449,47 @@ def test_neither_training_nor_scoring_ever_holds_all_photographs(
     # To measure them all once; then each epoch 10 to train, 10 and 2 to score.
     assert len(most) == 10 + 2 * (10 + 10 + 2)
     assert trace.read("loss", "original_labels").shape == (2, 2)
+
+
+# What users do
+
+
+def test_an_index_beside_a_folder_that_may_only_be_read_is_read(place, monkeypatch):
+    made = index_of(place / "train")
+
+    def locked(*_):
+        raise PermissionError("no lock may be made here")
+
+    monkeypatch.setattr(folders, "FileLock", locked)
+    pd.testing.assert_frame_equal(index_of(place / "train"), made)
+
+
+def test_a_class_folder_without_a_file_is_named(place):
+    (place / "train" / "n03").mkdir()
+    with pytest.raises(
+        ValueError, match=r"n03 holds no file, or none that may be read"
+    ):
+        data.load(str(place))
+
+
+def test_check_finds_classes_that_only_val_has(place, capsys):
+    shutil.copytree(place / "val/n01", place / "val/n03")
+    assert main(["check", str(place)]) == 1
+    assert "val has classes that train has not: n03" in capsys.readouterr().out
+
+
+def test_a_misspelt_folder_is_not_taken_for_another_kind_of_data(place):
+    with pytest.raises(ValueError, match="unknown data set 'photoz'"):
+        data.load("photoz", place.parent, image_size=16)
+
+
+def test_a_folder_written_two_ways_is_one_run():
+    one, two = (training.TrainConfig(dataset=name) for name in ("photos", "photos/"))
+    assert one.run_name == two.run_name
+
+
+def test_one_class_is_no_task(place, tmp_path):
+    shutil.rmtree(place / "train" / "n02")
+    config = training.TrainConfig(dataset=str(place), image_size=16, model="mlp")
+    with pytest.raises(ValueError, match="has one class, n01; a classifier needs two"):
+        training.fit(config, runs=tmp_path)
