@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import papermill
 import pytest
+from PIL import Image
 from sklearn.datasets import load_digits
 
 from curvlib import data, ensembles, heldout, memorization, metrics, notebooks
@@ -334,3 +335,33 @@ def test_memorization_on_a_page_is_that_of_its_ensemble(tmp_path, monkeypatch):
     of_ensemble = cost[cost["what"] == "ensemble"]
     assert of_ensemble["count"].max() == 20
     assert of_ensemble["spearman"].max() < 0.999
+
+
+@pytest.mark.parametrize("name", ["imagenet", "gallery"])
+def test_a_folder_of_class_folders_is_enough(name, tmp_path, monkeypatch):
+    # No val/, no names, one file that is broken: what a user's own folder looks like.
+    digits = load_digits()
+    for i in range(120):
+        folder = tmp_path / "mine" / "train" / f"class {digits.target[i] % 3}"
+        folder.mkdir(parents=True, exist_ok=True)
+        pixels = (digits.images[i] * 15).astype(np.uint8).repeat(4, 0).repeat(4, 1)
+        Image.fromarray(pixels).save(folder / f"{i}.png")
+    (folder / "broken.png").write_bytes(b"")
+    monkeypatch.setenv("CURVLIB_PROGRESS", str(tmp_path / "progress"))
+    given = {
+        "dataset": str(tmp_path / "mine"),
+        "num_train": None,
+        "num_heldout": 0,
+        "released": None,
+        "image_size": 16,
+        "broken_files": "skip",
+        "model": "mlp",
+        "epochs": 3,
+        "num_timed": 2,
+        "seeds": [0],
+    }
+    known = notebooks.parameters(notebooks.read(ROOT / "notebooks" / f"{name}.ipynb"))
+    run_in(tmp_path, name, **{k: value for k, value in given.items() if k in known})
+    scores = pd.read_parquet(tmp_path / "results" / "scores.parquet")
+    assert len(scores) == 120
+    assert scores["label"].nunique() == 3
