@@ -163,7 +163,7 @@ if in_files:
         f"The index lists {len(index):,} files in {len(images.classes)} folders: "
         f"{counts.get('used', 0):,} can be used ({unusual} of them are grey or otherwise "
         f"unusual), {counts.get('broken', 0)} are broken and {counts.get('ignored', 0)} "
-        "are no images by their name. `files.csv`, below, has a line for each."
+        "are no images by their name. The file files.csv, below, has a line for each."
     )
 else:
     files_text = f"These images, {images.name}, are in memory, not in folders."
@@ -445,8 +445,8 @@ glue(
     "with it, the cumulative loss "
     f"{beside.set_index('score').loc['cumulative_loss', 'spearman with memorization']:.2f}."
     if valued.any()
-    else "Released memorization was not given here: the authors' `imagenet_index.npz` is a "
-    "download of its own. With `-p released imagenet_index.npz` this page joins it by file "
+    else "Released memorization was not given here: the authors' file imagenet_index.npz is a "
+    "download of its own. With it as the parameter released, this page joins it by file "
     "name and compares every score with it.",
     display=False,
 )
@@ -511,10 +511,12 @@ glue(
     f"with {paper_probes} probes",
     display=False,
 )
-estimate.table.style.hide(axis="index").format(precision=3)
+estimate.table.rename(columns=lambda name: name.replace("_", " ")).style.hide(
+    axis="index"
+).format(precision=3, thousands=",").format("{:.2e}", subset=["total flop"])
 
 # %% [markdown]
-# {glue:text}`samples_text`, {glue:text}`paper_text`: {glue:text}`here_days:.3g` days on this
+# {glue:text}`samples_text`, {glue:text}`paper_text`: {glue:text}`here_days:,.0f` days on this
 # machine; {glue:text}`scale_days:.2g` days on a GPU that sustains {glue:text}`tflops` TFLOP/s,
 # which is an assumption, not a measurement, as is any gain from more processes. Scoring takes {glue:text}`score_share:.2f` times as many operations as training.
 # Weights, gradients and momentum hold {glue:text}`state_gib:.2f` GiB, what is kept for the
@@ -552,7 +554,7 @@ glue(
     if len(images) >= 1_000_000 and min(height, breadth) >= 224
     else f"This is small: {len(images):,} images of {len(classes)} classes at {height} by "
     f"{breadth} pixels, not the paper's ImageNet. The settings for that are in "
-    "`experiments.yml`, and the table above says what they take.",
+    "experiments.yml, and the table above says what they take.",
     display=False,
 )
 
