@@ -29,7 +29,7 @@ book: setup
 # of the tests are trained fastest by one thread for each process.
 test: setup
 	@OMP_NUM_THREADS=1 $(PY) -m pytest \
-		--numprocesses logical --maxprocesses 8 --dist loadgroup $(PYTEST_ARGS); status=$$?; \
+		--numprocesses logical --maxprocesses 8 --dist loadfile $(PYTEST_ARGS); status=$$?; \
 	if [ -n "$(PYTEST_STATUS)" ]; then echo $$status > "$(PYTEST_STATUS)"; \
 	else exit $$status; fi
 

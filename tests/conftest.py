@@ -4,25 +4,20 @@ import sys
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 ROOT = Path(__file__).parents[1]
 JUPYTER_BOOK = "from jupyter_book.cli.main import main; main()"
-
-
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
-def pytest_collection_modifyitems(items):
-    """Keep a file in one process, and all that reads the book, where there are many."""
-    for item in items:
-        of_the_book = "html" in getattr(item, "fixturenames", ())
-        group = "book" if of_the_book else item.path.name
-        item.add_marker(pytest.mark.xdist_group(group))
 
 
 @pytest.fixture(scope="session")
 def html(request, tmp_path_factory) -> Path:
     """The book, rendered from the tree; the digits pages are made if they are not."""
     capture = request.config.pluginmanager.getplugin("capturemanager")
-    with capture.global_and_fixture_disabled():  # minutes without a word look hung
+    # Files of tests run side by side: the second waits, and finds the pages made.
+    (ROOT / "runs").mkdir(exist_ok=True)
+    one_by_one = FileLock(ROOT / "runs" / ".tests.lock")
+    with one_by_one, capture.global_and_fixture_disabled():  # silence looks hung
         made = subprocess.run(
             [sys.executable, "-m", "curvlib", "run", "--profile", "digits"], cwd=ROOT
         )
