@@ -315,8 +315,9 @@ def test_pointing_at_an_image_shows_it_and_a_click_keeps_it(explorer, scored):
     frame, reader = explorer
     frame.locator("#index").fill(str(scored.index[5]))
     frame.locator("#index").press("Enter")
-    where = frame.locator("body").evaluate(
-        """() => {
+    heading = frame.locator("#sample h2")
+    expect(heading).to_contain_text(f"Image {scored.index[5]},")
+    script = """() => {
             const model = name => Bokeh.documents[0].get_model_by_name(name);
             const {x, y} = model("marked").data_source.data;
             const view = Bokeh.index.get_one(model("plot"));
@@ -324,7 +325,10 @@ def test_pointing_at_an_image_shows_it_and_a_click_keeps_it(explorer, scored):
             return {x: left + view.frame.x_scale.compute(x[0]),
                 y: top + view.frame.y_scale.compute(y[0])};
         }"""
-    )
+    where, before = frame.locator("body").evaluate(script), None
+    while where != before:  # a busy machine still lays the plot out
+        reader.page.wait_for_timeout(300)
+        before, where = where, frame.locator("body").evaluate(script)
     outer = reader.page.locator(".explorer iframe").bounding_box()
     reader.page.mouse.move(outer["x"] + where["x"], outer["y"] + where["y"])
     tip = frame.locator("#tip")
