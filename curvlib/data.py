@@ -297,9 +297,7 @@ def _from_folders(
     table = table[table["status"] == "used"]
     if not len(table):
         raise ValueError(f"{folder} holds no image that can be used")
-    classes = sorted(
-        entry.name for entry in os.scandir(place / "train") if entry.is_dir()
-    )
+    classes = folders.class_names(place / "train")
     number = {name: i for i, name in enumerate(classes)}
     if unknown := sorted(set(table["class"]) - number.keys()):
         raise ValueError(

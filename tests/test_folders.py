@@ -164,6 +164,7 @@ def test_a_folder_with_every_kind_of_broken_file_gives_a_complete_report(place, 
         data.load(str(place))
     images = data.load(str(place), broken_files="skip", image_size=16)
     assert len(images) == counts["used"]
+    assert images.classes == CLASSES  # the hidden folder is none
     assert images.images[:].shape == (len(images), 16, 16, 3)
     config = training.TrainConfig(
         dataset=str(place),
