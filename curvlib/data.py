@@ -412,11 +412,7 @@ def with_symmetric_noise(images: Images, rate: float, *, seed: int) -> Images:
     """
     if not 0 <= rate <= 1:
         raise ValueError(f"rate is a fraction in [0, 1], got {rate!r}")
-    if images.mislabelled.any():
-        raise ValueError(
-            f"{images.name}: {images.mislabelled.sum()} labels are wrong already; "
-            "start from the original ones"
-        )
+    _check_original(images)
     count = round(rate * len(images))
     if rate == 0:
         return images
@@ -492,11 +488,7 @@ def with_human_labels(
     dataset, key = HUMAN[noise]
     if images.name != dataset:
         raise ValueError(f"{noise} labels are those of {dataset}, got {images.name}")
-    if images.mislabelled.any():
-        raise ValueError(
-            f"{images.name}: {images.mislabelled.sum()} labels are wrong already; "
-            "start from the original ones"
-        )
+    _check_original(images)
     root = Path(root) if root is not None else default_root()
     paths = [root / f"{HUMAN_FILES[dataset]}{suffix}" for suffix in (".npz", ".pt")]
     path = next((path for path in paths if path.exists()), None)
@@ -584,6 +576,14 @@ def with_planted_duplicates(images: Images, count: int, *, seed: int) -> Images:
         original_labels=join(images.original_labels, images.original_labels[chosen]),
         source=join(images.source, images.index[chosen]),
     )
+
+
+def _check_original(images: Images) -> None:
+    if images.mislabelled.any():
+        raise ValueError(
+            f"{images.name}: {images.mislabelled.sum()} labels are wrong already; "
+            "start from the original ones"
+        )
 
 
 def _other_labels(images: Images, rng: np.random.Generator) -> np.ndarray:

@@ -27,9 +27,10 @@ from torch.func import functional_call, stack_module_state, vmap
 from curvlib import models, progress
 from curvlib.data import Images, normalise
 from curvlib.provenance import fingerprint, hardware, versions, write_atomically
+from curvlib.seeding import seed_of
 from curvlib.training import SCHEDULES, TrainConfig
 
-CODE = ("folders", "data", "models", "training", "ensembles")
+CODE = ("folders", "data", "models", "seeding", "training", "ensembles")
 CODE_FINGERPRINT = fingerprint(CODE)
 SHARED = (  # what means the same for one network, and is checked there
     "model",
@@ -381,7 +382,6 @@ def steps(
 
 
 def _network(config: EnsembleConfig, samples: _Samples, number: int) -> nn.Module:
-    words = np.random.SeedSequence([config.seed, number, *b"weights"]).generate_state(2)
     height, width, channels = samples.train.shape[1:]
     network = models.build(
         config.model,
@@ -389,7 +389,7 @@ def _network(config: EnsembleConfig, samples: _Samples, number: int) -> nn.Modul
         input_shape=(channels, height, width),
         width=config.width,
         activation=config.activation,
-        seed=int(words[0]) << 31 | int(words[1]) >> 1,
+        seed=seed_of([config.seed, number], "weights"),
     )
     buffers = [name for name, _ in network.named_buffers()]
     if buffers:

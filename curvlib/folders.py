@@ -29,6 +29,7 @@ from torchvision.transforms import v2
 
 from curvlib import progress
 from curvlib.provenance import write_atomically
+from curvlib.seeding import seeded
 
 SMALLEST = 8  # pixels on a side: less is no picture of anything
 LARGEST = 100_000_000  # pixels: a file of a few kB can ask for terabytes
@@ -421,8 +422,7 @@ class _Files(Dataset):
             ) from error
         if seed is None:
             return self._clean(image)
-        with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed((seed + position) % 2**63)
+        with seeded((seed + position) % 2**63):
             return self._augmented(image)
 
 

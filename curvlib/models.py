@@ -10,6 +10,8 @@ from torch import Tensor, fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torchvision.models import get_model, list_models
 
+from curvlib.seeding import seeded
+
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "relu": F.relu,
     "softplus": F.softplus,
@@ -169,8 +171,7 @@ def build(
             f"{name} needs images of shape [C, H, W], got {list(input_shape)}; "
             "use 'mlp' for other inputs"
         )
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)  # not those of GPUs
+    with seeded(seed):
         if name == "mlp":
             inputs = torch.Size(input_shape).numel()
             return MLP(num_classes, inputs=inputs, width=width, activation=activation)

@@ -22,6 +22,7 @@ from curvlib import data, distributed, folders, models, progress
 from curvlib.curvature import input_curvature
 from curvlib.data import Images
 from curvlib.provenance import fingerprint, hardware, versions, write_atomically
+from curvlib.seeding import seed_of
 from curvlib.trace import Trace
 
 CODE = (
@@ -32,6 +33,7 @@ CODE = (
     "curvature",
     "trace",
     "distributed",
+    "seeding",
     "training",
 )
 # Of the code that was imported, even if its files are edited while a run goes on.
@@ -822,5 +824,4 @@ def _of_logits(logits: Tensor, y: Tensor) -> dict[str, Tensor]:
 
 def _generator(seed: int, epoch: int, purpose: str) -> torch.Generator:
     """A stream of its own for each seed, epoch and purpose: resuming needs no state."""
-    words = np.random.SeedSequence([seed, epoch, *purpose.encode()]).generate_state(2)
-    return torch.Generator().manual_seed(int(words[0]) << 31 | int(words[1]) >> 1)
+    return torch.Generator().manual_seed(seed_of([seed, epoch], purpose))
