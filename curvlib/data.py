@@ -537,20 +537,25 @@ def _human_file(path: Path) -> dict[str, np.ndarray]:
         ) from error
 
 
-def with_planted_duplicates(images: Images, count: int, *, seed: int) -> Images:
+def with_planted_duplicates(
+    images: Images, count: int, *, seed: int, first_index: int | None = None
+) -> Images:
     """Append copies of some samples, each under a wrong label.
 
-    A copy's index follows the largest index there is; its ``source`` is the index of
-    its original.
+    A copy's ``source`` is the index of its original.
 
     Args:
         images: Samples; those whose label is wrong already are never copied.
         count: How many different samples to copy.
         seed: Of the choice of samples and of the wrong labels.
+        first_index: Index of the first copy. None: the one after the largest there is.
+            Where the samples are a part of a data set, name one that no other sample
+            of it has.
 
     Raises:
         ValueError: If count is negative or larger than the number of samples whose
-            label is right, or there is but one class.
+            label is right, there is but one class, or first_index is that of a sample
+            or before it.
     """
     right = np.flatnonzero(~images.mislabelled)
     if not 0 <= count <= len(right):
@@ -563,7 +568,13 @@ def with_planted_duplicates(images: Images, count: int, *, seed: int) -> Images:
     rng = np.random.default_rng([seed, 1])  # not the stream of the symmetric noise
     chosen = rng.permutation(right)[:count]
     wrong = _other_labels(images, rng)[chosen]
-    index = images.index.max() + 1 + np.arange(count)
+    free = int(images.index.max()) + 1
+    if first_index is not None and first_index < free:
+        raise ValueError(
+            f"first_index must be at least {free}, got {first_index}: the indices "
+            "before it are those of samples"
+        )
+    index = (free if first_index is None else first_index) + np.arange(count)
 
     def join(a, b):
         return np.concatenate([a, b])

@@ -163,6 +163,34 @@ class _Classes(ImageFolder):
             raise FileNotFoundError
         return names, {name: i for i, name in enumerate(names)}
 
+    @staticmethod
+    def make_dataset(directory, class_to_idx, **_) -> list[tuple[str, int]]:
+        """Every file and its class; torchvision's own goes round a loop of links."""
+        return [
+            (os.path.join(below, name), label)
+            for one_class, label in class_to_idx.items()
+            for below, names in sorted(_walk(os.path.join(directory, one_class)))
+            for name in names
+        ]
+
+
+def _walk(folder: str) -> Iterator[tuple[str, list[str]]]:
+    """Folders and their files, through links but never back to a folder further up."""
+    above = {folder: _upwards(folder)}
+    for below, folders, names in os.walk(folder, followlinks=True):
+        yield below, sorted(names)
+        known = above.pop(below)
+        ways = {name: _upwards(os.path.join(below, name)) for name in folders}
+        folders[:] = [name for name in folders if ways[name][0] not in known]
+        for name in folders:
+            above[os.path.join(below, name)] = known + ways[name]
+
+
+def _upwards(folder: str) -> list[str]:
+    """Where a folder really is, and all those it is in."""
+    real = Path(os.path.realpath(folder))
+    return [str(real), *map(str, real.parents)]
+
 
 def class_names(folder: str | Path) -> list[str]:
     """Names of the class folders in a folder, in order; hidden ones are none."""

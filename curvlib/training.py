@@ -227,8 +227,8 @@ def prepare(
         ValueError: If more samples are asked for than there are.
     """
     how = {"image_size": config.image_size, "broken_files": config.broken_files}
-    train = data.load(config.dataset, root, **how)
-    train = first(train, config.num_train, "num_train")
+    whole = data.load(config.dataset, root, **how)
+    train = first(whole, config.num_train, "num_train")
     if config.noise in data.HUMAN:
         train = data.with_human_labels(train, config.noise, root)
     elif config.noise == "pair":
@@ -236,7 +236,10 @@ def prepare(
     else:
         train = data.with_symmetric_noise(train, config.noise_rate, seed=config.seed)
     train = data.with_planted_duplicates(
-        train, config.planted_duplicates, seed=config.seed
+        train,
+        config.planted_duplicates,
+        seed=config.seed,
+        first_index=int(whole.index.max()) + 1,
     )
     if not config.num_heldout:
         return train, None

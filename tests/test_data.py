@@ -226,6 +226,15 @@ def test_planted_duplicates_are_copies_under_a_wrong_label_that_know_their_sourc
     assert copies.mislabelled.all()
 
 
+def test_copies_of_a_part_of_the_data_can_keep_off_the_indices_of_the_rest():
+    images = some(50)
+    planted = with_planted_duplicates(images, 3, seed=0, first_index=1000)
+    assert planted.index[50:].tolist() == [1000, 1001, 1002]
+    assert (planted.source[50:] < 199).all()
+    with pytest.raises(ValueError, match="first_index must be at least 199, got 198"):
+        with_planted_duplicates(images, 3, seed=0, first_index=198)
+
+
 def test_planted_duplicates_repeat_with_their_seed_and_none_changes_nothing():
     images = some(50)
     first, again, other = (

@@ -282,6 +282,23 @@ def test_a_size_is_for_photographs_only(place):
         data.load(str(place), broken_files="mend")
 
 
+def test_links_are_followed_but_never_round_a_loop(place, tmp_path_factory):
+    # torchvision reads the same files again and again, until the system refuses.
+    before = index_of(place / "train")["path"].tolist()
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    (elsewhere / "far.jpg").write_bytes(JPEG)
+    (elsewhere / "back").symlink_to(place / "train/n01")
+    (place / "train/n01/outside").symlink_to(elsewhere)
+    (place / "train/n01/itself").symlink_to(place / "train/n01")
+    (place / "train/n01/again").symlink_to(place / "train/n01")  # two: endless
+    (place / "train/n01/all").symlink_to(place)
+    (place / "train/n01/deeper").mkdir()
+    (place / "train/n01/deeper/up").symlink_to("..")
+    (place / "curvlib-train.csv").unlink()
+    after = index_of(place / "train")["path"].tolist()
+    assert sorted(after) == sorted([*before, "n01/outside/far.jpg"])
+
+
 def test_imagenet_is_found_by_its_name(place):
     assert len(data.load("imagenet", place, image_size=16)) == 10  # root/train
     assert len(data.load("photos", place.parent, image_size=16)) == 10

@@ -182,6 +182,8 @@ def test_prepare_gives_noisy_labels_copies_and_clean_held_out_samples():
     first = data.load("digits").index[:100]
     np.testing.assert_array_equal(train.index[:100], first)
     assert not np.isin(heldout.index, first).any()
+    # Nor is a copy's index that of an image which was not taken.
+    assert not np.isin(train.index[100:], data.load("digits").index).any()
     again, _ = prepare(config)
     other, _ = prepare(replace(config, seed=1))
     assert train.checksum == again.checksum != other.checksum
