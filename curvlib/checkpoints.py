@@ -1,5 +1,6 @@
 """Scores of weights that are there already: a file, or a folder of one a file."""
 
+import contextlib
 import hashlib
 import math
 import re
@@ -99,8 +100,9 @@ def score_checkpoints(
 ) -> Trace:
     """Score every sample at each of some stored weights; the trace is as of training.
 
-    What was scored already is kept, for the same files. Shared among the processes of a
-    ``torch.distributed`` group, as ``curvlib.fit`` does.
+    What was scored already is kept: a file that is added at the end costs its own
+    scoring alone. Shared among the processes of a ``torch.distributed`` group, as
+    ``curvlib.fit`` does.
 
     Args:
         files: One a scored epoch, in this order; the epochs are 1, 2, ...
@@ -189,7 +191,7 @@ def score_checkpoints(
     read = images.reader(device)
     if distributed.rank() == 0:
         progress.report(f"in this order: {', '.join(file.name for file in files)}")
-    done = distributed.on_first(lambda: trace.epochs.tolist())
+    done = distributed.on_first(lambda: _adopted(trace).epochs.tolist())
     for epoch, file in enumerate(files, start=1):
         if epoch in done:
             continue
@@ -202,6 +204,28 @@ def score_checkpoints(
         if distributed.rank() == 0:
             trace.write(epoch, images, columns, split="train")
             progress.report(f"scored {file.name}, {epoch} of {len(files)}")
+    return trace
+
+
+def _adopted(trace: Trace) -> Trace:
+    """The trace with epochs that another has of the same weights in the same place."""
+
+    def settings(one: Trace) -> list:
+        lists = ("checkpoints", "contents")
+        config = {name: v for name, v in one.config.items() if name not in lists}
+        return [config, one.info["checksums"], one.info["code"]]
+
+    contents = trace.config["contents"]
+    for place in sorted(trace.folder.parent.glob("scored-*/run.json")):
+        # What is damaged there is scored again, and no reason to stop.
+        with contextlib.suppress(FileNotFoundError, ValueError):
+            other = Trace.open(place.parent)
+            if settings(other) != settings(trace):
+                continue
+            there = other.config["contents"]
+            for epoch in sorted({*other.epochs} - {*trace.epochs}):
+                if contents[epoch - 1 : epoch] == there[epoch - 1 : epoch]:
+                    trace.copy(epoch, other, split="train")
     return trace
 
 

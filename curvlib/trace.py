@@ -180,6 +180,17 @@ class Trace:
         )
         write_atomically(self._path(split, epoch), buffer.getvalue())
 
+    def copy(self, epoch: int, other: "Trace", *, split: str) -> None:
+        """Take an epoch over from another trace of the same samples, byte by byte.
+
+        Raises:
+            ValueError: If the other's file is damaged or missing.
+        """
+        other._table(split, epoch, ["index", "label", *COLUMNS])
+        write_atomically(
+            self._path(split, epoch), other._path(split, epoch).read_bytes()
+        )
+
     def forget_after(self, epoch: int) -> None:
         """Delete the epochs after one, which a kill may have left half done."""
         for path in self.folder.rglob("*.partial-*"):

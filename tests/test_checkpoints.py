@@ -48,6 +48,48 @@ def test_scores_of_stored_weights_are_those_taken_during_training(run, tmp_path)
     assert again.folder == stored.folder
 
 
+def test_a_checkpoint_that_is_added_costs_its_own_scoring_alone(
+    run, tmp_path, monkeypatch
+):
+    _, folder = run
+    images, _ = training.prepare(CONFIG)
+    nine, ten = files_in(folder)
+    scored, score = [], training.score
+
+    def counted(network, images, trace, epoch, **how):
+        scored.append(epoch)
+        return score(network, images, trace, epoch, **how)
+
+    monkeypatch.setattr(training, "score", counted)
+
+    def trace(*files, runs="runs", seed=0):
+        scored.clear()
+        return score_checkpoints(
+            files, images, model="slim_resnet", width=8, num_probes=2, device="cpu",
+            runs=tmp_path / runs, seed=seed,
+        )  # fmt: skip
+
+    whole = trace(nine, ten, runs="other")
+    first = trace(nine)
+    added = trace(nine, ten)
+    assert scored == [2]
+    assert added.folder != first.folder and first.epochs.tolist() == [1]
+    for epoch in (1, 2):
+        name = f"train/epoch_{epoch:04d}.parquet"
+        assert (added.folder / name).read_bytes() == (whole.folder / name).read_bytes()
+    trace(nine, ten, seed=1)  # other probes
+    assert scored == [1, 2]
+    trace(ten, nine)  # in another place: other probes
+    assert scored == [1, 2]
+    (first.folder / "config.json").write_text("{")  # damage elsewhere is no reason
+    (whole.folder / "train/epoch_0001.parquet").write_bytes(b"PAR1")
+    trace(nine, nine)  # the one place from the second trace, the other from the last
+    assert scored == []
+    (added.folder / "train/epoch_0002.parquet").write_bytes(b"PAR1")
+    trace(ten, ten)  # a damaged file is scored again
+    assert scored == [2]
+
+
 def test_the_command_scores_a_folder_of_checkpoints(run, tmp_path, capsys):
     _, folder = run
     command = [
