@@ -120,8 +120,8 @@ def logistic(
 ) -> np.ndarray:
     """Out-of-fold logistic regression of the truth on the ranks of some scores.
 
-    It needs to know the truth, so it says what a combination could reach at best, not
-    what somebody with unknown labels would get.
+    It needs to know the truth, so it hints at what a combination could reach, and is
+    not what somebody with unknown labels would get.
 
     Args:
         table: One column a score.
@@ -175,7 +175,7 @@ class UnderOriginalLabels:
 
 
 def suspicious_and_missed(
-    score: np.ndarray, wrong: np.ndarray, count: int
+    score: np.ndarray, wrong: np.ndarray, count: int, *, seed: int = 0
 ) -> tuple[np.ndarray, np.ndarray]:
     """Positions of the samples that fool a score most.
 
@@ -183,30 +183,33 @@ def suspicious_and_missed(
         score: High is suspect, shape [N].
         wrong: The truth, bool [N].
         count: How many of each kind, at most.
+        seed: Of the order of samples with equal scores, which is random: that of the
+            data set would show the same few for every score that ties many.
 
     Returns:
         Samples with a right label and the highest scores, the highest first; samples
         with a wrong label and the lowest scores, the lowest first.
     """
-    order = np.argsort(-np.asarray(score), kind="stable")
+    score = np.asarray(score)
+    tie = np.random.default_rng(seed).permutation(len(score))
+    order = np.lexsort((tie, -score))
     return order[~wrong[order]][:count], order[wrong[order]][::-1][:count]
 
 
-def cost_in_seconds(
-    of_scores: pd.DataFrame, *, train_seconds: float, epochs: int, scored_epochs: int
+def cost_in_trainings(
+    of_scores: pd.DataFrame, *, epochs: int, scored_epochs: int
 ) -> pd.Series:
-    """Seconds of training and scoring that each score needs, for one run.
+    """Training and scoring that each score needs, for one run; its training alone is 1.
 
     Args:
         of_scores: As ``costs.of_scores(timing, epochs=epochs)`` returns it.
-        train_seconds: Of the run, for all its epochs, scoring left out.
         epochs: Trained.
         scored_epochs: How many of them were scored.
 
     Returns:
-        Seconds by score.
+        Trainings by score.
     """
     added = of_scores["trainings"] - 1
     share = np.where(of_scores["epochs"] > 1, scored_epochs / epochs, 1.0)
-    seconds = train_seconds * (1 + added * share)
-    return pd.Series(seconds.to_numpy(), index=of_scores["score"].to_numpy())
+    trainings = 1 + added * share
+    return pd.Series(trainings.to_numpy(), index=of_scores["score"].to_numpy())

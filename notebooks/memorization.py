@@ -17,9 +17,8 @@
 # not, which takes many networks to see: each trained on a random part of the data. Here
 # they are trained, and the estimate stands with its standard error. Then one network's
 # curvature is held against it. **Expected**: curvature {cite}`garg2024` agrees with
-# memorization at a small part of the cost, and the two are linked by a straight line, as
-# the theory of {cite:t}`ravikumar2024` has it, which bounds memorization by a term linear
-# in curvature.
+# memorization at a small part of the cost. The theory of {cite:t}`ravikumar2024` bounds
+# memorization by a term linear in curvature; how near are the two to a straight line?
 #
 # This is small scale: perceptrons of two hidden layers, where Feldman and Zhang trained
 # thousands of ResNets on all of CIFAR-100 and ImageNet. The definitions are the same, the
@@ -337,8 +336,12 @@ glue("pairs_first", float(top7["first_half"].mean()), display=False)
 glue("pairs_second", float(top7["second_half"].mean()), display=False)
 glue("pairs_same", f"{int(same.sum())} of {len(same)}", display=False)
 glue("pairs_clear", f"{int(clear)} of {len(same)}", display=False)
-strong = int(np.sum(of_second.value > 0.15))
+halves = of_first.value, of_second.value
+strong = int(np.sum(np.minimum(*halves) > 0.15))
+against = int(np.sum(np.maximum(*halves) < -0.15))  # noise is as often below as above
 glue("pairs_strong", f"{strong:,}", display=False)
+glue("pairs_against", f"{against:,}", display=False)
+glue("pairs_once", f"{int(np.sum(of_second.value > 0.15)):,}", display=False)
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "Pairs of highest influence, above the training image and below it the test image that hangs on it: label, influence with its standard error (above), index. The seven have a mean of {glue:text}`pairs_first:.2f` by the half that chose them and {glue:text}`pairs_second:.2f` by the other.", "name": "fig-pairs"}, "image": {"alt": "Two rows of seven images: training images above, and the test images they have most influence on below."}}
 show = min(7, len(influential))
@@ -362,7 +365,9 @@ _ = plots.gallery(
 
 # %% [markdown]
 # Of the {glue:text}`num_pairs` pairs {glue:text}`pairs_strong` have an influence above 0.15
-# by the second half. Among the strongest, {glue:text}`pairs_clear` are above 0 by more than
+# by both halves, and {glue:text}`pairs_against` one below −0.15. By the second half alone it
+# would be {glue:text}`pairs_once`: among so many pairs many are high by luck. Of the
+# strongest, {glue:text}`pairs_clear` are above 0 by more than
 # three standard errors, and {glue:text}`pairs_same` have one label on both sides.
 #
 # ## How many networks does it take?
@@ -516,7 +521,9 @@ def of(name, column="spearman"):
     return metrics.mean_sd(agreements.loc[chosen, column])
 
 
-ranking = averaged["spearman"].drop(["random"]).sort_values(ascending=False)
+one_run = agreements[agreements["seed"].isin(map(str, seeds))]
+ranking = one_run.groupby("score")["spearman"].mean().drop(["random"])
+ranking = ranking.sort_values(ascending=False)
 nulls = agreements[agreements["seed"] == "null"].set_index("score")
 shuffled = nulls.loc["shuffled curvature_norm"]
 best = ranking.index[0]
@@ -558,9 +565,9 @@ _ = plots.score_dots(
 #
 # {cite:t}`ravikumar2024` bound the memorization of a sample by a term linear in its
 # curvature. A bound is not an equality; but they find the two to go together, so: mean
-# memorization in bins of equal numbers of images, sorted by curvature, a straight line
-# fitted to the bins, and what it leaves over. Beside it a line in the logarithm of
-# curvature, which is another relation.
+# memorization in bins of equal numbers of images, sorted by curvature (its norm, averaged
+# over the {glue:text}`num_seeds` seeds), a straight line fitted to the bins, and what it
+# leaves over. Beside it a line in the logarithm of curvature, which is another relation.
 
 # %% tags=["hide-input"]
 num_bins = max(4, min(20, int(defined.sum()) // 10))
@@ -649,7 +656,7 @@ _ = axes[1].set(ylabel="residual")
 
 # %% [markdown]
 # The line explains {glue:text}`line_r2:.0%` of the variance between bins and
-# {glue:text}`sample_r2:.0%` of that between images. Its residuals have a root mean square
+# {glue:text}`sample_r2:.0%` of that between images, by the curvature averaged over seeds. Its residuals have a root mean square
 # of {glue:text}`residual:.4f`, where the errors of the bins let one expect
 # {glue:text}`residual_expected:.4f`: {glue:text}`line_verdict`. {glue:text}`log_verdict`
 # ({glue:text}`log_r2:.0%` between bins).
@@ -692,50 +699,80 @@ cost = pd.DataFrame(rows_of)
 cost.to_csv(results / "fig-cost.csv", index=False)
 
 
-def as_good_as(name):
-    """One run of a score, and the fewest networks tried that agree as well, or None."""
-    one = cost[(cost["what"] == name) & (cost["count"] == 1)].iloc[0]
-    more = cost[(cost["what"] == "ensemble") & (cost["spearman"] >= one["spearman"])]
-    return one, (more.iloc[0] if len(more) else None)
+AGREE = {
+    "spearman": "Spearman",
+    "pearson": "Pearson",
+    "top_overlap": "overlap of the top",
+}
+
+
+def single(name):
+    """What one run of a score reaches, and takes."""
+    return cost[(cost["what"] == name) & (cost["count"] == 1)].iloc[0]
+
+
+def as_good_as(name, column):
+    """The fewest networks tried that agree as well as one run of a score, or None."""
+    of_networks = cost["what"] == "ensemble"
+    more = cost[of_networks & (cost[column] >= single(name)[column])]
+    return more.iloc[0] if len(more) else None
 
 
 def in_words(name):
-    one, networks = as_good_as(name)
-    text = (
-        f"{one['spearman']:.3f} for {one['seconds']:.3g} s, as much as "
-        f"{one['trainings']:.1f} trainings one by one"
-    )
-    if networks is None:
-        return f"{text}; no M up to {half:,} reaches that"
+    one, texts = single(name), []
+    for column, title in AGREE.items():
+        networks = as_good_as(name, column)
+        texts.append(
+            f"{title} {one[column]:.3f}, "
+            + (
+                f"which no M up to {half:,} reaches"
+                if networks is None
+                else f"as {int(networks['count']):,} networks in {networks['seconds']:.3g} s"
+            )
+        )
     return (
-        f"{text}; of the sizes tried, the ensemble is as good from "
-        f"{int(networks['count']):,} networks on, which take {networks['seconds']:.3g} s "
-        "trained as one program"
+        f"{one['seconds']:.3g} s, as much as {one['trainings']:.1f} trainings one by one: "
+        + "; ".join(texts)
     )
 
 
-one, networks = as_good_as("curvature_norm")
-if networks is None or networks["seconds"] > one["seconds"]:
-    cost_verdict = (
-        "so one run's curvature is the cheaper way to an agreement like its own"
-    )
-elif networks["trainings"] > one["trainings"]:
-    cost_verdict = (
-        "so with networks this small, trained as one, the direct estimate is the cheaper "
-        "way; with networks that must be trained one by one, curvature would be"
-    )
-else:
-    cost_verdict = "so the direct estimate is the cheaper way, even one by one"
-glue("cost_verdict", cost_verdict, display=False)
-told_by = (
-    "no number of networks tried"
-    if networks is None
-    else (f"{int(networks['count']):,} networks")
-)
+one, loss = single("curvature_norm"), single("cumulative_loss")
+rivals = {column: as_good_as("curvature_norm", column) for column in AGREE}
+cheaper = [
+    column
+    for column, networks in rivals.items()
+    if networks is None or networks["seconds"] > one["seconds"]
+]
+one_by_one = [
+    column
+    for column, networks in rivals.items()
+    if networks is None or networks["trainings"] > one["trainings"]
+]
+
+
+def by_measures(columns):
+    return " and ".join(AGREE[column] for column in columns) or "no measure"
+
+
 glue(
-    "ten_text",
-    f"{told_by} agree with the reference as well as the curvature of one, "
-    + cost_verdict,
+    "cost_verdict",
+    f"by {by_measures(cheaper)} one run's curvature is cheaper than the ensemble that "
+    "agrees as well"
+    + (
+        f"; by {by_measures([c for c in AGREE if c not in cheaper])} the ensemble, trained "
+        "as one program, is"
+        if len(cheaper) < len(AGREE)
+        else ""
+    )
+    + f". If networks had to be trained one by one, curvature would be cheaper by "
+    f"{by_measures(one_by_one)}",
+    display=False,
+)
+better = [column for column in AGREE if loss[column] >= one[column]]
+glue(
+    "loss_verdict",
+    f"The cumulative loss of the same run, which takes {loss['seconds']:.3g} s in place of "
+    f"{one['seconds']:.3g}, agrees at least as well by {by_measures(better)}",
     display=False,
 )
 glue("num_probes", num_probes, display=False)
@@ -772,9 +809,13 @@ _ = fig.legend(*handles, loc="outside upper center", ncols=3, frameon=False)
 
 # %% [markdown]
 # One network of the ensemble takes {glue:text}`model_seconds:.3f` seconds of a core, since
-# many are trained as one program; all take {glue:text}`ensemble_seconds:.0f`. Curvature of
-# one run has a Spearman correlation with the second half of {glue:text}`cost_norm`:
-# {glue:text}`cost_verdict`. The cumulative loss of one run has {glue:text}`cost_loss`.
+# many are trained as one program; all take {glue:text}`ensemble_seconds:.0f`. Held against
+# the second half, and beside the fewest networks of those tried that agree as well:
+#
+# - curvature (norm) of one run takes {glue:text}`cost_norm`;
+# - the cumulative loss of one run takes {glue:text}`cost_loss`.
+#
+# So {glue:text}`cost_verdict`. {glue:text}`loss_verdict`.
 #
 # ## The answer
 #
@@ -783,7 +824,7 @@ _ = fig.legend(*handles, loc="outside upper center", ncols=3, frameon=False)
 # {glue:text}`norm_spearman` (norm) and {glue:text}`square_spearman` (square; mean ± sd over
 # {glue:text}`num_seeds` seeds), where two halves of the ensemble reach
 # {glue:text}`half_spearman:.3f` with each other, a constant has no rank and shuffled
-# curvature {glue:text}`shuffled_spearman:.3f`. It comes {glue:text}`place`. of {glue:text}`num_scores` scores; the
-# best is {glue:text}`best` ({glue:text}`best_spearman`), and the cumulative loss has
+# curvature {glue:text}`shuffled_spearman:.3f`. Of {glue:text}`num_scores` scores the norm is
+# number {glue:text}`place`; the best is {glue:text}`best` ({glue:text}`best_spearman`), and the cumulative loss has
 # {glue:text}`loss_spearman`. As to the straight line: {glue:text}`line_verdict`. As to the
-# cost: {glue:text}`ten_text`.
+# cost: {glue:text}`cost_verdict`. {glue:text}`loss_verdict`.

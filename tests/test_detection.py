@@ -66,15 +66,26 @@ def test_what_fools_a_score_comes_worst_first():
     assert misses.tolist() == [4, 3]
 
 
-def test_seconds_count_the_scored_epochs_only():
+def test_equal_scores_come_in_random_order_and_the_worst_first_all_the_same():
+    wrong = np.arange(200) % 2 == 0
+    score = np.where(np.arange(200) < 3, 2.0, 1.0)
+    alarms, misses = detection.suspicious_and_missed(score, wrong, 20)
+    assert alarms[0] == 1 and wrong[misses].all() and not wrong[alarms].any()
+    assert (np.diff(alarms[1:]) < 0).any() and (np.diff(misses) < 0).any()
+    assert not {0, 2} & set(misses)  # suspected more than the others
+    again, _ = detection.suspicious_and_missed(score, wrong, 20)
+    other, _ = detection.suspicious_and_missed(score, wrong, 20, seed=1)
+    np.testing.assert_array_equal(again, alarms)
+    assert (other != alarms).any()
+
+
+def test_trainings_count_the_scored_epochs_only():
     frame = pd.DataFrame(
         {"score": ["all", "last"], "trainings": [3.0, 1.2], "epochs": [10, 1]}
     )
-    seconds = detection.cost_in_seconds(
-        frame, train_seconds=100, epochs=10, scored_epochs=5
-    )
-    assert seconds["all"] == pytest.approx(200)  # half of what scoring all would add
-    assert seconds["last"] == pytest.approx(120)
+    trainings = detection.cost_in_trainings(frame, epochs=10, scored_epochs=5)
+    assert trainings["all"] == pytest.approx(2)  # half of what scoring all would add
+    assert trainings["last"] == pytest.approx(1.2)
 
 
 def test_the_table_of_costs_is_what_it_reads():
