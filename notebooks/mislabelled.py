@@ -474,7 +474,7 @@ for name in METHODS:
         chosen += list(positions)
         title = name.replace("_", " ")  # which can be wrapped
         captions += [
-            f"{title}\n{kind}, {ranks[i]}" + f" (of {tied[i]})" * (tied[i] > 1)
+            f"{title}\n{kind}, {ranks[i]}" + (f" (of {tied[i]})" if tied[i] > 1 else "")
             for i in positions
         ]
         fooled += [

@@ -95,15 +95,12 @@ def test_the_table_of_costs_is_what_it_reads():
             "over_training": [1.0, 0.3, 0.8, 1.6],
         }
     )
-    seconds = detection.cost_in_seconds(
-        costs.of_scores(timing, epochs=4, num_probes=1),
-        train_seconds=10,
-        epochs=4,
-        scored_epochs=4,
+    trainings = detection.cost_in_trainings(
+        costs.of_scores(timing, epochs=4, num_probes=1), epochs=4, scored_epochs=4
     )
-    assert seconds["cumulative_loss"] == pytest.approx(13)
-    assert seconds["curvature_square"] == pytest.approx(26)
-    assert seconds["curvature_last"] == pytest.approx(14)
+    assert trainings["cumulative_loss"] == pytest.approx(1.3)
+    assert trainings["curvature_square"] == pytest.approx(2.6)
+    assert trainings["curvature_last"] == pytest.approx(1.4)
 
 
 CONFIG = TrainConfig(
