@@ -652,6 +652,6 @@ by_contrast.style.hide(axis="index").format(precision=3)
 # {glue:text}`square_spearman` (square), mean ± sd over {glue:text}`num_seeds` seeds;
 # {glue:text}`norm_averaged:.3f` when the norm is averaged over the seeds, too.
 # {glue:text}`average_verdict` ({glue:text}`gain` in Spearman against the best epoch). Among
-# {glue:text}`num_scores` scores the norm comes {glue:text}`place`. by that measure; the
+# {glue:text}`num_scores` scores the norm is number {glue:text}`place` by that measure; the
 # best is {glue:text}`best` ({glue:text}`best_spearman`), and the cumulative loss, which
-# costs nothing beyond training, has {glue:text}`loss_spearman`. {glue:text}`noise_text`
+# needs no derivative, has {glue:text}`loss_spearman`. {glue:text}`noise_text`

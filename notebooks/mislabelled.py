@@ -375,7 +375,8 @@ glue(
     else "",
     display=False,
 )
-glue("score_every", score_every, display=False)
+every = "all" if score_every == 1 else f"one of {score_every}"
+glue("score_every", every, display=False)
 asked
 
 # %% [markdown]
@@ -384,7 +385,7 @@ asked
 # `gauss_newton` is the exact curvature at the last epoch, which does not see the label.
 # `forgetting_events`, `learning_time` and `second_split_forgetting` take few values, so that
 # most samples tie: then `fpr_at_95_tpr` can be 1, and an AUROC below one half. Forgetting
-# is counted between scored epochs, here every {glue:text}`score_every`.
+# is counted between scored epochs, here {glue:text}`score_every`.
 # {glue:text}`kept`)
 
 # %% tags=["remove-cell"]
@@ -398,7 +399,7 @@ random_rows = found[found["score"] == "random"]
 inside = ((random_rows["low"] <= 0.5) & (random_rows["high"] >= 0.5)).sum()
 glue("random_inside", f"{inside} of {len(random_rows)}", display=False)
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "At {glue:text}`share:.1%` wrong labels the best score is {glue:text}`best` (AUROC {glue:text}`auroc_best`); curvature, squared, comes {glue:text}`rank_curvature` of {glue:text}`num_scores`, its plain norm {glue:text}`rank_norm`. Dots: mean over {glue:text}`num_seeds` seeds, whiskers: sd.", "name": "fig-scores"}, "image": {"alt": "Dot plot of the AUROC of each score, sorted, with a line for chance at one half."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "At {glue:text}`share:.1%` wrong labels the best score is {glue:text}`best` (AUROC {glue:text}`auroc_best`); curvature, squared, is number {glue:text}`rank_curvature` of {glue:text}`num_scores`, its plain norm {glue:text}`rank_norm`. Dots: mean over {glue:text}`num_seeds` seeds, whiskers: sd.", "name": "fig-scores"}, "image": {"alt": "Dot plot of the AUROC of each score, sorted, with a line for chance at one half."}}
 _ = plots.score_dots(at_main)
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "AUROC against the share of wrong labels: one line a score, band: sd over {glue:text}`num_seeds` seeds. Averaging curvature over training {glue:text}`average_verdict`; `curvature_last` looks at the end alone.", "name": "fig-noise"}, "image": {"alt": "Lines of AUROC against noise rate, with curvature, cumulative loss, AUM and the last-epoch scores highlighted."}}
@@ -773,8 +774,8 @@ glue(
 # {glue:text}`auroc_curvature_norm` (plain norm, as its released code), against
 # {glue:text}`auroc_curvature_last` from the last epoch alone,
 # {glue:text}`auroc_curvature_peak` from the epoch of its peak, and
-# {glue:text}`auroc_random` for random numbers ({glue:text}`num_seeds` seeds). It comes
-# {glue:text}`rank_curvature` of {glue:text}`num_scores` scores; the best is
+# {glue:text}`auroc_random` for random numbers ({glue:text}`num_seeds` seeds). Of
+# {glue:text}`num_scores` scores it is number {glue:text}`rank_curvature`; the best is
 # {glue:text}`best` at {glue:text}`auroc_best`, and the cumulative loss, which needs no
 # derivative, gets {glue:text}`auroc_cumulative_loss`. With as many samples flagged as there
 # are wrong labels, curvature misses a share of {glue:text}`missed` of them and the best score
