@@ -1,6 +1,6 @@
 """Tasks of doit: ``doit list --all`` names them, ``doit book`` renders the book.
 
-Pages know themselves when they are stale (`curvlib.pages.why_stale`), so doit and
+Pages know themselves when they are stale (`curvlib.book.pages.why_stale`), so doit and
 ``curvlib run`` always agree. A page runs only when it is named: ``doit digits``,
 ``doit cpu:gallery_mnist``.
 """
@@ -11,7 +11,7 @@ import sys
 import time
 from pathlib import Path
 
-from curvlib import pages
+from curvlib.book import pages
 
 DOIT_CONFIG = {
     "default_tasks": ["book"],

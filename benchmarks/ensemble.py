@@ -21,9 +21,10 @@ import pandas as pd
 import torch
 import torch.nn.functional as F
 
-from curvlib import data, ensembles, memorization
-from curvlib.ensembles import EnsembleConfig
-from curvlib.provenance import hardware, versions, write_atomically
+from curvlib import data
+from curvlib.runs import ensembles, influence
+from curvlib.runs.ensembles import EnsembleConfig
+from curvlib.runs.provenance import hardware, versions, write_atomically
 
 CORES = os.cpu_count() or 1
 
@@ -175,8 +176,7 @@ def same_estimates(*, quick: bool) -> pd.DataFrame:
             for key in ensembles.MASKS
         }
         theirs, ours = (
-            memorization.memorization(m["inside"], m["correct"])
-            for m in (loop, stacked)
+            influence.memorization(m["inside"], m["correct"]) for m in (loop, stacked)
         )
         apart = np.abs(ours.value - theirs.value)
         apart = apart[np.isfinite(apart)]

@@ -25,9 +25,10 @@ from scipy.stats import spearmanr
 from torch import nn
 from torch.func import grad, jvp
 
-from curvlib import data, hvp, models
+from curvlib import data, hvp
 from curvlib.curvature import input_curvature, rademacher
-from curvlib.provenance import hardware, versions, write_atomically
+from curvlib.runs import networks
+from curvlib.runs.provenance import hardware, versions, write_atomically
 
 STEP = 1e-3
 
@@ -35,7 +36,7 @@ STEP = 1e-3
 def network(name: str, *, quick: bool) -> nn.Module:
     """ResNet-18 of width 64 or the slim net of width 16, statistics not trivial."""
     width = 4 if quick else {"resnet18": 64, "slim_resnet": 16}[name]
-    model = models.build(name, num_classes=10, input_shape=(3, 32, 32), width=width)
+    model = networks.build(name, num_classes=10, input_shape=(3, 32, 32), width=width)
     generator = torch.Generator().manual_seed(0)
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
@@ -66,7 +67,7 @@ def against_released(*, quick: bool) -> pd.DataFrame:
     for name, size in (("slim_resnet", 128), ("resnet18", 32)):
         size = 8 if quick else size
         model = network(name, quick=quick)
-        folded = models.fold_batch_norm(model)
+        folded = networks.fold_batch_norm(model)
         x, y = inputs(size)
         last = x.contiguous(memory_format=torch.channels_last)
         probes = rademacher(
@@ -122,7 +123,7 @@ def same_scores(*, quick: bool) -> pd.DataFrame:
             theirs = released_scores(model, x, y, probes, STEP).to(dtype)
             theirs = theirs * scale(len(x), STEP)
             ours = input_curvature(
-                models.fold_batch_norm(model), x, y, num_probes=num_probes, step=STEP
+                networks.fold_batch_norm(model), x, y, num_probes=num_probes, step=STEP
             ).mean_hvp_norm
             rows.append(
                 {
@@ -142,7 +143,7 @@ def exact_products(*, quick: bool) -> pd.DataFrame:
     rows = []
     for name, size in (("slim_resnet", 128), ("resnet18", 32)):
         size = 8 if quick else size
-        model = models.fold_batch_norm(network(name, quick=quick))
+        model = networks.fold_batch_norm(network(name, quick=quick))
         for parameter in model.parameters():
             parameter.requires_grad_(False)
         x, y = inputs(size)
@@ -189,7 +190,7 @@ def share_of_peak(*, quick: bool) -> pd.DataFrame:
     rows = []
     for name, size in (("slim_resnet", 128), ("resnet18", 32)):
         size = 8 if quick else size
-        model = models.fold_batch_norm(network(name, quick=quick))
+        model = networks.fold_batch_norm(network(name, quick=quick))
         x, y = inputs(size)
         x = x.contiguous(memory_format=torch.channels_last)
         num_probes = 2
@@ -242,7 +243,7 @@ def memory_and_linearity(*, quick: bool) -> pd.DataFrame:
 
 def child(size: int, num_probes: int) -> None:
     """Score so many images from memory, a chunk at a time; print seconds and peak."""
-    model = models.fold_batch_norm(network("slim_resnet", quick=False))
+    model = networks.fold_batch_norm(network("slim_resnet", quick=False))
     rng = np.random.default_rng(0)
     pixels = torch.from_numpy(rng.integers(0, 256, (size, 3, 32, 32), dtype=np.uint8))
     labels = torch.from_numpy(rng.integers(0, 10, size))

@@ -30,11 +30,15 @@ from estimators import STEP, timed
 from released import released_scores
 from scipy.stats import spearmanr
 
-from curvlib import data, hvp, metrics, models, plots, training, variants
+from curvlib import data, hvp, metrics
+from curvlib.book import figures
 from curvlib.curvature import input_curvature, rademacher
-from curvlib.provenance import hardware, versions, write_atomically
+from curvlib.runs import networks, training
+from curvlib.runs.provenance import hardware, versions, write_atomically
+from curvlib.runs.settings import TrainConfig
+from curvlib.studies import variants
 
-CONFIG = training.TrainConfig(  # of the CIFAR-10 pages, but scored here only
+CONFIG = TrainConfig(  # of the CIFAR-10 pages, but scored here only
     dataset="cifar10",
     num_train=10_000,
     noise_rate=0.1,
@@ -53,7 +57,7 @@ KINDS = {"square": 2, "norm": 1}
 WITHIN = 0.01  # of the fidelity of ten probes at every epoch: the same in two decimals
 
 
-def measured(config: training.TrainConfig, *, quick: bool) -> dict[str, np.ndarray]:
+def measured(config: TrainConfig, *, quick: bool) -> dict[str, np.ndarray]:
     """Norms of single probes, each epoch: reference [E, 100, N], tested [E, 20, N]."""
     return variants.follow(
         config,
@@ -148,7 +152,7 @@ def spread(found: dict[str, np.ndarray]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def probe_kinds(config: training.TrainConfig, *, quick: bool) -> pd.DataFrame:
+def probe_kinds(config: TrainConfig, *, quick: bool) -> pd.DataFrame:
     """Spread of ten probes of other kinds, after ten epochs: is one better than signs?
 
     Relative variance of the mean square of ten, times ten: for independent probes that
@@ -163,7 +167,9 @@ def probe_kinds(config: training.TrainConfig, *, quick: bool) -> pd.DataFrame:
             config,
             runs=runs,
             device="cpu",
-            on_epoch=lambda _, model: kept.update(model=models.fold_batch_norm(model)),
+            on_epoch=lambda _, model: kept.update(
+                model=networks.fold_batch_norm(model)
+            ),
         )
     images, _ = training.prepare(config)
     mean, std = images.statistics()
@@ -208,14 +214,14 @@ def probe_kinds(config: training.TrainConfig, *, quick: bool) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def seconds(config: training.TrainConfig, *, quick: bool) -> pd.DataFrame:
+def seconds(config: TrainConfig, *, quick: bool) -> pd.DataFrame:
     """Seconds a sample and epoch: the released algorithm, n = 10, and ours, each n."""
     size, repeats = (8, 2) if quick else (128, 7)
     shape = training.prepare(config)[0].tensor().shape[1:]
-    model = models.build(
+    model = networks.build(
         config.model, num_classes=10, input_shape=tuple(shape), width=config.width
     ).eval()
-    folded = models.fold_batch_norm(model)
+    folded = networks.fold_batch_norm(model)
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(size, *shape, generator=generator)
     y = torch.randint(10, (size,), generator=generator)
@@ -328,7 +334,7 @@ def figure(designs: pd.DataFrame) -> bytes:
     )
     for ax, ((name, epochs), part) in zip(axes, panels, strict=True):
         for n, marker, colour in zip(
-            PROBES, plots.MARKERS, plots.COLOURS, strict=False
+            PROBES, figures.MARKERS, figures.COLOURS, strict=False
         ):
             line = part[part["num_probes"] == n]
             ax.plot(
@@ -340,7 +346,7 @@ def figure(designs: pd.DataFrame) -> bytes:
                 label=f"n = {n}",
             )
         ten = part[(part["num_probes"] == 10) & (part["score_every"] == 1)].iloc[0]
-        ax.axhline(1 - ten["fidelity"] + WITHIN, color=plots.GREY, lw=1.2, ls=":")
+        ax.axhline(1 - ten["fidelity"] + WITHIN, color=figures.GREY, lw=1.2, ls=":")
         ax.set(xscale="log", yscale="log", title=f"{name}, {epochs} epochs")
         ax.set_xticks([3, 10, 30, 100], ["3", "10", "30", "100"])
         ax.xaxis.minorticks_off()

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from curvlib.provenance import write_atomically
-from curvlib.training import TrainConfig, fit, prepare
+from curvlib.runs.provenance import write_atomically
+from curvlib.runs.settings import TrainConfig
+from curvlib.runs.training import fit, prepare
 
 SETTINGS = (
     {"width": 16, "batch_size": 128, "schedule": "step"},

@@ -11,8 +11,8 @@ _HOMES = {
     "CurvatureEstimate": "curvature",
     "Images": "data",
     "Trace": "trace",
-    "TrainConfig": "training",
-    "fit": "training",
+    "TrainConfig": "runs.settings",
+    "fit": "runs.training",
     "input_curvature": "curvature",
     "load": "data",
 }
@@ -22,7 +22,8 @@ __all__ = sorted(_HOMES)
 def __getattr__(name: str):
     if name in _HOMES:
         return getattr(import_module(f"curvlib.{_HOMES[name]}"), name)
-    if (Path(__file__).parent / f"{name}.py").exists():
+    here = Path(__file__).parent
+    if (here / f"{name}.py").exists() or (here / name / "__init__.py").exists():
         return import_module(f"curvlib.{name}")
     raise AttributeError(f"module 'curvlib' has no attribute {name!r}")
 

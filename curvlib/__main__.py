@@ -8,8 +8,8 @@ from pathlib import Path
 from types import UnionType
 from typing import get_args
 
-from curvlib import pages
-from curvlib.notebooks import PageError
+from curvlib.book import pages
+from curvlib.book.source import PageError
 
 
 def parser(command: str | None = None) -> argparse.ArgumentParser:
@@ -84,7 +84,7 @@ def _add_train(commands, *, complete: bool) -> None:
     )
     if not complete:
         return
-    from curvlib.training import TrainConfig
+    from curvlib.runs.settings import TrainConfig
 
     for field in fields(TrainConfig):
         flag = "--" + field.name.replace("_", "-")
@@ -137,7 +137,7 @@ def _add_places(command: argparse.ArgumentParser) -> None:
 
 def _answered(work, options: argparse.Namespace) -> int:
     """Do the work; what its user can put right becomes one line, not a traceback."""
-    from curvlib.distributed import ElsewhereError
+    from curvlib.runs.distributed import ElsewhereError
 
     try:
         return work(options)
@@ -159,11 +159,13 @@ def _answered(work, options: argparse.Namespace) -> int:
 
 
 def _train(options: argparse.Namespace) -> int:
-    from curvlib import distributed, training
+    from curvlib.runs import distributed, training
+    from curvlib.runs.devices import best_device
+    from curvlib.runs.settings import TrainConfig
 
-    names = [field.name for field in fields(training.TrainConfig)]
-    config = training.TrainConfig(**{name: getattr(options, name) for name in names})
-    with distributed.joined(options.device or training.best_device()) as device:
+    names = [field.name for field in fields(TrainConfig)]
+    config = TrainConfig(**{name: getattr(options, name) for name in names})
+    with distributed.joined(options.device or best_device()) as device:
         images = training.prepare(config, options.root)
         trace = training.fit(config, *images, runs=options.runs, device=device)
         if distributed.rank() == 0:
@@ -172,13 +174,15 @@ def _train(options: argparse.Namespace) -> int:
 
 
 def _score(options: argparse.Namespace) -> int:
-    from curvlib import checkpoints, data, distributed, training
+    from curvlib import data
+    from curvlib.runs import checkpoints, distributed, training
+    from curvlib.runs.devices import best_device
 
     if (options.mean is None) != (options.std is None):
         raise ValueError("--mean and --std go together")
     scaling = None if options.mean is None else (options.mean, options.std)
     files = checkpoints.files_in(options.checkpoints)
-    with distributed.joined(options.device or training.best_device()) as device:
+    with distributed.joined(options.device or best_device()) as device:
         images = data.load(
             options.dataset,
             options.root,
@@ -207,7 +211,7 @@ def _score(options: argparse.Namespace) -> int:
 
 
 def _check(options: argparse.Namespace) -> int:
-    from curvlib import folders
+    from curvlib.data import folders
 
     place = Path(options.folder)
     splits = [name for name in ("train", "val") if (place / name).is_dir()]

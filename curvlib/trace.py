@@ -5,6 +5,7 @@ A run is a folder::
     config.json                 what was asked for
     run.json                    what it was done with: data, versions, machine
     log.csv                     one row an epoch: losses and seconds
+    samples_train.parquet       index, label, original_label, source of each sample
     train/epoch_0001.parquet    one row a sample, in index order
     heldout/epoch_0001.parquet  the same for samples not trained on
     original_labels/...         the same for training samples under their original label
@@ -17,15 +18,15 @@ same bytes.
 
 import io
 import json
+import os
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
-
-from curvlib.data import Images
-from curvlib.provenance import write_atomically
 
 SPLITS = ("train", "heldout", "original_labels")
 COLUMNS = {
@@ -36,6 +37,7 @@ COLUMNS = {
     "softmax_margin": np.float32,  # probability minus the largest other one
     "entropy": np.float32,  # of the predicted distribution, nats
     "correct": np.bool_,  # predicted class is the label given
+    "predicted": np.int32,  # the class of the largest logit
     "el2n": np.float32,  # ‖p − onehot(label)‖₂
     "last_layer_gradient": np.float32,  # ‖∇L‖, by weights and bias of the last layer
     "gradient_norm": np.float32,  # ‖∇ₓL‖
@@ -43,6 +45,19 @@ COLUMNS = {
     "squared_frobenius_norm": np.float32,
     "standard_error": np.float32,  # of squared_frobenius_norm over probes
 }
+
+
+class Samples(Protocol):
+    """What a trace needs of labelled samples; ``curvlib.Images`` has it."""
+
+    index: np.ndarray  # int64 [N], unique
+    labels: np.ndarray  # int64 [N], those given
+    original_labels: np.ndarray  # int64 [N], before any noise
+    source: np.ndarray  # int64 [N], index of the original of a planted copy
+    checksum: str  # changes with any input, label or index
+
+    def __len__(self) -> int:
+        """Number of samples N."""
 
 
 class Trace:
@@ -91,9 +106,7 @@ class Trace:
         *,
         config: dict,
         info: dict,
-        train: Images,
-        heldout: Images | None,
-        original: Images | None = None,
+        splits: Mapping[str, Samples],
     ) -> "Trace":
         """Start a run, or open the one that is there if it is of this config and data.
 
@@ -101,21 +114,26 @@ class Trace:
             folder: Where it lies.
             config: What was asked for; must survive JSON.
             info: Anything else to keep in ``run.json``.
-            train: Samples trained on; their checksum is kept.
-            heldout: Samples only scored, or None.
-            original: Training samples, to be scored under their original labels too.
+            splits: Samples to be scored, by split, ``"train"`` among them; their
+                checksums are kept.
 
         Raises:
             ValueError: If a run of another config or on other data lies there.
         """
         folder = Path(folder)
         config = json.loads(json.dumps(config))
-        checksums = {"train": train.checksum}
-        if heldout is not None:
-            checksums["heldout"] = heldout.checksum
-        if original is not None:
-            checksums["original_labels"] = original.checksum
+        checksums = {split: samples.checksum for split, samples in splits.items()}
         if not (folder / "run.json").exists():
+            for split, samples in splits.items():
+                table = {
+                    "index": samples.index,
+                    "label": samples.labels,
+                    "original_label": samples.original_labels,
+                    "source": samples.source,
+                }
+                order = np.argsort(samples.index)
+                table = pa.table({name: v[order] for name, v in table.items()})
+                write_atomically(folder / f"samples_{split}.parquet", _parquet(table))
             info = info | {"checksums": checksums}
             for name, content in (("config.json", config), ("run.json", info)):
                 text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
@@ -145,7 +163,7 @@ class Trace:
         return self.folder / split / f"epoch_{epoch:04d}.parquet"
 
     def write(
-        self, epoch: int, images: Images, columns: dict[str, np.ndarray], *, split: str
+        self, epoch: int, images: Samples, columns: dict[str, np.ndarray], *, split: str
     ) -> None:
         """Write one epoch of one split, whole or not at all.
 
@@ -174,11 +192,7 @@ class Trace:
                     "samples"
                 )
             table[name] = np.asarray(columns[name], dtype=dtype)[order]
-        buffer = io.BytesIO()
-        pq.write_table(
-            pa.table(table), buffer, compression="zstd", write_page_checksum=True
-        )
-        write_atomically(self._path(split, epoch), buffer.getvalue())
+        write_atomically(self._path(split, epoch), _parquet(pa.table(table)))
 
     def copy(self, epoch: int, other: "Trace", *, split: str) -> None:
         """Take an epoch over from another trace of the same samples, byte by byte.
@@ -217,9 +231,21 @@ class Trace:
         return self.samples()["label"].to_numpy()
 
     def samples(self, split: str = "train") -> pd.DataFrame:
-        """Index and label of each sample of a split, in index order."""
-        first = self._epochs_of(split)[0]
-        return self._table(split, first, ["index", "label"]).to_pandas()
+        """What is known of each sample of a split, in index order, N rows.
+
+        Args:
+            split: One of ``SPLITS``.
+
+        Returns:
+            Columns index, label (the one given), original_label, and source, the index
+            of the original of a planted copy, else the sample's own.
+
+        Raises:
+            FileNotFoundError: If the run has no such split.
+            ValueError: If the file is damaged or missing.
+        """
+        self._check_split(split)
+        return self._file(self.folder / f"samples_{split}.parquet").to_pandas()
 
     def read(self, column: str, split: str = "train") -> np.ndarray:
         """One column over all scored epochs, shape [E, N], in index order.
@@ -258,7 +284,7 @@ class Trace:
             raise FileNotFoundError(f"{self.folder} has no finished epoch yet")
         return pd.read_csv(path)
 
-    def _epochs_of(self, split: str) -> np.ndarray:
+    def _check_split(self, split: str) -> None:
         if split not in SPLITS:
             raise ValueError(f"split must be one of {SPLITS}, got {split!r}")
         if split not in self.info["checksums"]:
@@ -266,6 +292,9 @@ class Trace:
             raise FileNotFoundError(
                 f"{self.folder} scored no split {split!r}; set {setting}"
             )
+
+    def _epochs_of(self, split: str) -> np.ndarray:
+        self._check_split(split)
         epochs = self.epochs
         if not len(epochs):
             raise FileNotFoundError(f"{self.folder} has no scored epoch yet")
@@ -280,14 +309,16 @@ class Trace:
     def _expected(self, last: int) -> set[int]:
         """Numbers of the epochs that must be there, up to the last one known of."""
         if not {"score_every", "epochs"} <= self.config.keys():
-            return set()  # not a run of curvlib.training: it scored what it liked
+            return set()  # not a run of curvlib.runs.training: it scored what it liked
         every, end = self.config["score_every"], self.config["epochs"]
         if (self.folder / "log.csv").exists():
             last = max(last, int(self.log()["epoch"].max()))
         return {e for e in range(1, last + 1) if e % every == 0 or e == end}
 
     def _table(self, split: str, epoch: int, columns: list[str]) -> pa.Table:
-        path = self._path(split, epoch)
+        return self._file(self._path(split, epoch), columns)
+
+    def _file(self, path: Path, columns: list[str] | None = None) -> pa.Table:
         try:
             return pq.read_table(path, columns=columns, page_checksum_verification=True)
         except (OSError, pa.ArrowException) as error:
@@ -296,3 +327,20 @@ class Trace:
                 "curvlib.fit with the run's config finishes a run that was stopped; "
                 f"else delete {self.folder} and train again"
             ) from error
+
+
+def _parquet(table: pa.Table) -> bytes:
+    buffer = io.BytesIO()
+    pq.write_table(table, buffer, compression="zstd", write_page_checksum=True)
+    return buffer.getvalue()
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write a file so that a reader finds all of it, or what was there before."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f"{path.name}.partial-{os.getpid()}")
+    with partial.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(partial, path)

@@ -38,8 +38,11 @@ import pandas as pd
 import torch
 from myst_nb import glue
 
-from curvlib import costs, data, models, plots, published
-from curvlib.notebooks import check_parameters
+from curvlib import data
+from curvlib.book import figures
+from curvlib.book.source import check_parameters
+from curvlib.runs import networks
+from curvlib.studies import costs, published
 
 check_parameters(In)
 results = Path(results)
@@ -59,7 +62,7 @@ images = data.load(dataset)
 images = images.select(np.arange(min(num_timed, len(images))))
 x = data.normalise(images.tensor(), *images.statistics())
 y = torch.from_numpy(images.labels)
-network = models.build(
+network = networks.build(
     model, num_classes=len(images.classes), input_shape=tuple(x.shape[1:]), width=width
 )
 timing = costs.measure(
@@ -147,7 +150,7 @@ fig, ax = plt.subplots(
     figsize=(7, 0.26 * len(bars) + 0.7), layout="constrained", facecolor="white"
 )
 colours = [
-    plots.COLOURS[1] if bars[i].startswith("memorization") else plots.COLOURS[0]
+    figures.COLOURS[1] if bars[i].startswith("memorization") else figures.COLOURS[0]
     for i in order
 ]
 ax.barh([bars[i] for i in order], [values[i] for i in order], color=colours, left=0)

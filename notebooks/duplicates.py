@@ -52,17 +52,12 @@ import pandas as pd
 import seaborn as sns
 from myst_nb import glue
 
-from curvlib import (
-    costs,
-    data,
-    duplicates,
-    memorization,
-    metrics,
-    plots,
-    scores,
-    training,
-)
-from curvlib.notebooks import check_parameters
+from curvlib import data, metrics, scores
+from curvlib.book import figures
+from curvlib.book.source import check_parameters
+from curvlib.data import duplicates
+from curvlib.runs import training
+from curvlib.studies import costs
 
 check_parameters(In)
 results = Path(results)
@@ -168,7 +163,7 @@ position = pd.Series(np.arange(len(images)), index=images.index)
 fig = None
 if len(shown):
     rows = position[shown].to_numpy()
-    fig = plots.gallery(
+    fig = figures.gallery(
         images.images[rows],
         label=classes[images.labels[rows]],
         index=images.index[rows],
@@ -226,7 +221,7 @@ fig, axes = plt.subplots(
 for column, kind in enumerate(("any labels", "different labels")):
     for k, space in enumerate(compared):
         found = near[space, kind]
-        check, colour = found.check, plots.COLOURS[k]
+        check, colour = found.check, figures.COLOURS[k]
         axes[0, column].plot(
             check["similarity"], check["found"], "-", color=colour, label=space
         )
@@ -238,7 +233,7 @@ for column, kind in enumerate(("any labels", "different labels")):
             label=f"{space}, upside down",
         )
         axes[1, column].plot(
-            check["similarity"], check["precision"], plots.LINES[k], color=colour
+            check["similarity"], check["precision"], figures.LINES[k], color=colour
         )
         if np.isfinite(found.threshold):
             axes[1, column].axvline(found.threshold, color=colour, ls=":", lw=1)
@@ -346,7 +341,7 @@ summary.style.hide(axis="index").format({"threshold": "{:.3f}"}, na_rep="none")
 def show_pairs(table, columns=8):
     rows = table[["first", "second"]].to_numpy().ravel()
     similarity = np.repeat(table["similarity"].to_numpy(), 2)
-    return plots.gallery(
+    return figures.gallery(
         both.images[rows],
         captions=[
             f"{classes[both.labels[i]]}\n{s:.3f}"
@@ -397,7 +392,7 @@ def conflict_mask(seed_images, table):
 
 
 frames = [scores.suspicion(scores.compute(trace)) for trace in traces]
-memorized = memorization.released(released, images) if released else None
+memorized = released.memorization(released, images) if released else None
 if planted_duplicates:  # other images for each seed: pooled below, first seed shown
     ranked, scored = places_of(images, frames[:1], memorized)
 else:
@@ -490,7 +485,7 @@ for number, (seed_images, frame) in enumerate(zip(samples, frames, strict=True))
     same = not planted_duplicates
     if same and number:
         break  # the same images in each seed: their scores were averaged above
-    seed_memorized = memorization.released(released, seed_images) if released else None
+    seed_memorized = released.memorization(released, seed_images) if released else None
     seed_ranked, seed_scored = places_of(
         seed_images, frames if same else [frame], seed_memorized
     )
@@ -636,7 +631,7 @@ fig, axes = plt.subplots(
     squeeze=False,
 )
 for ax, pair in zip(axes.flat, drawn, strict=False):
-    for label, line, colour in zip(pair, plots.LINES, plots.COLOURS, strict=False):
+    for label, line, colour in zip(pair, figures.LINES, figures.COLOURS, strict=False):
         ax.plot(epoch, probability[:, position[label]], line, color=colour)
     names_ = " / ".join(classes[images.labels[position[i]]] for i in pair)
     ax.set_title(names_, size=8)

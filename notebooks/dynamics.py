@@ -52,8 +52,11 @@ import pandas as pd
 from myst_nb import glue
 from scipy.stats import spearmanr
 
-from curvlib import costs, memorization, metrics, plots, training
-from curvlib.notebooks import check_parameters
+from curvlib import metrics
+from curvlib.book import figures
+from curvlib.book.source import check_parameters
+from curvlib.runs import training
+from curvlib.studies import costs
 
 check_parameters(In)
 results = Path(results)
@@ -100,7 +103,7 @@ for seed in seeds:
 other = None
 if other_weight_decay is not None:
     other, _ = train(seeds[0], other_weight_decay)
-known = None if released is None else memorization.released(released, images)
+known = None if released is None else released.memorization(released, images)
 costs.of_runs([run for run, _ in traces] + ([other] if other else [])).to_csv(
     results / "runs.csv", index=False
 )
@@ -116,7 +119,9 @@ masks = (
 usual = next(iter(masks))  # what the others are compared with
 groups = {name: curvature[:, mask] for name, mask in masks.items()}
 groups["never trained on"] = unseen
-LOOKS = dict(zip(groups, zip(plots.LINES, plots.COLOURS, strict=False), strict=False))
+LOOKS = dict(
+    zip(groups, zip(figures.LINES, figures.COLOURS, strict=False), strict=False)
+)
 
 # %% tags=["remove-cell"]
 last = int(epoch[-1])
@@ -277,7 +282,7 @@ pd.DataFrame(
         },
     }
 ).to_csv(results / "fig-quantiles.csv", index=False)
-_ = plots.epoch_band(epoch, groups, log=True, ylabel="tr(H²)")
+_ = figures.epoch_band(epoch, groups, log=True, ylabel="tr(H²)")
 
 # %% tags=["remove-cell"]
 peaks = []
@@ -392,13 +397,16 @@ glue("measure", str(measure), display=False)
 if measure:
     fig, ax = plt.subplots(figsize=(7, 3), layout="constrained", facecolor="white")
     for name, line, colour in zip(
-        ("this epoch alone", "mean so far"), plots.LINES, plots.COLOURS, strict=False
+        ("this epoch alone", "mean so far"),
+        figures.LINES,
+        figures.COLOURS,
+        strict=False,
     ):
         part = summary.loc[name].fillna(0)
         ax.plot(part.index, part["mean"], line, color=colour, label=name)
         band = part["mean"] - part["std"], part["mean"] + part["std"]
         ax.fill_between(part.index, *band, color=colour, alpha=0.2, lw=0)
-    ax.axhline(chance, color=plots.GREY, lw=1, ls=":")
+    ax.axhline(chance, color=figures.GREY, lw=1, ls=":")
     ax.set(xlabel="epoch", ylabel=measure)
     ax.xaxis.get_major_locator().set_params(integer=True)
     ax.legend(frameon=False)
@@ -475,7 +483,7 @@ if other:
     )
     for (decay, split), part in decayed.groupby(["weight_decay", "split"], sort=False):
         name = "trained on" if split == "train" else "never trained on"
-        line = plots.LINES[0 if decay == weight_decay else 1]
+        line = figures.LINES[0 if decay == weight_decay else 1]
         for ax, column in zip(axes, ("curvature", "accuracy"), strict=True):
             ax.plot(
                 part["epoch"],
@@ -588,11 +596,11 @@ pd.DataFrame(
 fig, axes = plt.subplots(1, 2, figsize=(7, 3), layout="constrained", facecolor="white")
 for ax, column, name in zip(axes, ("ece", "nll"), ("ECE", "NLL, nats"), strict=True):
     part = calibration.groupby("epoch")[column].agg(["mean", "std"]).fillna(0)
-    ax.plot(part.index, part["mean"], color=plots.COLOURS[0])
+    ax.plot(part.index, part["mean"], color=figures.COLOURS[0])
     band = part["mean"] - part["std"], part["mean"] + part["std"]
-    ax.fill_between(part.index, *band, color=plots.COLOURS[0], alpha=0.2, lw=0)
+    ax.fill_between(part.index, *band, color=figures.COLOURS[0], alpha=0.2, lw=0)
     for number in sorted(set(at_peak["epoch"])):
-        ax.axvline(number, color=plots.GREY, lw=1, ls=":")
+        ax.axvline(number, color=figures.GREY, lw=1, ls=":")
     ax.set(xlabel="epoch", ylabel=name, ylim=(0, None))
     ax.xaxis.get_major_locator().set_params(integer=True)
 

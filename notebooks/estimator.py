@@ -48,8 +48,11 @@ import pandas as pd
 from myst_nb import glue
 from scipy.stats import spearmanr
 
-from curvlib import metrics, plots, scores, training, variants
-from curvlib.notebooks import check_parameters
+from curvlib import metrics, scores
+from curvlib.book import figures
+from curvlib.book.source import check_parameters
+from curvlib.runs import training
+from curvlib.studies import variants
 
 check_parameters(In)
 results = Path(results)
@@ -168,7 +171,7 @@ names = [named(h) for h in steps]
 fig, axes = plt.subplots(1, 2, figsize=(7, 3), layout="constrained", facecolor="white")
 for ax, kind, unit in zip(axes, ("square", "norm"), ("‖Δ(v)‖²", "‖Δ(v)‖"), strict=True):
     for activation, line, marker, colour in zip(
-        activations, plots.LINES, plots.MARKERS, plots.COLOURS, strict=False
+        activations, figures.LINES, figures.MARKERS, figures.COLOURS, strict=False
     ):
         part = by_step.loc[activation, kind]
         ax.errorbar(
@@ -294,9 +297,11 @@ off = np.abs(uncrossed["ratio"] - 1)
 crossed = kinks.loc[kinks["crossings"] > 0, "ratio"]
 
 fig, axes = plt.subplots(1, 2, figsize=(7, 3), layout="constrained", facecolor="white")
-axes[0].plot(mean_count.index, mean_count, "o-", color=plots.COLOURS[0])
+axes[0].plot(mean_count.index, mean_count, "o-", color=figures.COLOURS[0])
 axes[0].set(xscale="log", yscale="log", xlabel="step h", ylabel="mean crossings")
-for h, marker, colour in zip(near_steps, plots.MARKERS, plots.COLOURS, strict=False):
+for h, marker, colour in zip(
+    near_steps, figures.MARKERS, figures.COLOURS, strict=False
+):
     part = kinks[(kinks["seed"] == seeds[0]) & (kinks["step"] == h)]
     axes[1].scatter(
         part["crossings"],
@@ -436,7 +441,10 @@ fig, axes = plt.subplots(
 for ax, activation in zip(axes, activations, strict=True):
     part = over_epochs[over_epochs["activation"] == activation]
     for (name, line), marker, colour in zip(
-        part.groupby("score", sort=False), plots.MARKERS, plots.COLOURS, strict=False
+        part.groupby("score", sort=False),
+        figures.MARKERS,
+        figures.COLOURS,
+        strict=False,
     ):
         by_epoch = line.groupby("epoch")["mean"].agg(["mean", "std"]).fillna(0)
         ax.errorbar(
@@ -599,7 +607,7 @@ listed = [*ways, f"{paper}, norm", "gradient norm", "cumulative loss", "random"]
 fig, ax = plt.subplots(figsize=(7, 4.6), layout="constrained", facecolor="white")
 place = np.arange(len(listed))[::-1]
 for activation, marker, colour, lift in zip(
-    activations, plots.MARKERS, plots.COLOURS, (0.2, 0.0, -0.2), strict=False
+    activations, figures.MARKERS, figures.COLOURS, (0.2, 0.0, -0.2), strict=False
 ):
     part = summary.loc[activation].loc[listed]
     ax.errorbar(
@@ -612,7 +620,7 @@ for activation, marker, colour, lift in zip(
         capsize=2,
         label=shown_as.get(activation, activation),
     )
-ax.axvline(0.5, color=plots.GREY, lw=1.2, ls=":")
+ax.axvline(0.5, color=figures.GREY, lw=1.2, ls=":")
 ax.set_yticks(place, listed, fontsize=9)
 ax.set_xlabel("AUROC for replaced labels")
 _ = ax.legend(frameon=False, loc="lower center")
@@ -658,7 +666,7 @@ probing = pd.DataFrame(rows)
 probing.to_csv(results / "fig-probes.csv", index=False)
 fig, ax = plt.subplots(figsize=(7, 3), layout="constrained", facecolor="white")
 for kind, marker, colour in zip(
-    ("square", "norm"), plots.MARKERS, plots.COLOURS, strict=False
+    ("square", "norm"), figures.MARKERS, figures.COLOURS, strict=False
 ):
     part = probing[probing["kind"] == kind]
     for column, line, face, name in (

@@ -51,8 +51,11 @@ from IPython.display import HTML
 from myst_nb import glue
 from scipy.stats import rankdata
 
-from curvlib import costs, explorer, memorization, plots, scores, training
-from curvlib.notebooks import check_parameters
+from curvlib import scores
+from curvlib.book import explorer, figures
+from curvlib.book.source import check_parameters
+from curvlib.runs import training
+from curvlib.studies import costs
 
 check_parameters(In)
 results = Path(results)
@@ -91,7 +94,7 @@ for seed in seeds:
 table = (sum(by_seed) / len(seeds)).reset_index()
 signs = {name: score.sign for name, score in scores.SCORES.items()}
 if released is not None:
-    table["memorization"] = memorization.released(released, images)
+    table["memorization"] = released.memorization(released, images)
     signs["memorization"] = +1
 costs.of_runs(traces).to_csv(results / "runs.csv", index=False)
 table.insert(2, "class", np.array(images.classes)[table["label"]])
@@ -184,7 +187,7 @@ tenth = max(1, len(ranks) // 10)
 tops = [set(np.argsort(-suspect[name], kind="stable")[:tenth]) for name in PAIR]
 glue("pair_text", spread(*PAIR), display=False)
 glue("shared", len(tops[0] & tops[1]) / tenth, display=False)
-figure, ax = plt.subplots(figsize=(plots.WIDTH * 0.75, 4.4), layout="constrained")
+figure, ax = plt.subplots(figsize=(figures.WIDTH * 0.75, 4.4), layout="constrained")
 drawn = ax.hexbin(
     ranks[PAIR[0]], ranks[PAIR[1]], gridsize=28, bins="log", cmap="viridis", mincnt=1
 )
@@ -196,7 +199,9 @@ ax.set(
 _ = figure.colorbar(drawn, label="images")
 
 # %% mystnb={"figure": {"caption": "Rank correlation of every two scores over all {glue:text}`num_samples` images, each turned so that high is suspect, then averaged over {glue:text}`num_seeds` seeds. A random score stands among them.", "name": "fig-correlations"}, "image": {"alt": "A square table of colours and numbers: the rank correlation of every score with every other."}} tags=["hide-input"]
-_, ax = plt.subplots(figsize=(plots.WIDTH, plots.WIDTH * 0.92), layout="constrained")
+_, ax = plt.subplots(
+    figsize=(figures.WIDTH, figures.WIDTH * 0.92), layout="constrained"
+)
 _ = sns.heatmap(
     together,
     vmin=-1,

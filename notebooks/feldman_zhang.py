@@ -52,8 +52,11 @@ import numpy as np
 import pandas as pd
 from myst_nb import glue
 
-from curvlib import costs, memorization, metrics, plots, published, scores, training
-from curvlib.notebooks import check_parameters
+from curvlib import metrics, scores
+from curvlib.book import figures
+from curvlib.book.source import check_parameters
+from curvlib.runs import training
+from curvlib.studies import costs, published
 
 check_parameters(In)
 results = Path(results)
@@ -89,8 +92,8 @@ configs = [
     for seed in seeds
 ]
 images, heldout = training.prepare(configs[0])  # no noise: the same for each seed
-reference = memorization.released(released, images)
-regular = memorization.consistency(consistency, images) if consistency else None
+reference = released.memorization(released, images)
+regular = released.consistency(consistency, images) if consistency else None
 
 # %%
 traces = [training.fit(c, images, heldout, runs=runs) for c in configs]
@@ -123,11 +126,11 @@ fig, axes = plt.subplots(
 )
 norm = mean_score["curvature_norm"].to_numpy()
 counts, edges = np.histogram(reference, 40)
-axes[0].stairs(counts, edges, fill=True, color=plots.COLOURS[0])
+axes[0].stairs(counts, edges, fill=True, color=figures.COLOURS[0])
 axes[0].set(xlabel="released memorization", ylabel="samples")
 positive = norm[norm > 0]
 counts, edges = np.histogram(positive, np.geomspace(positive.min(), positive.max(), 41))
-axes[1].stairs(counts, edges, fill=True, color=plots.COLOURS[1])
+axes[1].stairs(counts, edges, fill=True, color=figures.COLOURS[1])
 axes[1].set(xlabel="curvature, mean norm E‖Hv‖", xscale="log", ylabel="samples")
 for ax in axes:
     ax.spines[["top", "right"]].set_visible(False)
@@ -246,7 +249,7 @@ glue("epoch_error", float(np.mean(error) / norm.mean()), display=False)
 # a single image's place is uncertain where its group's is not.
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "Spearman correlation of each score with the released memorization, over all {glue:text}`num_samples` images.", "name": "fig-scores"}, "image": {"alt": "Dots with error bars: rank correlation of each score with released memorization, the best on top, a random score at zero."}}
-_ = plots.score_dots(
+_ = figures.score_dots(
     agreements[agreements["seed"].isin([str(s) for s in seeds])],
     value="spearman",
     xlabel="Spearman correlation with memorization",
@@ -331,7 +334,7 @@ glue("bin_high", float(of_norm["mean"].iloc[-1]), display=False)
 glue("bin_sd", float(of_norm["sd"].mean()), display=False)
 fig, ax = plt.subplots(figsize=(7, 3), layout="constrained", facecolor="white")
 for (name, part), line, colour in zip(
-    bins.groupby("score", sort=False), plots.LINES, plots.COLOURS, strict=False
+    bins.groupby("score", sort=False), figures.LINES, figures.COLOURS, strict=False
 ):
     ax.plot(part["rank"], part["mean"], line, color=colour, label=name)
     ax.fill_between(part["rank"], part["low"], part["high"], color=colour, alpha=0.25)
@@ -393,7 +396,10 @@ fig, axes = plt.subplots(
 )
 for ax, name in zip(axes, ("curvature_norm", "curvature_square"), strict=True):
     for kind, line, colour in zip(
-        ("this epoch alone", "mean so far"), plots.LINES, plots.COLOURS, strict=False
+        ("this epoch alone", "mean so far"),
+        figures.LINES,
+        figures.COLOURS,
+        strict=False,
     ):
         part = summary(name, kind)
         ax.plot(
@@ -577,7 +583,7 @@ glue("near_memorization", float(extremes["memorization"][20:].mean()), display=F
 
 
 def show(positions):
-    return plots.gallery(
+    return figures.gallery(
         images.images[positions],
         captions=[f"mem {reference[i]:.2f}" for i in positions],
         label=np.array(images.classes)[images.labels[positions]],

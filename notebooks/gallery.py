@@ -51,8 +51,11 @@ from IPython.display import HTML
 from myst_nb import glue
 from scipy.stats import spearmanr
 
-from curvlib import costs, plots, scores, selector, training
-from curvlib.notebooks import check_parameters
+from curvlib import scores
+from curvlib.book import figures, selector
+from curvlib.book.source import check_parameters
+from curvlib.runs import training
+from curvlib.studies import costs
 
 check_parameters(In)
 results = Path(results)
@@ -209,7 +212,7 @@ ranking.iloc[order[:10]].style.hide(axis="index").format(
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "Curvature, averaged over epochs and {glue:text}`seeds_text`, by when an image was learned for good. Median of the tenth with the highest curvature: learned {glue:text}`late`; of the tenth with the lowest: {glue:text}`early`; n = {glue:text}`num_samples`.", "name": "fig-distribution"}, "image": {"alt": "Two histograms of curvature on a logarithmic axis, of images learned early and images learned late."}}
 middle = np.median(learning_time)
-_ = plots.distributions(
+_ = figures.distributions(
     score,
     {
         name: mask
@@ -266,7 +269,7 @@ glue(
 
 
 def show(positions, columns=num_shown, error=None):
-    return plots.gallery(
+    return figures.gallery(
         images.images[positions],
         label=np.array(images.classes)[images.labels[positions]],
         score=score[positions],

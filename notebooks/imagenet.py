@@ -68,19 +68,12 @@ from IPython.display import HTML
 from myst_nb import glue
 from scipy.stats import spearmanr
 
-from curvlib import (
-    costs,
-    duplicates,
-    folders,
-    memorization,
-    metrics,
-    models,
-    plots,
-    scores,
-    selector,
-    training,
-)
-from curvlib.notebooks import check_parameters
+from curvlib import metrics, scores
+from curvlib.book import figures, selector
+from curvlib.book.source import check_parameters
+from curvlib.data import duplicates, folders
+from curvlib.runs import networks, training
+from curvlib.studies import costs
 
 check_parameters(In)
 results = Path(results)
@@ -242,7 +235,7 @@ HTML(
 
 # %% tags=["remove-cell"]
 def show(positions, columns=num_shown):
-    return plots.gallery(
+    return figures.gallery(
         images.images[positions],
         label=classes[images.labels[positions]],
         score=score[positions],
@@ -342,7 +335,7 @@ for (what, name), values in curves.items():
         epoch,
         values,
         "-" if solid else "--",
-        color=plots.COLOURS[not solid],
+        color=figures.COLOURS[not solid],
         label=name,
     )
 axes[0].set(xlabel="epoch", ylabel="mean tr(H²)", yscale="log")
@@ -397,7 +390,7 @@ pairs.drop(columns=["first", "second"]).head(12).style.hide(axis="index").format
 
 # %% mystnb={"figure": {"caption": "{glue:text}`near_text` Two neighbours are one pair.", "name": "fig-near"}, "image": {"alt": "Pairs of photographs that look nearly the same."}} tags=["hide-input"]
 rows = shown[["first", "second"]].to_numpy().ravel()
-_ = plots.gallery(
+_ = figures.gallery(
     small.images[rows],
     label=classes[images.labels[rows]],
     score=score[rows],
@@ -416,9 +409,9 @@ _ = plots.gallery(
 known = None
 if released is not None:
     known = (
-        memorization.released_by_name(released, names)
+        released.memorization_by_name(released, names)
         if in_files
-        else memorization.released(released, images)
+        else released.memorization(released, images)
     )
 valued = np.isfinite(known) if known is not None else np.zeros(len(images), bool)
 frames = scores.suspicion(
@@ -473,8 +466,8 @@ beside.style.hide(axis="index").format(precision=2, na_rep="none")
 # floating-point operations and bytes of one image. All else is multiplication.
 
 # %% tags=["hide-input"]
-device = training.best_device()
-network = models.build(
+device = devices.best_device()
+network = networks.build(
     paper_model,
     num_classes=paper_classes,
     input_shape=(3, paper_size, paper_size),

@@ -57,17 +57,11 @@ import numpy as np
 import pandas as pd
 from myst_nb import glue
 
-from curvlib import (
-    costs,
-    data,
-    ensembles,
-    memorization,
-    metrics,
-    plots,
-    scores,
-    training,
-)
-from curvlib.notebooks import check_parameters
+from curvlib import data, metrics, scores
+from curvlib.book import figures
+from curvlib.book.source import check_parameters
+from curvlib.runs import ensembles, influence, training
+from curvlib.studies import costs
 
 check_parameters(In)
 results = Path(results)
@@ -136,7 +130,7 @@ inside = np.array([rng.permutation(count) < size for _ in range(num_models)])
 nearest = np.array(
     [neighbours[np.arange(count), s[neighbours].argmax(1)] for s in inside]
 )
-known = memorization.memorization(inside, inside | (few.labels[nearest] == few.labels))
+known = influence.memorization(inside, inside | (few.labels[nearest] == few.labels))
 sure = known.standard_error > 0
 z = (known.value - exact)[sure] / known.standard_error[sure]
 pd.DataFrame({"index": few.index, "exact": exact, "estimate": known.value}).assign(
@@ -165,9 +159,9 @@ ax.errorbar(
     fmt="o",
     ms=3,
     lw=0.8,
-    color=plots.COLOURS[0],
+    color=figures.COLOURS[0],
 )
-ax.plot([0, 1], [0, 1], color=plots.GREY, lw=1, ls=":")
+ax.plot([0, 1], [0, 1], color=figures.GREY, lw=1, ls=":")
 ax.set(xlabel="exact memorization", ylabel=f"estimate, {num_models:,} subsets")
 _ = ax.spines[["top", "right"]].set_visible(False)
 
@@ -186,12 +180,12 @@ _ = ax.spines[["top", "right"]].set_visible(False)
 
 # %%
 ensemble = ensembles.train(config, images, test, runs=runs, n_jobs=n_jobs)
-mem = memorization.memorization(ensemble.inside, ensemble.correct)
+mem = influence.memorization(ensemble.inside, ensemble.correct)
 defined = np.isfinite(mem.value)
 half = num_models // 2
 first, second = slice(None, half), slice(half, 2 * half)
 first_mem, second_mem = (
-    memorization.memorization(ensemble.inside[part], ensemble.correct[part])
+    influence.memorization(ensemble.inside[part], ensemble.correct[part])
     for part in (first, second)
 )
 
@@ -249,9 +243,9 @@ counts, edges = np.histogram(value, np.linspace(min(value.min(), -0.05), 1, 43))
 pd.DataFrame({"low": edges[:-1], "high": edges[1:], "images": counts}).to_csv(
     results / "fig-histogram.csv", index=False
 )
-axes[0].stairs(counts, edges, fill=True, color=plots.COLOURS[0])
+axes[0].stairs(counts, edges, fill=True, color=figures.COLOURS[0])
 axes[0].set(xlabel="memorization", ylabel="images", yscale="log")
-axes[1].plot(value, error, ".", ms=3, alpha=0.5, color=plots.COLOURS[1])
+axes[1].plot(value, error, ".", ms=3, alpha=0.5, color=figures.COLOURS[1])
 axes[1].set(xlabel="memorization", ylabel="standard error", ylim=(0, None))
 for ax in axes:
     ax.spines[["top", "right"]].set_visible(False)
@@ -278,7 +272,7 @@ glue("top_first", float(top["first_half"].mean()), display=False)
 glue("top_second", float(top["second_half"].mean()), display=False)
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "The 21 most memorised images: label, memorization with its standard error, index. By the half that chose them their mean is {glue:text}`top_first:.3f`, by the other {glue:text}`top_second:.3f`.", "name": "fig-memorised"}, "image": {"alt": "Images of highest memorization, each with its label, value, standard error and index."}}
-_ = plots.gallery(
+_ = figures.gallery(
     images.images[shown],
     captions=[
         f"{images.classes[images.labels[i]]}\n"
@@ -300,9 +294,7 @@ _ = plots.gallery(
 # %%
 chosen = order[: min(num_influence, int(both.sum()))]
 of_first, of_second = (
-    memorization.influence(
-        ensemble.inside[part][:, chosen], ensemble.correct_test[part]
-    )
+    influence.influence(ensemble.inside[part][:, chosen], ensemble.correct_test[part])
     for part in (first, second)
 )
 ranked = np.argsort(-of_first.value, axis=None)[:2000]
@@ -350,11 +342,11 @@ labels = [
     *("test: " + influential["test_label"][:show].astype(str)),
 ]
 told = [
-    plots.plus_minus(*row) if upper else ""
+    figures.plus_minus(*row) if upper else ""
     for upper in (True, False)
     for row in influential[["second_half", "standard_error"]][:show].to_numpy()
 ]
-_ = plots.gallery(
+_ = figures.gallery(
     np.concatenate([images.images[chosen[rows[:show]]], test.images[columns[:show]]]),
     captions=[f"{a}\n{b}" if b else a for a, b in zip(labels, told, strict=True)],
     index=np.concatenate(
@@ -380,7 +372,7 @@ sizes = np.unique(np.geomspace(min(5, half), half, 10).astype(int))
 rows_of = []
 for m in sizes:
     a, b = (
-        memorization.memorization(ensemble.inside[part], ensemble.correct[part])
+        influence.memorization(ensemble.inside[part], ensemble.correct[part])
         for part in (slice(m), slice(half, half + m))
     )
     told = np.isfinite(a.value) & np.isfinite(b.value)
@@ -420,9 +412,9 @@ fig, axes = plt.subplots(
 )
 for column, line, colour, marker in zip(
     ("pearson", "spearman", "top_overlap"),
-    plots.LINES,
-    plots.COLOURS,
-    plots.MARKERS,
+    figures.LINES,
+    figures.COLOURS,
+    figures.MARKERS,
     strict=False,
 ):
     axes[0].plot(
@@ -438,8 +430,8 @@ axes[0].set(xlabel="networks M in each part", ylabel="agreement", xscale="log")
 axes[0].legend(frameon=False)
 networks = convergence["networks"]
 for column, line_style, colour, marker, label in (
-    ("rms_standard_error", "-", plots.COLOURS[0], "o", "standard error"),
-    ("rms_error_seen", "--", plots.COLOURS[1], "s", "error seen"),
+    ("rms_standard_error", "-", figures.COLOURS[0], "o", "standard error"),
+    ("rms_error_seen", "--", figures.COLOURS[1], "s", "error seen"),
 ):
     axes[1].loglog(
         networks,
@@ -451,7 +443,7 @@ for column, line_style, colour, marker, label in (
         label=label,
     )
 rule = last["rms_standard_error"] * np.sqrt(last["networks"] / networks)
-axes[1].loglog(networks, rule, ":", color=plots.GREY)
+axes[1].loglog(networks, rule, ":", color=figures.GREY)
 axes[1].legend(frameon=False)
 axes[1].set(xlabel="networks M", ylabel="root mean square")
 for ax in axes:
@@ -547,7 +539,7 @@ fitted = [float(trace.read("correct")[-1].mean()) for trace in traces]
 glue("fitted", min(fitted), display=False)
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "Spearman correlation of each score with memorization over {glue:text}`num_samples` images. Two halves of the ensemble agree with each other at {glue:text}`half_spearman:.3f`.", "name": "fig-scores"}, "image": {"alt": "Dots with error bars: rank correlation of each score with memorization, the best on top, a random score at zero."}}
-_ = plots.score_dots(
+_ = figures.score_dots(
     agreements[agreements["seed"].isin([str(s) for s in seeds])],
     value="spearman",
     xlabel="Spearman correlation with memorization",
@@ -645,13 +637,13 @@ for ax, column in zip(axes, ("memorization", "residual"), strict=True):
         fmt="o",
         ms=4,
         lw=1,
-        color=plots.COLOURS[0],
+        color=figures.COLOURS[0],
     )
     ax.set(xlabel="mean curvature of the bin, E‖Hv‖")
     ax.spines[["top", "right"]].set_visible(False)
-axes[0].plot(bins["curvature"], bins["line"], "--", color=plots.COLOURS[1])
+axes[0].plot(bins["curvature"], bins["line"], "--", color=figures.COLOURS[1])
 axes[0].set(ylabel="mean memorization")
-axes[1].axhline(0, color=plots.GREY, ls=":", lw=1)
+axes[1].axhline(0, color=figures.GREY, ls=":", lw=1)
 _ = axes[1].set(ylabel="residual")
 
 # %% [markdown]
@@ -681,7 +673,7 @@ per_run = {
 }
 rows_of = []
 for m in sizes:
-    part = memorization.memorization(ensemble.inside[:m], ensemble.correct[:m])
+    part = influence.memorization(ensemble.inside[:m], ensemble.correct[:m])
     guess = np.where(np.isfinite(part.value), part.value, 0)  # no value: not memorised
     found = metrics.agreement(guess[told], target, k_told)
     seconds = ensemble.seconds * m / num_models
@@ -786,9 +778,9 @@ fig, axes = plt.subplots(1, 2, figsize=(7, 3), layout="constrained", facecolor="
 for ax, column in zip(axes, ("spearman", "top_overlap"), strict=True):
     for (name, part), style, colour, marker in zip(
         cost.groupby("what", sort=False),
-        plots.LINES,
-        plots.COLOURS,
-        plots.MARKERS,
+        figures.LINES,
+        figures.COLOURS,
+        figures.MARKERS,
         strict=False,
     ):
         ax.plot(

@@ -33,8 +33,9 @@ import pandas as pd
 from IPython.display import HTML
 from myst_nb import glue
 
-from curvlib import detection, plots, published
-from curvlib.notebooks import check_parameters
+from curvlib.book import figures
+from curvlib.book.source import check_parameters
+from curvlib.studies import detection, published
 
 check_parameters(In)
 results, results_root = Path(results), Path(results_root)
@@ -164,7 +165,7 @@ about = shown["dataset"].iloc[0].replace("_", "-"), shown["kind"].iloc[0]
 glue("figure_data", ", ".join(about), display=False)
 counts = shown.groupby("score")["noise_rate"].nunique()
 shown = shown[shown["score"].map(counts) == counts.max()]
-_ = plots.auroc_by_noise(
+_ = figures.auroc_by_noise(
     shown,
     highlight=[
         "curvature_square",

@@ -57,18 +57,11 @@ import torch
 from myst_nb import glue
 
 import curvlib
-from curvlib import (
-    costs,
-    data,
-    detection,
-    heldout,
-    metrics,
-    plots,
-    published,
-    scores,
-    training,
-)
-from curvlib.notebooks import check_parameters
+from curvlib import data, metrics, scores
+from curvlib.book import figures
+from curvlib.book.source import check_parameters
+from curvlib.runs import halves, training
+from curvlib.studies import costs, detection, published
 
 check_parameters(In)
 results = Path(results)
@@ -140,23 +133,23 @@ for rate in noise_rates:
         table = scores.suspicion(scores.compute(trace, seed=seed))
         samples_of = table[["index", "label"]]
         table = table.drop(columns=["index", "label"])
-        columns = {"gauss_newton": heldout.gauss_newton(trace, images)}
+        columns = {"gauss_newton": halves.gauss_newton(trace, images)}
         kept = float("nan")
         if second_epochs and (halves_rates is None or rate in halves_rates):
-            halves = heldout.train_on_halves(
+            halves = halves.train_on_halves(
                 config, images, second_epochs=second_epochs, runs=runs
             )
             columns |= {
-                "confident_learning": heldout.confident_learning(
+                "confident_learning": halves.confident_learning(
                     halves.probabilities, images.labels
                 ),
-                "second_split_forgetting": heldout.second_split_forgetting(
+                "second_split_forgetting": halves.second_split_forgetting(
                     halves.correct
                 ),
             }
             # Still right after the last epoch on the second half
             kept = halves.correct[-1][wrong].mean()
-        table = table.assign(**heldout.suspicion(columns))
+        table = table.assign(**halves.suspicion(columns))
         table = table[[n for n in table if n != "random"] + ["random"]]
         key = {"noise_rate": rate, "seed": seed}
         found.append(detection.measure(table, wrong).assign(**key))
@@ -400,14 +393,14 @@ inside = ((random_rows["low"] <= 0.5) & (random_rows["high"] >= 0.5)).sum()
 glue("random_inside", f"{inside} of {len(random_rows)}", display=False)
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "At {glue:text}`share:.1%` wrong labels the best score is {glue:text}`best` (AUROC {glue:text}`auroc_best`); curvature, squared, is number {glue:text}`rank_curvature` of {glue:text}`num_scores`, its plain norm {glue:text}`rank_norm`. Dots: mean over {glue:text}`num_seeds` seeds, whiskers: sd.", "name": "fig-scores"}, "image": {"alt": "Dot plot of the AUROC of each score, sorted, with a line for chance at one half."}}
-_ = plots.score_dots(at_main)
+_ = figures.score_dots(at_main)
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "AUROC against the share of wrong labels: one line a score, band: sd over {glue:text}`num_seeds` seeds. Averaging curvature over training {glue:text}`average_verdict`; `curvature_last` looks at the end alone.", "name": "fig-noise"}, "image": {"alt": "Lines of AUROC against noise rate, with curvature, cumulative loss, AUM and the last-epoch scores highlighted."}}
 shown = ["curvature_square", "curvature_last", "cumulative_loss", "aum", "random"]
 if len(noise_rates) > 1:
     everywhere = found.groupby("score")["noise_rate"].nunique() == len(noise_rates)
     whole = found[found["score"].map(everywhere)]
-    _ = plots.auroc_by_noise(whole, highlight=shown)
+    _ = figures.auroc_by_noise(whole, highlight=shown)
 
 # %% [markdown]
 # The bootstrap interval of the random score holds one half in
@@ -421,7 +414,7 @@ wrong = images.mislabelled
 for key in ("low", "high", "auroc"):
     name = "first_auroc" if key == "auroc" else key
     glue(name, float(of_first.loc["curvature_square", key]), display=False)
-_ = plots.distributions(
+_ = figures.distributions(
     table["curvature_square"].to_numpy(),
     {"label right": ~wrong, "label wrong": wrong},
     xlabel="curvature, mean tr(H²) over epochs",
@@ -436,7 +429,7 @@ names = np.array(images.classes)
 order = np.argsort(-table["curvature_square"].to_numpy(), kind="stable")
 top = order[:40]
 glue("top_hits", int(wrong[top].sum()), display=False)
-_ = plots.gallery(
+_ = figures.gallery(
     images.images[top],
     label=names[images.labels[top]],
     score=table["curvature_square"].to_numpy()[top],
@@ -462,7 +455,7 @@ METHODS = [
     "aum",
     "el2n",
     "forgetting_events",
-    *(name for name in heldout.SIGNS if name in table and name != "gauss_newton"),
+    *(name for name in halves.SIGNS if name in table and name != "gauss_newton"),
 ]
 glue("num_samples", len(images), display=False)
 chosen, captions, fooled = [], [], []
@@ -490,7 +483,7 @@ for name in METHODS:
         ]
 pd.DataFrame(fooled).to_csv(results / "fooled.csv", index=False)
 chosen = np.array(chosen)
-_ = plots.gallery(
+_ = figures.gallery(
     images.images[chosen],
     captions,
     label=names[images.labels[chosen]],

@@ -39,8 +39,10 @@ import pandas as pd
 import torch
 from myst_nb import glue
 
-from curvlib import input_curvature, metrics, plots, scores, toy
-from curvlib.notebooks import check_parameters
+from curvlib import input_curvature, metrics, scores
+from curvlib.book import figures
+from curvlib.book.source import check_parameters
+from curvlib.studies import toy
 
 check_parameters(In)
 results = Path(results)
@@ -74,7 +76,7 @@ glue("num_wrong", int(wrong.sum()), display=False)
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "To fit the wrong labels (\u2260) the boundary bends around single points: the probability of the blue class early in training (left) and at the end (right). n = {glue:text}`num_points` points, {glue:text}`num_wrong` with a wrong label.", "name": "fig-boundary"}, "image": {"alt": "Two maps of the plane of points. On the left the boundary between the classes is nearly straight; on the right it winds around single points with wrong labels."}}
 def draw_points(ax):
-    for label, colour in ((0, plots.COLOURS[1]), (1, plots.COLOURS[0])):
+    for label, colour in ((0, figures.COLOURS[1]), (1, figures.COLOURS[0])):
         mine = (y == label).numpy()
         ax.scatter(*x[mine].T, s=34, color=colour, edgecolor="white", zorder=3)
     for px, py in x[wrong]:
@@ -201,8 +203,8 @@ fig, ax = plt.subplots(figsize=(4.6, 4.2), layout="constrained", facecolor="whit
 floor = 1e-12  # below it the loss is flat by any measure
 shown = (exact > floor) & (squares > floor)
 for name, mask, colour, marker in (
-    ("label as drawn", ~wrong, plots.COLOURS[0], "o"),
-    ("wrong label", wrong, plots.COLOURS[1], "^"),
+    ("label as drawn", ~wrong, figures.COLOURS[0], "o"),
+    ("wrong label", wrong, figures.COLOURS[1], "^"),
 ):
     some = shown & mask
     ax.scatter(
@@ -244,8 +246,8 @@ pd.DataFrame({"point": order, "score": score[order], "wrong": wrong[order]}).to_
 fig, ax = plt.subplots(figsize=(7, 2.8), layout="constrained", facecolor="white")
 place = np.arange(len(order))
 for name, mask, colour, marker in (
-    ("label as drawn", ~wrong[order], plots.COLOURS[0], "o"),
-    ("wrong label", wrong[order], plots.COLOURS[1], "^"),
+    ("label as drawn", ~wrong[order], figures.COLOURS[0], "o"),
+    ("wrong label", wrong[order], figures.COLOURS[1], "^"),
 ):
     ax.scatter(place[mask], score[order][mask], color=colour, marker=marker, label=name)
 ax.set(yscale="log", xlabel="rank", ylabel="mean tr(H²)")

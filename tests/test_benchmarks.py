@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from curvlib import training
+from curvlib.runs.settings import TrainConfig
 
 ROOT = Path(__file__).parent.parent
 
@@ -81,7 +81,7 @@ def test_the_default_is_the_fewest_probes_that_the_book_found_enough():
     photographs = (table["data"] == "CIFAR-10") & (table["epochs"] == 30)
     fewest = table[photographs & (table["what"] == "cheapest at every epoch")]
     assert len(fewest) == 2  # square and norm
-    assert training.TrainConfig().num_probes == fewest["probes"].max()
+    assert TrainConfig().num_probes == fewest["probes"].max()
 
 
 def of_probes(noise: float) -> dict[str, np.ndarray]:

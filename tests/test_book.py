@@ -11,7 +11,7 @@ from urllib.parse import unquote, urlsplit
 import pytest
 import yaml
 
-from curvlib import notebooks, pages
+from curvlib.book import pages, source
 from curvlib.scores import SCORES
 
 ROOT = Path(__file__).parents[1]
@@ -154,9 +154,9 @@ def test_the_method_page_lists_every_score_in_order_with_its_direction_and_sourc
     table = text.split("| score | formula |")[1]
     rows = re.findall(r"^\| `(\w+)` \|.*\| (high|low) \|(.*)\|$", table, re.MULTILINE)
     assert [row[0] for row in rows] == list(SCORES)
-    for name, direction, source in rows:
+    for name, direction, cited_by in rows:
         assert direction == {1: "high", -1: "low"}[SCORES[name].sign], name
-        cited = re.findall(r"\{cite:t\}`(\w+)`", source)
+        cited = re.findall(r"\{cite:t\}`(\w+)`", cited_by)
         assert cited == [SCORES[name].source] * bool(SCORES[name].source), name
 
 
@@ -170,7 +170,7 @@ def test_the_photographs_are_run_with_a_setting_that_learns_wrong_labels():
     assert enough, rows
     for page in pages.load_pages(ROOT / "experiments.yml").values():
         if page.profile == "cpu":
-            known = notebooks.parameters(notebooks.read(page.root / page.notebook))
+            known = source.parameters(source.read(page.root / page.notebook))
             values = {name: parameter.default for name, parameter in known.items()}
             values |= page.parameters
             # The pilot was run on the first images of CIFAR-10, with wrong labels.

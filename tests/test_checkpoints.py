@@ -4,10 +4,12 @@ import torch
 from test_folders import place  # noqa: F401, a fixture
 from torchvision.models import resnet18
 
-from curvlib import checkpoints, data, models, training
+from curvlib import data
 from curvlib.__main__ import main
-from curvlib.checkpoints import files_in, load_weights, score_checkpoints
-from curvlib.training import TrainConfig, fit
+from curvlib.runs import checkpoints, networks, scoring, training
+from curvlib.runs.checkpoints import files_in, load_weights, score_checkpoints
+from curvlib.runs.settings import TrainConfig
+from curvlib.runs.training import fit
 
 CONFIG = TrainConfig(
     model="slim_resnet", width=8, num_train=60, epochs=2, batch_size=32, num_probes=2
@@ -40,7 +42,7 @@ def test_scores_of_stored_weights_are_those_taken_during_training(run, tmp_path)
         np.testing.assert_array_equal(stored.read(name), trace.read(name))
     # What was scored is read: nothing could score it again here.
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(training, "score", None)
+        patch.setattr(scoring, "score", None)
         again = score_checkpoints(
             files, images, model="slim_resnet", width=8, num_probes=2, runs=tmp_path,
             device="cpu",
@@ -54,13 +56,13 @@ def test_a_checkpoint_that_is_added_costs_its_own_scoring_alone(
     _, folder = run
     images, _ = training.prepare(CONFIG)
     nine, ten = files_in(folder)
-    scored, score = [], training.score
+    scored, score = [], scoring.score
 
-    def counted(network, images, trace, epoch, **how):
+    def counted(network, images, *, epoch, **how):
         scored.append(epoch)
-        return score(network, images, trace, epoch, **how)
+        return score(network, images, epoch=epoch, **how)
 
-    monkeypatch.setattr(training, "score", counted)
+    monkeypatch.setattr(scoring, "score", counted)
 
     def trace(*files, runs="runs", seed=0):
         scored.clear()
@@ -176,7 +178,7 @@ def test_a_folder_without_checkpoints_is_refused(tmp_path):
 def test_weights_of_another_network_are_refused_before_any_is_scored(run, tmp_path):
     _, folder = run
     images, _ = training.prepare(CONFIG)
-    other = models.build("mlp", num_classes=10, input_shape=(1, 8, 8), width=8)
+    other = networks.build("mlp", num_classes=10, input_shape=(1, 8, 8), width=8)
     torch.save(other.state_dict(), tmp_path / "z_99.pt")
     files = [*files_in(folder), tmp_path / "z_99.pt"]
     with pytest.raises(ValueError, match=r"z_99.pt is of another network: it lacks"):
@@ -210,7 +212,7 @@ def test_a_network_of_torchvision_is_known_by_its_name(place, tmp_path):  # noqa
     with pytest.raises(ValueError, match="activation must stay 'relu'"):
         TrainConfig(model="torchvision/resnet18", activation="gelu")
     with pytest.raises(ValueError, match="unknown model"):
-        models.build("resnet19", num_classes=2, input_shape=(3, 8, 8), width=8)
+        networks.build("resnet19", num_classes=2, input_shape=(3, 8, 8), width=8)
 
 
 def test_checkpoints_come_in_the_order_of_the_numbers_in_their_names(tmp_path):

@@ -19,7 +19,8 @@ from toy_book import (
 
 from curvlib import __main__ as command_line
 from curvlib.__main__ import main
-from curvlib.training import TrainConfig, fit
+from curvlib.runs.settings import TrainConfig
+from curvlib.runs.training import fit, prepare, run_name
 
 __all__ = ["book", "made_book"]  # fixtures
 
@@ -117,7 +118,7 @@ def test_ctrl_c_keeps_the_finished_pages_and_leaves_no_process(fresh):
         fresh,
         "other",
         code(
-            "import time\nfrom curvlib import progress\n"
+            "import time\nfrom curvlib.data import progress\n"
             "progress.report('epoch 1/9, 60 s left')\ntime.sleep(60)"
         ),
     )
@@ -234,7 +235,7 @@ def test_train_leaves_the_trace_that_a_notebook_with_these_settings_reads(
     )
     assert main(["train", *QUICK, "--augment", f"--runs={tmp_path}"]) == 0
     said = capsys.readouterr()
-    assert said.out == f"{tmp_path / config.run_name}\n"
+    assert said.out == f"{tmp_path / run_name(config, {'train': prepare(config)[0]})}\n"
     assert "epoch 2/2" in said.err
     before = {f: f.stat().st_mtime_ns for f in tmp_path.rglob("*.parquet")}
     assert len(before) == 2

@@ -7,7 +7,9 @@ import pytest
 import torch
 from torch import nn
 
-from curvlib import costs, models, scores
+from curvlib import scores
+from curvlib.runs import networks
+from curvlib.studies import costs
 
 
 class FakeTrace:
@@ -78,7 +80,7 @@ def test_a_number_of_probes_that_was_not_measured_is_refused():
 
 
 def test_every_contestant_is_timed_and_the_model_is_left_alone():
-    model = models.build("mlp", num_classes=3, input_shape=(1, 4, 4), width=4).eval()
+    model = networks.build("mlp", num_classes=3, input_shape=(1, 4, 4), width=4).eval()
     before = {name: value.clone() for name, value in model.state_dict().items()}
     x = torch.randn(12, 1, 4, 4, generator=torch.Generator().manual_seed(0))
     table = costs.measure(
@@ -120,6 +122,6 @@ def test_what_a_run_takes_follows_from_one_batch_of_a_net_that_can_be_counted():
     assert found.state_bytes == 3 * 83 * 4
     # Kept for the backward pass, for each sample at least the two layers' inputs.
     assert found.activation_bytes >= (12 + 5) * 4
-    assert found.trace_bytes == (12 * 4 + 1 + 16) * 1000 * 5
+    assert found.trace_bytes == (13 * 4 + 1 + 16) * 1000 * 5
     for name, value in network.state_dict().items():
         assert torch.equal(value, before[name])

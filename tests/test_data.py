@@ -19,6 +19,7 @@ from curvlib import data
 from curvlib.data import (
     Images,
     augment,
+    folders,
     load,
     normalise,
     with_planted_duplicates,
@@ -333,7 +334,7 @@ def test_an_npz_of_a_known_name_comes_before_anything_else(tmp_path, monkeypatch
 def test_the_cache_folder_is_used_where_no_other_is_named(tmp_path, monkeypatch):
     monkeypatch.delenv("CURVLIB_DATA", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert data.default_root() == tmp_path / "curvlib"
+    assert folders.default_root() == tmp_path / "curvlib"
 
 
 @pytest.mark.parametrize(

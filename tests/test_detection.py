@@ -3,8 +3,10 @@ import pandas as pd
 import pytest
 from scipy.stats import ttest_rel
 
-from curvlib import costs, data, detection, heldout, metrics, scores, training
-from curvlib.training import TrainConfig
+from curvlib import data, metrics, scores
+from curvlib.runs import halves, scoring, training
+from curvlib.runs.settings import TrainConfig
+from curvlib.studies import costs, detection
 
 RNG = np.random.default_rng(0)
 WRONG = np.arange(100) < 20
@@ -127,7 +129,7 @@ def test_labels_at_scoring_are_those_trained_on(run):
     images, trace = run
     np.testing.assert_array_equal(trace.labels, images.labels)
     scaling = trace.info["mean"], trace.info["std"]
-    p = training.probabilities(training.trained_model(trace), images, scaling=scaling)
+    p = scoring.probabilities(training.trained_model(trace), images, scaling=scaling)
     given = p[np.arange(len(p)), images.labels]
     true = p[np.arange(len(p)), images.original_labels]
     np.testing.assert_allclose(trace.read("probability")[-1], given, atol=1e-5)
@@ -193,9 +195,9 @@ def test_wrong_labels_that_are_trivial_to_find_are_found_by_all_that_should(tmp_
     trace = training.fit(config, images, runs=tmp_path)
     assert trace.read("correct")[-1].all()
     table = scores.suspicion(scores.compute(trace))
-    halves = heldout.train_on_halves(config, images, second_epochs=3, runs=tmp_path)
-    table["confident_learning"] = heldout.confident_learning(
-        halves.probabilities, images.labels
+    two = halves.train_on_halves(config, images, second_epochs=3, runs=tmp_path)
+    table["confident_learning"] = halves.confident_learning(
+        two.probabilities, images.labels
     )
     sensible = [
         "curvature_square",

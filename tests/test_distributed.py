@@ -11,9 +11,10 @@ import pytest
 import torch
 from torch import nn
 
-from curvlib import distributed, training
+from curvlib.runs import distributed, training
+from curvlib.runs.settings import TrainConfig
+from curvlib.runs.training import fit
 from curvlib.trace import Trace
-from curvlib.training import TrainConfig, fit
 
 # 300 is divided by neither 2 nor 3 chunks of 128; batches of 50 not by 3 processes.
 CONFIG = TrainConfig(
@@ -102,7 +103,7 @@ def test_scores_of_given_weights_are_those_of_one_process_byte_by_byte(
     )
     torchrun(processes, *command, f"--runs={tmp_path / 'many'}")
     one, many = parquet(tmp_path / "one"), parquet(tmp_path / "many")
-    assert len(one) == 1 and one == many
+    assert len(one) == 2 and one == many
 
 
 @pytest.mark.parametrize("processes", [2, 3])
@@ -114,7 +115,7 @@ def test_a_first_epoch_of_small_steps_is_that_of_one_process(tmp_path, processes
     one = fit(config, runs=tmp_path / "one", device="cpu")
     flags = [*FLAGS, "--epochs=1", "--lr=1e-3", "--activation=softplus"]
     torchrun(processes, "-m", "curvlib", "train", *flags, f"--runs={tmp_path / 'many'}")
-    many = Trace.open(tmp_path / "many" / config.run_name)
+    many = Trace.open(tmp_path / "many" / one.folder.name)
     assert many.info["processes"] == processes
     np.testing.assert_array_equal(many.index, one.index)
     a, b = (training.trained_model(t).state_dict() for t in (one, many))
@@ -135,7 +136,7 @@ def test_a_first_epoch_of_small_steps_is_that_of_one_process(tmp_path, processes
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from curvlib import distributed, training
+from curvlib.runs import distributed, training
 from tests_config import CONFIG
 
 marker = Path(sys.argv[2])
@@ -156,7 +157,7 @@ def test_a_run_whose_process_is_killed_goes_on_where_it_was(
     tmp_path, monkeypatch, killed
 ):
     (tmp_path / "tests_config.py").write_text(
-        f"from curvlib.training import TrainConfig\nCONFIG = {CONFIG!r}\n"
+        f"from curvlib.runs.training import TrainConfig\nCONFIG = {CONFIG!r}\n"
     )
     script = tmp_path / "script.py"
     script.write_text(KILLED)
@@ -173,7 +174,7 @@ def test_a_run_whose_process_is_killed_goes_on_where_it_was(
     assert epochs in (["1", "3"], ["1", "2", "3"], ["1", "2", "2", "3"])
     torchrun(2, str(script), str(tmp_path / "whole"), str(marker), str(killed))
     whole = parquet(tmp_path / "whole")
-    assert len(whole) == 9 and parquet(tmp_path / "broken") == whole
+    assert len(whole) == 12 and parquet(tmp_path / "broken") == whole
 
 
 def test_what_stops_every_process_is_said_in_one_line_each(tmp_path):
@@ -200,7 +201,7 @@ import sys
 import torch
 import torch.distributed as dist
 from torch import nn
-from curvlib import distributed
+from curvlib.runs import distributed
 
 def fails_on(number):
     if distributed.rank() == number:

@@ -9,8 +9,8 @@ import pytest
 from scipy.ndimage import zoom
 from torch import nn
 
-from curvlib import data, duplicates
-from curvlib.data import Images, load, with_planted_duplicates
+from curvlib import data
+from curvlib.data import Images, duplicates, load, with_planted_duplicates
 
 
 def images(pixels, labels, index=None, classes=("a", "b", "c")):
@@ -185,10 +185,10 @@ def test_descriptors_are_unit_vectors_without_brightness_and_contrast():
 
 
 def test_a_network_describes_images_by_the_inputs_of_its_last_layer():
-    from curvlib import models
+    from curvlib.runs import networks
 
     given = photographs(6)
-    model = models.build(
+    model = networks.build(
         "mlp", num_classes=3, input_shape=(3, 16, 16), width=5, seed=0
     ).eval()
     vectors = duplicates.network_descriptors(model, given, [0.5] * 3, [0.2] * 3)

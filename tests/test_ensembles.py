@@ -12,9 +12,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from curvlib import data, ensembles, memorization, models
-from curvlib.ensembles import EnsembleConfig
-from curvlib.training import TrainConfig
+from curvlib import data
+from curvlib.runs import ensembles, influence, networks
+from curvlib.runs.ensembles import EnsembleConfig
+from curvlib.runs.settings import TrainConfig
 
 ROOT = Path(__file__).parents[1]
 CONFIG = EnsembleConfig(
@@ -171,8 +172,9 @@ KILLED = """
 import sys
 from dataclasses import replace
 import numpy as np
-from curvlib import data, ensembles
-from curvlib.ensembles import EnsembleConfig
+from curvlib import data
+from curvlib.runs import ensembles
+from curvlib.runs.ensembles import EnsembleConfig
 
 train, test = data.load("digits"), data.load("digits", split="test")
 config = EnsembleConfig(
@@ -190,7 +192,7 @@ def test_an_ensemble_killed_and_gone_on_with_equals_an_unbroken_one(
     # The third group of files is where the process is shot.
     shoot = """
 import os, signal
-from curvlib import ensembles
+from curvlib.runs import ensembles
 write = ensembles.write_atomically
 def write_and_die(path, content):
     if path.name.startswith("models_000006"):
@@ -323,7 +325,7 @@ def leave_one_out(images, config, repeats):
         for _ in range(repeats):
             chosen = rng.choice(others, size, replace=False)
             for side, subset in enumerate((chosen, np.append(chosen[:-1], i))):
-                network = models.build(
+                network = networks.build(
                     "mlp",
                     num_classes=10,
                     input_shape=x.shape[1:],
@@ -363,7 +365,7 @@ def test_estimates_are_within_three_standard_errors_of_leaving_each_sample_out()
         np.concatenate([np.unpackbits(f[name], axis=1, count=40) for f in found]) > 0
         for name in ("inside", "correct")
     )
-    ours = memorization.memorization(inside, correct)
+    ours = influence.memorization(inside, correct)
     assert ours.undefined == 0
 
     repeats = 20

@@ -16,7 +16,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from curvlib import explorer
+from curvlib.book import explorer
 from curvlib.data import Images
 from curvlib.scores import SCORES
 

@@ -11,9 +11,12 @@ import pytest
 import torch
 from PIL import Image
 
-from curvlib import data, folders, training
+from curvlib import data
 from curvlib.__main__ import main
-from curvlib.folders import Photographs, index_of
+from curvlib.data import folders
+from curvlib.data.folders import Photographs, index_of
+from curvlib.runs import training
+from curvlib.runs.settings import TrainConfig
 
 CLASSES = ("n01", "n02")
 
@@ -166,7 +169,7 @@ def test_a_folder_with_every_kind_of_broken_file_gives_a_complete_report(place, 
     assert len(images) == counts["used"]
     assert images.classes == CLASSES  # the hidden folder is none
     assert images.images[:].shape == (len(images), 16, 16, 3)
-    config = training.TrainConfig(
+    config = TrainConfig(
         dataset=str(place),
         broken_files="skip",
         image_size=16,
@@ -378,7 +381,7 @@ def test_mean_and_deviation_are_those_of_the_pixels(place, monkeypatch):
     mean, std = images.statistics()
     np.testing.assert_allclose(mean, pixels.mean(0))
     np.testing.assert_allclose(std, pixels.std(0))
-    monkeypatch.setattr(data, "MOST_MEASURED", 4)  # evenly spaced
+    monkeypatch.setattr("curvlib.data.images.MOST_MEASURED", 4)  # evenly spaced
     some = images.images[np.array([0, 3, 6, 9])].reshape(-1, 3) / 255
     np.testing.assert_allclose(images.statistics()[0], some.mean(0))
 
@@ -401,7 +404,7 @@ def test_a_file_that_broke_after_it_was_indexed_is_named(place):
         images.tensor()
     for workers in (0, 2):  # never taken for a network that diverged
         images.images._workers = workers
-        config = training.TrainConfig(
+        config = TrainConfig(
             dataset=str(place), image_size=16, model="mlp", width=8, epochs=1
         )
         with pytest.raises(folders.BrokenFileError, match=r"^/.*n01_3.JPEG could be"):
@@ -409,7 +412,7 @@ def test_a_file_that_broke_after_it_was_indexed_is_named(place):
 
 
 def test_a_run_on_photographs_resumes_with_the_same_bytes(place, tmp_path):
-    config = training.TrainConfig(
+    config = TrainConfig(
         dataset=str(place),
         image_size=16,
         model="compact_resnet",
@@ -452,7 +455,7 @@ def test_neither_training_nor_scoring_ever_holds_all_photographs(
     monkeypatch.setattr(data.Images, "tensor", never)
     monkeypatch.setattr(folders._Files, "__getitem__", watched)
     monkeypatch.setattr(folders, "usable_cores", lambda: 0)  # here, to be watched
-    config = training.TrainConfig(
+    config = TrainConfig(
         dataset=str(place),
         image_size=16,
         model="mlp",
@@ -502,12 +505,12 @@ def test_a_misspelt_folder_is_not_taken_for_another_kind_of_data(place):
 
 
 def test_a_folder_written_two_ways_is_one_run():
-    one, two = (training.TrainConfig(dataset=name) for name in ("photos", "photos/"))
-    assert one.run_name == two.run_name
+    one, two = (TrainConfig(dataset=name) for name in ("photos", "photos/"))
+    assert training.run_name(one, {}) == training.run_name(two, {})
 
 
 def test_one_class_is_no_task(place, tmp_path):
     shutil.rmtree(place / "train" / "n02")
-    config = training.TrainConfig(dataset=str(place), image_size=16, model="mlp")
+    config = TrainConfig(dataset=str(place), image_size=16, model="mlp")
     with pytest.raises(ValueError, match="has one class, n01; a classifier needs two"):
         training.fit(config, runs=tmp_path)

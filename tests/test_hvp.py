@@ -29,7 +29,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from curvlib import hvp
 from curvlib.curvature import METHODS, input_curvature, rademacher
-from curvlib.models import build
+from curvlib.runs.networks import build
 
 WITH_GRADIENT = METHODS[:3]
 EXACT = ("autograd", "gauss-newton")

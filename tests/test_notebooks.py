@@ -11,10 +11,13 @@ import pytest
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from curvlib import data, ensembles, heldout, memorization, metrics, notebooks
+from curvlib import data, metrics
+from curvlib.book import source
+from curvlib.runs import ensembles, halves, influence
+from curvlib.runs.settings import TrainConfig
+from curvlib.runs.training import prepare
 from curvlib.scores import SCORES
 from curvlib.trace import Trace
-from curvlib.training import TrainConfig, prepare
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -83,7 +86,7 @@ def test_a_notebook_and_its_twin_agree(file):
 
 @every_notebook
 def test_a_notebook_is_kept_without_output(file):
-    for cell in notebooks.read(file)["cells"]:
+    for cell in source.read(file)["cells"]:
         if cell["cell_type"] == "code":
             assert cell["outputs"] == []
             assert cell["execution_count"] is None
@@ -91,27 +94,27 @@ def test_a_notebook_is_kept_without_output(file):
 
 @every_notebook
 def test_every_parameter_has_a_type_and_a_meaning(file):
-    for parameter in notebooks.parameters(notebooks.read(file)).values():
+    for parameter in source.parameters(source.read(file)).values():
         assert parameter.type not in ("", "None", "NoneType"), parameter.name
         assert len(parameter.meaning) > 3, f"{parameter.name} needs a comment"
 
 
 @every_notebook
 def test_a_notebook_keeps_what_a_page_needs(file):
-    notebooks.check_source(notebooks.read(file))
+    source.check_source(source.read(file))
 
 
 @every_notebook
 def test_a_notebook_runs_with_small_parameters_and_leaves_its_tables(
     file, tmp_path, monkeypatch
 ):
-    known = notebooks.parameters(notebooks.read(file))
+    known = source.parameters(source.read(file))
     small = {name: value for name, value in SMALL.items() if name in known}
     if "pages" in known:  # reads what other pages left
         planted = {"planted_duplicates": 0}
         run_in(tmp_path, "mislabelled", results="found/digits/mislabelled", **planted)
         small |= {"results_root": "found", "pages": ["digits/mislabelled"]}
-    notebooks.checked(known, small)  # the types that the notebook gives them
+    source.checked(known, small)  # the types that the notebook gives them
     # Runs and results of this test must not mix with those of the pages.
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("CURVLIB_PROGRESS", str(tmp_path / "progress"))
@@ -140,7 +143,7 @@ def run_in(folder, name, **changes):
     """Run a notebook with small parameters in a folder of its own, and return it."""
     folder.mkdir(exist_ok=True)
     file = ROOT / "notebooks" / f"{name}.ipynb"
-    known = notebooks.parameters(notebooks.read(file))
+    known = source.parameters(source.read(file))
     small = {name: value for name, value in SMALL.items() if name in known}
     papermill.execute_notebook(
         file,
@@ -194,7 +197,7 @@ def test_dynamics_without_wrong_labels_speaks_of_none(
 ):
     monkeypatch.setenv("CURVLIB_PROGRESS", str(tmp_path / "progress"))
     executed = run_in(tmp_path / "run", "dynamics", noise_rate=0.0, **changes)
-    glued = notebooks._glued(executed["cells"])
+    glued = source._glued(executed["cells"])
     assert "replaced" not in glued["accuracy_text"] + glued["ratio_text"]
     assert glued["group_names"] == "'trained on, never trained on'"
     assert why in glued["why_text"]
@@ -215,7 +218,7 @@ def test_one_cell_of_the_table_of_wrong_labels_is_rerun_by_scalars(
     run_in(tmp_path / "run", "mislabelled", planted_duplicates=0, **scalars)
     found = pd.read_csv(tmp_path / "run" / "results" / "metrics.csv")
     assert set(found["noise_rate"]) == {0.2} and set(found["seed"]) == {3}
-    expected = [n for n in SCORES if n != "random"] + list(heldout.SIGNS) + ["random"]
+    expected = [n for n in SCORES if n != "random"] + list(halves.SIGNS) + ["random"]
     assert sorted(found["score"]) == sorted(expected)
     assert found.notna().all(axis=None)  # no empty cell
     table = pd.read_parquet(tmp_path / "run" / "results" / "scores.parquet")
@@ -324,7 +327,7 @@ def test_memorization_on_a_page_is_that_of_its_ensemble(tmp_path, monkeypatch):
     before = sorted(runs.iterdir())
     found = ensembles.train(config, images, test, runs=runs)  # read, not trained
     assert sorted(runs.iterdir()) == before
-    expected = memorization.memorization(found.inside, found.correct)
+    expected = influence.memorization(found.inside, found.correct)
     table = pd.read_csv(tmp_path / "run" / "results" / "memorization.csv")
     np.testing.assert_allclose(table["memorization"], expected.value, rtol=1e-5)
     np.testing.assert_allclose(
@@ -360,7 +363,7 @@ def test_a_folder_of_class_folders_is_enough(name, tmp_path, monkeypatch):
         "num_timed": 2,
         "seeds": [0],
     }
-    known = notebooks.parameters(notebooks.read(ROOT / "notebooks" / f"{name}.ipynb"))
+    known = source.parameters(source.read(ROOT / "notebooks" / f"{name}.ipynb"))
     run_in(tmp_path, name, **{k: value for k, value in given.items() if k in known})
     scores = pd.read_parquet(tmp_path / "results" / "scores.parquet")
     assert len(scores) == 120

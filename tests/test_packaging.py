@@ -18,8 +18,8 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
-from curvlib import notebooks, pages
 from curvlib.__main__ import parser
+from curvlib.book import pages, source
 
 ROOT = Path(__file__).parents[1]
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
@@ -206,12 +206,12 @@ def test_every_command_names_what_exists(name):
                 assert set(options.pages) <= set(known)
         elif program == "papermill":
             (notebook,) = [x for x in words if x.startswith("notebooks/")]
-            parameters = notebooks.parameters(notebooks.read(ROOT / notebook))
+            parameters = source.parameters(source.read(ROOT / notebook))
             given = {n: ... for flag, n in pairwise(words) if flag == "-p"}
             for flag, line in pairwise(words):
                 if flag == "-y":
                     lists = yaml.safe_load(line)
-                    notebooks.checked(parameters, lists)  # refuses names and types
+                    source.checked(parameters, lists)  # refuses names and types
                     given |= lists
             assert given.keys() <= parameters.keys()
 

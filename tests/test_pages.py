@@ -19,8 +19,9 @@ from toy_book import (
     write_project,
 )
 
-from curvlib import notebooks, pages, provenance
-from curvlib.notebooks import PageError
+from curvlib.book import pages, source
+from curvlib.book.source import PageError
+from curvlib.runs import provenance
 
 __all__ = ["book", "made_book"]  # fixtures
 
@@ -34,7 +35,7 @@ def page_text(root, name):
 
 
 def cells_of(root, name):
-    return notebooks.read(load(root)[name].file)["cells"]
+    return source.read(load(root)[name].file)["cells"]
 
 
 def run(root, *names, force=False):
@@ -370,7 +371,7 @@ def test_a_wrong_parameter_is_refused_before_any_page_runs(book, monkeypatch):
 
 # ---------------------------------------------------------------------- parameters
 
-KNOWN = notebooks.parameters(
+KNOWN = source.parameters(
     {
         **notebook(),
         "cells": [
@@ -409,7 +410,7 @@ def test_parameters_have_type_default_and_meaning():
     ],
 )
 def test_a_value_gets_the_type_of_its_parameter(given, got):
-    (value,) = notebooks.checked(KNOWN, given).values()
+    (value,) = source.checked(KNOWN, given).values()
     assert (value, type(value)) == (got, type(got))
 
 
@@ -431,7 +432,7 @@ def test_a_value_gets_the_type_of_its_parameter(given, got):
 )
 def test_a_wrong_value_is_refused(given, message):
     with pytest.raises(PageError, match=message):
-        notebooks.checked(KNOWN, given)
+        source.checked(KNOWN, given)
 
 
 @pytest.mark.parametrize(
@@ -448,12 +449,12 @@ def test_a_wrong_value_is_refused(given, message):
 def test_a_parameters_cell_that_is_not_plain_is_refused(line, message):
     cell = code(f"{line}\nresults = ''", tags=["parameters"])
     with pytest.raises(PageError, match=message):
-        notebooks.parameters({**notebook(), "cells": [cell]})
+        source.parameters({**notebook(), "cells": [cell]})
 
 
 def test_the_hash_of_a_notebook_is_of_what_a_reader_sees_or_python_runs():
     def hashed(*cells):
-        return notebooks.content_hash({"cells": cells, "metadata": {"editor": "x"}})
+        return source.content_hash({"cells": cells, "metadata": {"editor": "x"}})
 
     before = hashed(markdown("# Title"), code("x = 1", tags=["hide-input"]))
     assert before == hashed(
@@ -473,13 +474,13 @@ def test_the_table_of_parameters_shows_in_bold_what_is_not_the_default():
     known = {
         p.name: p
         for p in (
-            notebooks.Parameter("n", "int", 3, "rows"),
-            notebooks.Parameter("same", "int", 3, "given, but the default"),
-            notebooks.Parameter("word", "str", "", "a | b"),
-            notebooks.Parameter("results", "str", "results/scratch/x", "folder"),
+            source.Parameter("n", "int", 3, "rows"),
+            source.Parameter("same", "int", 3, "given, but the default"),
+            source.Parameter("word", "str", "", "a | b"),
+            source.Parameter("results", "str", "results/scratch/x", "folder"),
         )
     }
-    table = notebooks.parameter_table(known, {"n": 5, "same": 3}, "results/digits/x")
+    table = source.parameter_table(known, {"n": 5, "same": 3}, "results/digits/x")
     assert table.splitlines()[2:] == [
         "| `n` | **`5`** | `3` | rows |",
         "| `same` | `3` | `3` | given, but the default |",
@@ -493,7 +494,7 @@ def test_the_papermill_command_gives_papermill_the_same_values():
     from yaml import safe_load
 
     values = {"a": 1e-05, "b": True, "c": "a b", "d": [1e-05], "e": None, "f": "None"}
-    words = shlex.split(notebooks.papermill_command("x.ipynb", values))[3:]
+    words = shlex.split(source.papermill_command("x.ipynb", values))[3:]
     got = {}
     while words:
         if words[0] == "-p":
@@ -533,14 +534,14 @@ def test_the_papermill_command_gives_papermill_the_same_values():
 )
 def test_a_notebook_that_can_make_no_page_is_refused_before_it_runs(change, message):
     changed = notebook()
-    notebooks.check_source(changed)
+    source.check_source(changed)
     change(changed)
     with pytest.raises(PageError, match=message):
-        notebooks.check_source(changed)
+        source.check_source(changed)
 
 
 def clean(*cells, **arguments):
-    content = notebooks.clean(
+    content = source.clean(
         {**notebook(), "cells": [markdown("# Title"), *cells]},
         name="digits/toy",
         about="about.md",
@@ -597,7 +598,7 @@ def stream(name, text):
                     "glue",
                     [
                         display(
-                            {f"{notebooks.GLUE}text/plain": "'high'"},
+                            {f"{source.GLUE}text/plain": "'high'"},
                             scrapbook={"name": "level"},
                         )
                     ],
@@ -628,7 +629,7 @@ def test_outputs_do_not_tell_when_or_where_they_were_made():
                 stream("stderr", "Warning: /var/ipykernel_12/34.py"),
                 stream("stdout", "a\n"),
                 stream("stdout", "b at 0x7f00aa11\n"),
-                display({notebooks.WIDGET: {}, "text/plain": "3/3 [00:01<00:00]"}),
+                display({source.WIDGET: {}, "text/plain": "3/3 [00:01<00:00]"}),
                 display({"text/html": '<th id="T_1a2b3_row0">'}),
             ],
         )
@@ -641,10 +642,10 @@ def test_outputs_do_not_tell_when_or_where_they_were_made():
 
 def test_numbers_of_numpy_are_glued_as_numbers():
     glued = display(
-        {f"{notebooks.GLUE}text/plain": "np.float64(0.5)"}, scrapbook={"name": "a"}
+        {f"{source.GLUE}text/plain": "np.float64(0.5)"}, scrapbook={"name": "a"}
     )
     (cell, _) = clean(code("x", [glued]), markdown("{glue:text}`a:.2f`"))
-    assert cell["outputs"][0]["data"] == {f"{notebooks.GLUE}text/plain": "0.5"}
+    assert cell["outputs"][0]["data"] == {f"{source.GLUE}text/plain": "0.5"}
 
 
 def test_only_whole_labels_get_the_prefix():
@@ -740,13 +741,13 @@ results = "results/scratch/x"  # folder
 )
 def test_under_plain_papermill_a_notebook_refuses_by_itself(injected, message):
     with pytest.raises(PageError, match=message):
-        notebooks.check_parameters(["", PARAMETERS_CELL, f"# Parameters\n{injected}\n"])
+        source.check_parameters(["", PARAMETERS_CELL, f"# Parameters\n{injected}\n"])
 
 
 def test_good_parameters_a_folder_of_one_s_own_and_none_at_all_are_accepted():
     good = '# Parameters\nseeds = [1, 2]\nresults = "elsewhere"\n'
-    notebooks.check_parameters(["", PARAMETERS_CELL, good])
-    notebooks.check_parameters(["", PARAMETERS_CELL, "import math"])
+    source.check_parameters(["", PARAMETERS_CELL, good])
+    source.check_parameters(["", PARAMETERS_CELL, "import math"])
 
 
 def test_digits_take_one_thread_unless_the_user_says_otherwise(monkeypatch):

@@ -1,144 +1,73 @@
 import os
-import shutil
-import subprocess
-from pathlib import Path
+import re
 
 import pytest
 
-from curvlib import provenance
-from curvlib.provenance import (
-    dependencies,
-    fingerprint,
-    hardware,
-    versions,
-    write_atomically,
-)
-
-CODE = '''"""What it does."""
-import math  # a comment
-
-
-def area(radius: float = 1.0) -> float:
-    """Area of a circle."""
-    if radius < 0:
-        raise ValueError(f"radius must be positive, got {radius}")
-    return math.pi * radius**2
-'''
+from curvlib.runs import provenance
+from curvlib.runs.provenance import digest, hardware, recipe, recipes, versions
+from curvlib.trace import write_atomically
 
 
 @pytest.fixture
-def library(tmp_path, monkeypatch) -> Path:
+def library(tmp_path, monkeypatch):
+    """A copy of the library with one study, to be changed."""
+    for place in [*provenance.PARTS.values(), "studies/circle.py"]:
+        (tmp_path / place).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / place).write_text('"""Doc."""\n\nRECIPE = 3  # of circles\n')
     monkeypatch.setattr(provenance, "LIBRARY", tmp_path)
-    (tmp_path / "circle.py").write_text(CODE)
-    (tmp_path / "other.py").write_text("from curvlib.circle import area\n")
-    return tmp_path
+    recipe.cache_clear()
+    yield tmp_path
+    recipe.cache_clear()
 
 
-def changed(library: Path, old: str, new: str) -> str:
-    assert old in CODE
-    (library / "circle.py").write_text(CODE.replace(old, new))
-    return fingerprint(["circle"])
+def test_every_part_has_a_recipe_number():
+    assert all(recipe(part) >= 1 for part in provenance.PARTS)
 
 
-@pytest.mark.parametrize(
-    ("old", "new"),
-    [
-        ("# a comment", "# another"),
-        ("What it does.", "What it is for."),
-        ("Area of a circle.", "Area of a disc,\n    by a formula."),
-        ("radius must be positive", "give a positive radius"),
-        ("raise ValueError(", "raise TypeError("),
-        ("radius < 0", "radius <= 0"),  # a guard: nothing but raise
-        ("radius: float = 1.0", "radius: float  =  1.0"),
-        ("\n\n\ndef", "\n\n\n\n\ndef"),
-    ],
-)
-def test_the_fingerprint_is_blind_to_prose(library, old, new):
-    assert fingerprint(["circle"]) == changed(library, old, new)
+def test_recipes_are_read_from_the_source_without_importing_it(library):
+    assert recipes(["studies.circle", "data", "data"]) == {
+        "data": 3,
+        "studies.circle": 3,
+    }
 
 
-@pytest.mark.parametrize(
-    ("old", "new"),
-    [
-        ("radius**2", "radius**3"),
-        ("= 1.0", "= 2.0"),
-        ("math.pi", "math.e"),
-        ("def area", "def surface"),
-        ("= 1.0", "= None"),
-        ("    return ", "    "),
-        ("        raise ValueError(", "        radius = abs("),
-    ],
-)
-def test_the_fingerprint_sees_every_change_of_meaning(library, old, new):
-    assert fingerprint(["circle"]) != changed(library, old, new)
+def test_a_digest_changes_with_settings_data_and_recipes(library):
+    def named(settings=1, data="a", parts=("data",)):
+        return digest(settings, {"train": data}, parts)
+
+    before = named()
+    assert len({before, named(settings=2), named(data="b"), named(parts=())}) == 4
+    assert re.fullmatch(r"[0-9a-f]{10}", before)
+    (library / "data" / "__init__.py").write_text("RECIPE = 4\n")
+    recipe.cache_clear()
+    assert named() != before
 
 
-def test_the_fingerprint_is_of_a_set_of_modules_by_name(library):
-    both = fingerprint(["circle", "other"])
-    assert both == fingerprint(["other", "circle", "circle"])
-    assert both != fingerprint(["circle"]) != fingerprint(["other"])
-    assert len(both) == 16 and int(both, 16) >= 0
+def test_a_digest_is_blind_to_everything_but_the_recipe_number(library):
+    before = digest(1, {}, ["data"])
+    moved = "def moved():\n    raise ValueError('a better message')\n\n\nRECIPE = 3\n"
+    (library / "data" / "__init__.py").write_text(moved)
+    recipe.cache_clear()
+    assert digest(1, {}, ["data"]) == before
 
 
-def interpreters() -> list[str]:
-    """Each Python here that can parse the library, also those pyenv keeps hidden."""
-    roots = Path(os.environ.get("PYENV_ROOT", "none")).glob("versions/3.1[1-3]*")
-    named = [shutil.which(f"python3.{minor}") for minor in (11, 12, 13)]
-    return sorted({str(r / "bin" / "python") for r in roots} | {n for n in named if n})
+def test_unknown_parts_and_parts_without_a_number_are_refused(library):
+    with pytest.raises(ValueError, match="no part 'daat'; expected one of data, netw"):
+        recipe("daat")
+    with pytest.raises(ValueError, match=r"no part 'studies\.square'"):
+        recipe("studies.square")
+    (library / "studies" / "circle.py").write_text("x = 1\n")
+    with pytest.raises(
+        ValueError, match=r"circle\.py has no recipe number, a line REC"
+    ):
+        recipe("studies.circle")
 
 
-def test_every_python_finds_the_same_fingerprint():
-    # Else a page that one Python made would be stale for another.
-    found = {}
-    ask = (
-        "import sys; from curvlib.provenance import fingerprint as f; "
-        "print(sys.version_info[:2], f(['data', 'curvature', 'training', 'plots']))"
-    )
-    for python in interpreters():
-        root = Path(__file__).parents[1]
-        ran = subprocess.run(
-            [python, "-c", ask], cwd=root, capture_output=True, text=True
-        )
-        if ran.returncode == 0:
-            version, _, fingerprinted = ran.stdout.strip().rpartition(" ")
-            found[version] = fingerprinted
-    if len(found) < 2:
-        pytest.skip("needs two of Python 3.11, 3.12 and 3.13")
-    own = fingerprint(["data", "curvature", "training", "plots"])
-    assert set(found.values()) == {own}, found
-
-
-@pytest.mark.parametrize(
-    ("source", "expected"),
-    [
-        ("from curvlib.circle import area", {"circle"}),
-        ("from curvlib import circle", {"circle"}),
-        ("import curvlib.circle", {"circle"}),
-        ("import curvlib\ncurvlib.circle.area()", {"circle"}),
-        ("from .circle import area", {"circle"}),
-        ("from . import circle", {"circle"}),
-        ("import curvlib.other", {"other", "circle"}),
-        ("def f():\n    from curvlib import other", {"other", "circle"}),
-        ("import curvlib", set()),
-        ("import numpy\nfrom curvlibrary.circle import area", set()),
-    ],
-)
-def test_dependencies_are_found_however_they_are_imported(library, source, expected):
-    assert dependencies(source) == expected
-
-
-def test_a_name_of_the_package_counts_for_the_module_that_defines_it():
-    assert "training" in dependencies("from curvlib import fit")
-    assert "data" in dependencies("import curvlib\ncurvlib.load('digits')")
-
-
-def test_modules_that_no_number_depends_on_do_not_count():
-    assert dependencies("from curvlib import progress, provenance") == set()
-
-
-def test_versions_and_hardware_say_what_a_number_was_made_with():
+def test_versions_name_what_numbers_depend_on():
     assert set(versions()) == {"python", *provenance.PACKAGES}
-    assert all(v[0].isdigit() for v in versions().values())
+
+
+def test_hardware_says_where_it_ran():
     found = hardware()
     assert found["device"] == "cpu" and found["processor"]
     assert found["cores"] >= 1 and found["threads"] >= 1 and found["memory_gib"] >= 1

@@ -1,7 +1,9 @@
 import re
 from pathlib import Path
 
-from curvlib import heldout, published, scores
+from curvlib import scores
+from curvlib.runs import halves
+from curvlib.studies import published
 
 BIB = Path(__file__).parent.parent / "book" / "references.bib"
 
@@ -10,7 +12,7 @@ def test_every_published_value_names_a_known_score_and_a_known_source():
     table = published.auroc_symmetric_noise()
     planted = published.auroc_planted_duplicates()
     named = set(table["score"]) | set(planted["score"])
-    assert named <= set(scores.SCORES) | set(heldout.SIGNS)
+    assert named <= set(scores.SCORES) | set(halves.SIGNS)
     keys = re.findall(r"^@\w+\{(\w+),", BIB.read_text(encoding="utf-8"), re.MULTILINE)
     assert set(table["source"]) | set(planted["source"]) <= set(keys)
 

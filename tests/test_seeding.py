@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch import nn
 
-from curvlib import models, seeding
+from curvlib.data import seeding
+from curvlib.runs import networks
 
 
 def drawn(seed: int) -> torch.Tensor:
@@ -36,7 +37,7 @@ def test_the_global_generator_stays_where_it_was_even_after_an_error():
 
 def test_threads_draw_what_each_draws_alone():
     def network(seed):
-        built = models.build(
+        built = networks.build(
             "mlp", num_classes=3, input_shape=(1, 4, 4), width=8, seed=seed
         )
         return torch.cat([p.detach().flatten() for p in built.parameters()])

@@ -7,7 +7,8 @@ import torch.nn.functional as F
 from test_hvp import indefinite, quadratic
 from torch import nn
 
-from curvlib import input_curvature, toy
+from curvlib import input_curvature
+from curvlib.studies import toy
 
 # --------------------------------------------------------------------- two clouds
 

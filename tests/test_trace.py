@@ -31,7 +31,8 @@ def columns(count: int = 30, seed: int = 0) -> dict[str, np.ndarray]:
 def create(folder, *, train=None, heldout=None, config=CONFIG) -> Trace:
     train = train if train is not None else images()
     info = {"mean": [0.5]}
-    return Trace.create(folder, config=config, info=info, train=train, heldout=heldout)
+    splits = {"train": train} | ({} if heldout is None else {"heldout": heldout})
+    return Trace.create(folder, config=config, info=info, splits=splits)
 
 
 def written(folder, epochs=(1, 2, 4)) -> Trace:
@@ -116,7 +117,7 @@ def test_creating_a_run_again_finds_its_epochs_and_leaves_its_description(tmp_pa
     written(tmp_path)
     before = (tmp_path / "run.json").read_bytes()
     again = Trace.create(
-        tmp_path, config=CONFIG, info={"mean": [9.0]}, train=images(), heldout=None
+        tmp_path, config=CONFIG, info={"mean": [9.0]}, splits={"train": images()}
     )
     assert again.epochs.tolist() == [1, 2, 4]
     assert again.info["mean"] == [0.5]
@@ -149,6 +150,7 @@ def test_partial_files_of_a_kill_are_ignored_and_removed(tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == [
         "config.json",
         "run.json",
+        "samples_train.parquet",
         "train",
     ]
 

@@ -15,10 +15,14 @@ import torch
 import torch.nn.functional as F
 from torch.fx.experimental.optimization import fuse
 
-from curvlib import data, training
+from curvlib import data
 from curvlib.curvature import input_curvature
+from curvlib.runs import provenance, scoring, training
+from curvlib.runs.devices import best_device
+from curvlib.runs.scoring import score
+from curvlib.runs.settings import TrainConfig
+from curvlib.runs.training import fit, prepare, run_name, splits_of, trained_model
 from curvlib.trace import COLUMNS, Trace
-from curvlib.training import TrainConfig, fit, prepare, score, trained_model
 
 QUICK = TrainConfig(
     model="mlp", width=32, num_train=64, epochs=3, batch_size=32, num_probes=2
@@ -140,11 +144,21 @@ def test_an_unknown_setting_is_refused_and_none_can_be_changed():
         QUICK.lr = 0.2
 
 
+def name_of(config: TrainConfig) -> str:
+    return run_name(config, splits_of(config, *prepare(config)))
+
+
+def named(config: TrainConfig) -> str:
+    """By its settings alone: of data that may not be here."""
+    return run_name(config, {})
+
+
 def test_the_name_of_a_run_is_of_values_not_of_their_spelling():
-    assert TrainConfig(lr=1).run_name == TrainConfig(lr=1.0).run_name
-    assert TrainConfig(lr=0.10).run_name == TrainConfig().run_name
-    assert TrainConfig().run_name.startswith("digits-slim_resnet-")
-    assert TrainConfig(dataset="some/where/mine.npz").run_name.startswith("mine-slim")
+    assert named(TrainConfig(lr=1)) == named(TrainConfig(lr=1.0))
+    assert named(TrainConfig(lr=0.10)) == named(TrainConfig())
+    assert named(TrainConfig()).startswith("digits-slim_resnet-")
+    mine = TrainConfig(dataset="some/where/mine.npz")
+    assert named(mine).startswith("mine-slim")
 
 
 def test_the_name_of_a_run_differs_for_every_setting():
@@ -158,14 +172,29 @@ def test_the_name_of_a_run_differs_for_every_setting():
         "score_original_labels": True,
     }  # fmt: skip
     assert changed.keys() == asdict(TrainConfig()).keys()
-    names = {TrainConfig(**{field: value}).run_name for field, value in changed.items()}
-    assert len(names | {TrainConfig().run_name}) == 1 + len(changed)
+    names = {named(TrainConfig(**{field: value})) for field, value in changed.items()}
+    assert len(names | {named(TrainConfig())}) == 1 + len(changed)
 
 
-def test_the_name_of_a_run_differs_for_other_code(monkeypatch):
-    before = QUICK.run_name
-    monkeypatch.setattr(training, "CODE_FINGERPRINT", "other")
-    assert QUICK.run_name != before
+@pytest.mark.parametrize("part", ["data", "networks", "training", "scoring"])
+def test_the_name_of_a_run_differs_for_another_recipe(part, monkeypatch):
+    before, recipe = name_of(QUICK), provenance.recipe
+    raised = lambda name: recipe(name) + (name == part)  # noqa: E731
+    monkeypatch.setattr(provenance, "recipe", raised)
+    assert name_of(QUICK) != before
+
+
+def test_the_name_of_a_run_differs_for_other_data():
+    train, _ = prepare(QUICK)
+    other = train.select(np.arange(len(train) - 1))
+    assert run_name(QUICK, {"train": train}) != run_name(QUICK, {"train": other})
+
+
+def test_the_name_of_a_run_is_blind_to_recipes_it_does_not_depend_on(monkeypatch):
+    before, recipe = name_of(QUICK), provenance.recipe
+    raised = lambda name: recipe(name) + (name in ("ensembles", "halves"))  # noqa: E731
+    monkeypatch.setattr(provenance, "recipe", raised)
+    assert name_of(QUICK) == before
 
 
 # The samples
@@ -227,7 +256,7 @@ def test_a_network_learns_the_digits_and_leaves_a_trace(
         score_every=4,
     )
     trace = fit(config, runs=tmp_path)
-    assert trace.folder == tmp_path / config.run_name
+    assert trace.folder == tmp_path / name_of(config)
     assert trace.config == asdict(config)
     assert trace.epochs.tolist() == [4, 8, 12]
     for name in COLUMNS:
@@ -256,7 +285,7 @@ def test_bfloat16_is_for_training_alone_and_resumes_with_the_same_bytes(
         assert all(p.dtype == torch.float32 for p in model.parameters())
         return input_curvature(model, x, y, **options)
 
-    monkeypatch.setattr(training, "input_curvature", seen)
+    monkeypatch.setattr(scoring, "input_curvature", seen)
     whole = fit(config, runs=tmp_path / "whole")
     assert set(kinds) == {(torch.float32, False)}
     other = fit(replace(config, precision="float32"), runs=tmp_path / "other")
@@ -284,8 +313,8 @@ def test_the_run_says_what_it_was_made_with(quick):
     assert info["checksums"] == {"train": train.checksum}
     assert info["classes"] == list("0123456789") and info["input_shape"] == [1, 8, 8]
     assert torch.__version__.startswith(info["versions"]["torch"].split("+")[0])
-    assert info["hardware"]["device"] == training.best_device()
-    assert info["code"] == training.fingerprint(training.CODE)
+    assert info["hardware"]["device"] == best_device()
+    assert info["recipes"] == provenance.recipes(training.PARTS)
 
 
 def by_hand(trace: Trace, images: data.Images, labels: np.ndarray, epoch: int):
@@ -297,7 +326,7 @@ def by_hand(trace: Trace, images: data.Images, labels: np.ndarray, epoch: int):
         torch.from_numpy(labels),
         num_probes=trace.config["num_probes"],
         step=trace.config["step"],
-        generator=training._generator(trace.config["seed"], epoch, "probes"),
+        generator=scoring.stream(trace.config["seed"], epoch, "probes"),
     )
 
 
@@ -367,7 +396,9 @@ def test_scoring_in_chunks_gives_the_same_scores_and_leaves_the_mode_alone(whole
     for mode in (True, False):
         model = trained_model(whole).train(mode)
         before = {k: v.clone() for k, v in model.state_dict().items()}
-        small, large = (score(model, train, whole, 4, chunk=c) for c in (7, 64))
+        scaling = whole.info["mean"], whole.info["std"]
+        how = {"scaling": scaling, "epoch": 4, "num_probes": 2, "step": 1e-3}
+        small, large = (score(model, train, chunk=c, **how) for c in (7, 64))
         assert all(module.training == mode for module in model.modules())
         torch.testing.assert_close(model.state_dict(), before, rtol=0, atol=0)
         for name in ("loss", "gradient_norm", "probability", "el2n"):
@@ -432,7 +463,7 @@ def test_the_hook_is_called_after_each_epoch_with_the_model(tmp_path):
     calls = []
 
     def hook(epoch, model):
-        assert (tmp_path / QUICK.run_name / "checkpoint.pt").exists()
+        assert (tmp_path / name_of(QUICK) / "checkpoint.pt").exists()
         calls.append((epoch, model.head.weight.detach().clone()))
 
     trace = fit(QUICK, runs=tmp_path, on_epoch=hook)
@@ -461,7 +492,7 @@ def test_progress_names_the_epoch_and_goes_where_it_is_wanted(
 def test_columns_of_logits_are_those_computed_in_the_head():
     # p = (1/2, 1/4, 1/4) under each of the three labels.
     logits = torch.tensor([[0.5, 0.25, 0.25]], dtype=torch.float64).log().repeat(3, 1)
-    got = training._of_logits(logits, torch.tensor([0, 1, 2]))
+    got = scoring._of_logits(logits, torch.tensor([0, 1, 2]))
     ln2, close = math.log(2), {"rtol": 1e-12}
     np.testing.assert_allclose(got["margin"], [ln2, -ln2, -ln2], **close)
     np.testing.assert_allclose(got["probability"], [0.5, 0.25, 0.25], **close)
@@ -477,7 +508,7 @@ def test_columns_of_logits_agree_with_numpy_and_stay_finite_for_sure_networks():
     rng = np.random.default_rng(0)
     z, y = rng.normal(size=(50, 7)) * 3, rng.integers(0, 7, 50)
     p = np.exp(z) / np.exp(z).sum(1, keepdims=True)
-    got = training._of_logits(torch.from_numpy(z), torch.from_numpy(y))
+    got = scoring._of_logits(torch.from_numpy(z), torch.from_numpy(y))
     rows = np.arange(50)
     others = np.where(np.eye(7, dtype=bool)[y], -np.inf, z)
     np.testing.assert_allclose(got["margin"], z[rows, y] - others.max(1))
@@ -486,7 +517,7 @@ def test_columns_of_logits_agree_with_numpy_and_stay_finite_for_sure_networks():
     np.testing.assert_allclose(got["el2n"], np.linalg.norm(p - np.eye(7)[y], axis=1))
     np.testing.assert_array_equal(got["correct"], z.argmax(1) == y)
     sure = torch.tensor([[0.0, 1e4], [1e4, 0.0]])
-    for values in training._of_logits(sure, torch.tensor([0, 0])).values():
+    for values in scoring._of_logits(sure, torch.tensor([0, 0])).values():
         assert values.isfinite().all()
 
 
@@ -501,11 +532,16 @@ def test_a_finished_run_is_read_not_trained_again(quick, monkeypatch):
     assert again.info == quick.info and parquet(again) == before
 
 
-def test_other_labels_under_the_same_config_are_refused(quick):
+def test_other_labels_under_the_same_config_are_another_run(quick, tmp_path):
     train, _ = prepare(QUICK)
     noisy = data.with_symmetric_noise(train, 0.1, seed=5)
+    other = fit(QUICK, noisy, runs=tmp_path)
+    assert other.folder.name != quick.folder.name
+    np.testing.assert_array_equal(other.labels, noisy.labels)
+    # Even in that folder, by another's hand, they are not taken for the same run.
+    other.folder.rename(tmp_path / quick.folder.name)
     with pytest.raises(ValueError, match="holds a run on other images or labels"):
-        fit(QUICK, noisy, runs=quick.folder.parent)
+        fit(QUICK, train, runs=tmp_path)
 
 
 def test_held_out_samples_alone_or_of_other_classes_are_refused(tmp_path):
@@ -533,7 +569,7 @@ def test_a_damaged_checkpoint_is_refused_by_its_name(tmp_path):
 def test_a_run_without_a_finished_epoch_has_no_trained_model(tmp_path):
     train, _ = prepare(QUICK)
     trace = Trace.create(
-        tmp_path, config=asdict(QUICK), info={}, train=train, heldout=None
+        tmp_path, config=asdict(QUICK), info={}, splits={"train": train}
     )
     with pytest.raises(FileNotFoundError, match="has no finished epoch yet"):
         trained_model(trace)
@@ -564,7 +600,7 @@ def test_a_run_that_stopped_keeps_its_epochs_and_can_go_on(tmp_path, whole):
         FloatingPointError, match="epoch 3, batch 1 of 2: the loss beca"
     ):
         fit(WHOLE, runs=tmp_path, on_epoch=spoil)
-    stopped = Trace.open(tmp_path / WHOLE.run_name)
+    stopped = Trace.open(tmp_path / name_of(WHOLE))
     assert stopped.epochs.tolist() == [1, 2]
     np.testing.assert_array_equal(stopped.read("loss"), whole.read("loss")[:2])
     assert stopped.log()["epoch"].tolist() == [1, 2]
@@ -575,11 +611,11 @@ SELF_KILLED = """
 import json, os, signal, sys
 from unittest.mock import patch
 import torch
-from curvlib import training
+from curvlib.runs import scoring, training
 
 target, moment, config, runs = sys.argv[1:]
 home, _, name = target.rpartition(".")
-owner = {"SGD": torch.optim.SGD, "training": training, "os": os}[home]
+owner = {"SGD": torch.optim.SGD, "scoring": scoring, "os": os}[home]
 original, calls = getattr(owner, name), 0
 
 def killed(*arguments, **options):
@@ -597,15 +633,15 @@ with patch.object(owner, name, killed):
 @pytest.mark.parametrize(
     ("target", "moment", "epochs_scored"),
     [
-        # Two batches and two splits an epoch. Two files at the start, then four an
+        # Two batches and two splits an epoch. Four files at the start, then four an
         # epoch: train, heldout, log, checkpoint.
         pytest.param("os.fsync", 2, 0, id="before the run was described"),
         pytest.param("SGD.step", 2, 0, id="in training, before any epoch"),
         pytest.param("SGD.step", 6, 2, id="in training, epoch 3"),
-        pytest.param("training.input_curvature", 5, 2, id="in scoring, epoch 3"),
-        pytest.param("os.fsync", 2 + 9, 2, id="in writing the train split, epoch 3"),
-        pytest.param("training.input_curvature", 6, 3, id="between splits, epoch 3"),
-        pytest.param("os.replace", 2 + 16, 4, id="after the last log"),
+        pytest.param("scoring.input_curvature", 5, 2, id="in scoring, epoch 3"),
+        pytest.param("os.fsync", 4 + 9, 2, id="in writing the train split, epoch 3"),
+        pytest.param("scoring.input_curvature", 6, 3, id="between splits, epoch 3"),
+        pytest.param("os.replace", 4 + 16, 4, id="after the last log"),
     ],
 )  # fmt: skip
 def test_killed_and_resumed_a_run_ends_with_the_bytes_of_an_unbroken_one(
@@ -615,7 +651,7 @@ def test_killed_and_resumed_a_run_ends_with_the_bytes_of_an_unbroken_one(
     command = [sys.executable, "-c", SELF_KILLED, target, str(moment), config, tmp_path]
     killed = subprocess.run(command, capture_output=True, text=True)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
-    left = Trace(tmp_path / WHOLE.run_name, {}, {})
+    left = Trace(tmp_path / name_of(WHOLE), {}, {})
     assert len(left.epochs) == epochs_scored
     resumed = fit(WHOLE, runs=tmp_path)
     assert parquet(resumed) == parquet(whole)
@@ -630,7 +666,7 @@ def test_killed_and_resumed_a_run_ends_with_the_bytes_of_an_unbroken_one(
 WAITS_AFTER_EPOCH_1 = """
 import json, sys, time
 from pathlib import Path
-from curvlib import training
+from curvlib.runs import training
 
 config, runs = json.loads(sys.argv[1]), Path(sys.argv[2])
 
@@ -711,7 +747,7 @@ def test_an_unfinished_run_is_not_gone_on_with_under_another_torch(tmp_path):
 
     with pytest.raises(KeyboardInterrupt):
         fit(QUICK, runs=tmp_path, on_epoch=stop)
-    path = tmp_path / QUICK.run_name / "run.json"
+    path = tmp_path / name_of(QUICK) / "run.json"
     info = json.loads(path.read_text())
     info["versions"]["torch"] = "1.0"
     path.write_text(json.dumps(info))
@@ -781,6 +817,6 @@ def test_passes_train_as_fit_does(tmp_path):
     torch.testing.assert_close(
         models_seen[-1].state_dict(), trained_model(trace).state_dict(), rtol=0, atol=0
     )
-    p = training.probabilities(models_seen[-1], train, scaling=scaling, chunk=7)
+    p = scoring.probabilities(models_seen[-1], train, scaling=scaling, chunk=7)
     given = p[np.arange(len(train)), train.labels]
     np.testing.assert_allclose(given, trace.read("probability")[-1], atol=1e-5)

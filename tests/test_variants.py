@@ -6,10 +6,12 @@ import torch
 import torch.nn.functional as F
 from torch import fx, nn
 
-from curvlib import models, training, variants
 from curvlib.curvature import input_curvature, rademacher
+from curvlib.runs import networks, training
+from curvlib.runs.settings import TrainConfig
+from curvlib.studies import variants
 
-TINY = training.TrainConfig(
+TINY = TrainConfig(
     num_train=40,
     noise_rate=0.2,
     model="mlp",
@@ -37,8 +39,8 @@ def test_crossings_are_the_kinks_between_the_two_ends():
 
 
 def test_a_residual_network_has_crossings_of_every_activation():
-    model = models.build("slim_resnet", num_classes=3, input_shape=(1, 8, 8), width=2)
-    folded = models.fold_batch_norm(model)
+    model = networks.build("slim_resnet", num_classes=3, input_shape=(1, 8, 8), width=2)
+    folded = networks.fold_batch_norm(model)
     x = torch.randn(2, 1, 8, 8, generator=torch.Generator().manual_seed(0))
     assert variants._signs(folded.double(), x.double()).shape == (
         2,
@@ -53,15 +55,15 @@ def test_crossings_need_a_graph_with_relus():
     x, probes = torch.zeros(1, 2), torch.ones(1, 2)
     with pytest.raises(ValueError, match="traced graph"):
         variants.crossings(nn.Linear(2, 2), x, probes, step=1.0)
-    smooth = models.build(
+    smooth = networks.build(
         "mlp", num_classes=2, input_shape=(2,), width=3, activation="softplus"
     )
     with pytest.raises(ValueError, match="nothing to cross"):
-        variants.crossings(models.fold_batch_norm(smooth), x, probes, step=1.0)
+        variants.crossings(networks.fold_batch_norm(smooth), x, probes, step=1.0)
 
 
 def test_single_probes_average_to_the_estimate():
-    model = models.build("mlp", num_classes=3, input_shape=(5,), width=4).double()
+    model = networks.build("mlp", num_classes=3, input_shape=(5,), width=4).double()
     x = torch.randn(6, 5, generator=torch.Generator().manual_seed(1)).double()
     y = torch.arange(6) % 3
     probes = rademacher(4, (5,), generator=torch.Generator().manual_seed(7)).to(x)
@@ -79,7 +81,7 @@ def test_single_probes_average_to_the_estimate():
 
 
 def test_the_exact_curvature_of_relus_is_the_same_for_every_label():
-    model = models.build("mlp", num_classes=3, input_shape=(5,), width=8)
+    model = networks.build("mlp", num_classes=3, input_shape=(5,), width=8)
     x = torch.randn(6, 5, generator=torch.Generator().manual_seed(1))
     y = torch.arange(6) % 3
     given, other = (

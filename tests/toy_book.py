@@ -21,7 +21,8 @@ WORK = """\
 import warnings
 from pathlib import Path
 from myst_nb import glue
-from curvlib import metrics, progress
+from curvlib import metrics
+from curvlib.data import progress
 progress.report(f"row {n} of {n}")
 Path(results, "rows.csv").write_text("row" + chr(10) * n)
 warnings.warn("not for readers")
@@ -102,7 +103,7 @@ def write_project(root):
 @pytest.fixture(scope="session")
 def made_book(tmp_path_factory):
     """A book, its digits pages made beside a `python3` kernel that is no Python."""
-    from curvlib import pages
+    from curvlib.book import pages
 
     root = tmp_path_factory.mktemp("book")
     write_project(root)

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from curvlib import data, heldout, metrics, training
+from curvlib import data, metrics
 from curvlib.curvature import input_curvature
-from curvlib.training import TrainConfig
+from curvlib.runs import halves, scoring, training
+from curvlib.runs.settings import TrainConfig
 
 CONFIG = TrainConfig(num_train=240, model="mlp", width=32, epochs=6, noise_rate=0.1)
 
@@ -18,7 +19,7 @@ def images():
 
 def test_self_confidence_by_hand():
     p = np.array([[0.7, 0.2, 0.1], [0.1, 0.1, 0.8]])
-    score = heldout.confident_learning(p, np.array([1, 2]))
+    score = halves.confident_learning(p, np.array([1, 2]))
     np.testing.assert_allclose(score, [0.8, 0.2])
 
 
@@ -32,7 +33,7 @@ def test_self_confidence_by_hand():
 )
 def test_confident_learning_refuses_what_is_no_distribution(p, labels, message):
     with pytest.raises(ValueError, match=message):
-        heldout.confident_learning(np.array(p), np.array(labels))
+        halves.confident_learning(np.array(p), np.array(labels))
 
 
 def test_second_split_forgetting_by_hand():
@@ -46,39 +47,39 @@ def test_second_split_forgetting_by_hand():
         ],
         dtype=bool,
     )
-    assert heldout.second_split_forgetting(right).tolist() == [0, 1, 4, 3, 4]
+    assert halves.second_split_forgetting(right).tolist() == [0, 1, 4, 3, 4]
 
 
 def test_second_split_forgetting_refuses_numbers_and_a_single_state():
     with pytest.raises(ValueError, match="must be bool"):
-        heldout.second_split_forgetting(np.ones((3, 2)))
+        halves.second_split_forgetting(np.ones((3, 2)))
     with pytest.raises(ValueError, match=r"E at least 1, got bool of shape \(1, 2\)"):
-        heldout.second_split_forgetting(np.ones((1, 2), dtype=bool))
+        halves.second_split_forgetting(np.ones((1, 2), dtype=bool))
 
 
 def test_halves_hold_half_of_each_label_and_every_sample_once():
     labels = np.repeat([0, 1, 2], [10, 7, 2])
-    half = heldout._split(labels, seed=3)
+    half = halves._split(labels, seed=3)
     for label, count in ((0, 10), (1, 7), (2, 2)):
         assert abs(2 * half[labels == label].sum() - count) <= 1
-    assert (heldout._split(labels, seed=4) != half).any()
+    assert (halves._split(labels, seed=4) != half).any()
     with pytest.raises(ValueError, match="label 1 occurs once"):
-        heldout._split(np.array([0, 0, 1]), seed=0)
+        halves._split(np.array([0, 0, 1]), seed=0)
 
 
 def test_probabilities_come_from_the_network_that_never_saw_the_sample(
     images, tmp_path
 ):
-    found = heldout.train_on_halves(CONFIG, images, second_epochs=2, runs=tmp_path)
+    found = halves.train_on_halves(CONFIG, images, second_epochs=2, runs=tmp_path)
     assert found.probabilities.shape == (240, 10)
     assert found.correct.shape == (3, 240)
     # The same by hand: train on half 0, look at half 1.
     seen = found.half == 0
     scaling = images.statistics()
     *_, model = training.passes(CONFIG, images.select(seen), scaling=scaling)
-    by_hand = training.probabilities(model, images.select(~seen), scaling=scaling)
+    by_hand = scoring.probabilities(model, images.select(~seen), scaling=scaling)
     np.testing.assert_allclose(found.probabilities[~seen], by_hand, atol=1e-6)
-    own = training.probabilities(model, images.select(seen), scaling=scaling)
+    own = scoring.probabilities(model, images.select(seen), scaling=scaling)
     right = own.argmax(1) == images.labels[seen]
     np.testing.assert_array_equal(found.correct[0, seen], right)
 
@@ -86,7 +87,7 @@ def test_probabilities_come_from_the_network_that_never_saw_the_sample(
 def test_a_finished_half_is_read_and_a_damaged_one_is_named(
     images, tmp_path, monkeypatch
 ):
-    first = heldout.train_on_halves(CONFIG, images, second_epochs=2, runs=tmp_path)
+    first = halves.train_on_halves(CONFIG, images, second_epochs=2, runs=tmp_path)
     (folder,) = tmp_path.glob("halves-digits-*")
     (folder / "half_1.npz").unlink()  # as if killed between the halves
     calls = []
@@ -94,27 +95,27 @@ def test_a_finished_half_is_read_and_a_damaged_one_is_named(
     monkeypatch.setattr(
         training, "passes", lambda *a, **k: calls.append(1) or passes(*a, **k)
     )
-    again = heldout.train_on_halves(CONFIG, images, second_epochs=2, runs=tmp_path)
+    again = halves.train_on_halves(CONFIG, images, second_epochs=2, runs=tmp_path)
     assert len(calls) == 2  # one half, two stages
     np.testing.assert_array_equal(again.probabilities, first.probabilities)
     np.testing.assert_array_equal(again.correct, first.correct)
     (folder / "half_0.npz").write_bytes(b"no zip")
     with pytest.raises(ValueError, match=r"half_0\.npz is damaged"):
-        heldout.train_on_halves(CONFIG, images, second_epochs=2, runs=tmp_path)
+        halves.train_on_halves(CONFIG, images, second_epochs=2, runs=tmp_path)
 
 
 def test_other_labels_are_another_training_on_halves(images, tmp_path):
-    heldout.train_on_halves(CONFIG, images, second_epochs=1, runs=tmp_path)
+    halves.train_on_halves(CONFIG, images, second_epochs=1, runs=tmp_path)
     clean = replace(images, labels=images.original_labels)
-    heldout.train_on_halves(CONFIG, clean, second_epochs=1, runs=tmp_path)
+    halves.train_on_halves(CONFIG, clean, second_epochs=1, runs=tmp_path)
     assert len(list(tmp_path.glob("halves-*"))) == 2
     with pytest.raises(ValueError, match="second_epochs must be at least 1"):
-        heldout.train_on_halves(CONFIG, images, second_epochs=0, runs=tmp_path)
+        halves.train_on_halves(CONFIG, images, second_epochs=0, runs=tmp_path)
 
 
 def test_gauss_newton_is_that_of_the_last_epoch_and_is_kept(images, tmp_path):
     trace = training.fit(CONFIG, images, runs=tmp_path)
-    found = heldout.gauss_newton(trace, images, chunk=100)
+    found = halves.gauss_newton(trace, images, chunk=100)
     x = data.normalise(images.tensor(), trace.info["mean"], trace.info["std"])
     expected = input_curvature(
         training.trained_model(trace).double(),
@@ -124,21 +125,21 @@ def test_gauss_newton_is_that_of_the_last_epoch_and_is_kept(images, tmp_path):
         num_probes=1,
     )
     np.testing.assert_allclose(found, expected.squared_frobenius_norm, rtol=1e-3)
-    assert (trace.folder / "gauss_newton_10.npy").exists()
+    assert (trace.folder / "gauss_newton_10_1.npy").exists()
     with pytest.raises(ValueError, match="not those that"):
-        heldout.gauss_newton(trace, images.select(np.arange(100)))
+        halves.gauss_newton(trace, images.select(np.arange(100)))
 
 
 def test_planted_wrong_labels_are_suspect_by_both(images, tmp_path):
     config = replace(CONFIG, num_train=600, epochs=10)
     images = training.prepare(config)[0]
-    found = heldout.train_on_halves(config, images, second_epochs=3, runs=tmp_path)
-    oriented = heldout.suspicion(
+    found = halves.train_on_halves(config, images, second_epochs=3, runs=tmp_path)
+    oriented = halves.suspicion(
         {
-            "confident_learning": heldout.confident_learning(
+            "confident_learning": halves.confident_learning(
                 found.probabilities, images.labels
             ),
-            "second_split_forgetting": heldout.second_split_forgetting(found.correct),
+            "second_split_forgetting": halves.second_split_forgetting(found.correct),
         }
     )
     wrong = images.mislabelled

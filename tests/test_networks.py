@@ -2,8 +2,8 @@ import pytest
 import torch
 from torch import nn
 
-from curvlib import models
-from curvlib.models import ACTIVATIONS, MLP, MODELS, build
+from curvlib.runs import networks
+from curvlib.runs.networks import ACTIVATIONS, MLP, MODELS, build
 
 
 def parameters(model: nn.Module) -> int:
@@ -134,7 +134,7 @@ def test_folding_batch_norm_changes_nothing_but_rounding():
             module.running_mean.normal_()
             module.running_var.uniform_(0.5, 2)
     x = torch.randn(2, 1, 8, 8, dtype=torch.float64)
-    folded = models.fold_batch_norm(model.train())
+    folded = networks.fold_batch_norm(model.train())
     assert model.training and not folded.training
     assert not any(isinstance(m, nn.BatchNorm2d) for m in _called(folded))
     torch.testing.assert_close(folded(x), model.eval()(x))
@@ -157,7 +157,7 @@ def test_a_batch_norm_that_others_can_tell_apart_is_not_folded():
 
     model, x = Shared().eval(), torch.randn(2, 1, 3, 3)
     model.norm.running_mean += 1
-    torch.testing.assert_close(models.fold_batch_norm(model)(x), model(x))
+    torch.testing.assert_close(networks.fold_batch_norm(model)(x), model(x))
 
 
 def test_a_network_that_cannot_be_traced_is_copied_as_it_is():
@@ -170,6 +170,6 @@ def test_a_network_that_cannot_be_traced_is_copied_as_it_is():
             return self.linear(x) if x.sum() > 0 else -self.linear(x)
 
     model, x = Branching(), torch.ones(1, 2)
-    copied = models.fold_batch_norm(model)
+    copied = networks.fold_batch_norm(model)
     assert copied is not model and type(copied) is Branching
     torch.testing.assert_close(copied(x), model(x))

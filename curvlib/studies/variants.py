@@ -5,9 +5,7 @@ kept in one file beside the runs, so that asking again reads instead of trains.
 """
 
 import copy
-import hashlib
 import io
-import json
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,8 +15,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
-from curvlib import curvature, data, hvp, models, training
-from curvlib.provenance import fingerprint, write_atomically
+from curvlib import curvature, data, hvp
+from curvlib.runs import networks, provenance, training
+from curvlib.runs.settings import TrainConfig
+from curvlib.trace import write_atomically
 
 KEPT = {
     "square": "squared_frobenius_norm",
@@ -26,11 +26,11 @@ KEPT = {
     "loss": "loss",
     "gradient": "gradient_norm",
 }
-CODE_FINGERPRINT = fingerprint(("variants",))
+RECIPE = 1  # of the variants and of what is measured beside them
 
 
 def follow(
-    config: training.TrainConfig,
+    config: TrainConfig,
     variants: Mapping[str, Mapping],
     *,
     epochs: Sequence[int],
@@ -50,7 +50,7 @@ def follow(
     Args:
         config: Of the run.
         variants: By name, arguments of ``measure``, measured at each of the epochs.
-        epochs: When to measure.
+        epochs: When to measure, from 1 to the run's last; rows are in this order.
         close: Further variants, at ``close_epoch`` only.
         close_epoch: One of the epochs.
         crossing_steps: Steps whose boundary crossings are counted, at ``close_epoch``,
@@ -74,27 +74,32 @@ def follow(
     }
     if num_measured is not None:
         asked["num_measured"] = num_measured
-    identity = json.dumps(asked, sort_keys=True) + CODE_FINGERPRINT
-    digest = hashlib.sha256(identity.encode()).hexdigest()[:10]
-    file = Path(runs) / f"{config.run_name}-{digest}.npz"
+    if beyond := sorted(set(epochs) - set(range(1, config.epochs + 1))):
+        raise ValueError(
+            f"the run has epochs 1 to {config.epochs}, so epoch {beyond[0]} cannot be "
+            "measured; choose others, or train longer"
+        )
+    images, _ = training.prepare(config)
+    run = training.run_name(config, {"train": images})
+    digest = provenance.digest(asked, {}, ["studies.variants"])
+    file = Path(runs) / f"{run}-{digest}.npz"
     if not file.exists():
-        images, _ = training.prepare(config)
         mean, std = images.statistics()
         if num_measured is not None and not 0 < num_measured <= len(images):
             raise ValueError(
                 f"num_measured must lie in [1, {len(images)}], the number of samples, "
                 f"got {num_measured!r}"
             )
-        images = images.select(np.arange(num_measured or len(images)))
-        x = data.normalise(images.tensor(), mean, std)
+        chosen = images.select(np.arange(num_measured or len(images)))
+        x = data.normalise(chosen.tensor(), mean, std)
         x = x.contiguous(memory_format=torch.channels_last)
-        y = torch.from_numpy(images.labels)
+        y = torch.from_numpy(chosen.labels)
         found: dict[str, list] = {}
 
         def on_epoch(epoch: int, model: nn.Module) -> None:
             if epoch not in epochs:
                 return
-            folded = models.fold_batch_norm(model).cpu()
+            folded = networks.fold_batch_norm(model).cpu()
             seed = 1_000_003 * config.seed + epoch  # new probes each epoch
             near = asked["close"] if epoch == close_epoch else {}
             for name, options in (asked["variants"] | near).items():
@@ -114,15 +119,17 @@ def follow(
 
         # In a folder of its own: a finished run would not call on_epoch again.
         with tempfile.TemporaryDirectory() as folder:
-            training.fit(config, runs=folder, device="cpu", on_epoch=on_epoch)
+            training.fit(config, images, runs=folder, device="cpu", on_epoch=on_epoch)
+        # Measured as training went; returned in the order asked for.
+        order = [sorted(set(epochs)).index(epoch) for epoch in epochs]
         alone = {f"{name}/{kind}" for name in asked["close"] for kind in KEPT}
         alone |= {name for name in found if name.startswith("crossings/")}
         arrays = {
-            name: values[0] if name in alone else np.stack(values)
+            name: values[0] if name in alone else np.stack(values)[order]
             for name, values in found.items()
         }
         buffer = io.BytesIO()
-        np.savez(buffer, mislabelled=images.mislabelled, **arrays)
+        np.savez(buffer, mislabelled=chosen.mislabelled, **arrays)
         file.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(file, buffer.getvalue())
     with np.load(file) as stored:
@@ -190,7 +197,7 @@ def crossings(model: nn.Module, x: Tensor, probes: Tensor, *, step: float) -> Te
     kink of the network between the two points.
 
     Args:
-        model: In evaluation mode, a graph as ``curvlib.models.fold_batch_norm`` makes.
+        model: In evaluation mode, a graph as ``curvlib.runs.networks.fold_batch_norm`` makes.
         x: Inputs [B, *input].
         probes: Shape [K, *input].
         step: h, in units of x.
@@ -211,7 +218,7 @@ def crossings(model: nn.Module, x: Tensor, probes: Tensor, *, step: float) -> Te
     """
     if not isinstance(model, fx.GraphModule):
         raise ValueError(
-            "model must be a traced graph; use curvlib.models.fold_batch_norm, got "
+            "model must be a traced graph; use curvlib.runs.networks.fold_batch_norm, got "
             f"{type(model).__name__}"
         )
     model, x = copy.deepcopy(model).double(), x.double()

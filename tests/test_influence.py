@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
-from curvlib import data, memorization
+from curvlib import data
+from curvlib.data import released
+from curvlib.runs import influence
 
 
 @pytest.fixture
@@ -25,29 +27,29 @@ def file(tmp_path):
 
 def test_each_image_gets_the_value_at_its_index(file, images):
     values = np.load(file)["tr_mem"]
-    found = memorization.released(file, images)
+    found = released.memorization(file, images)
     np.testing.assert_array_equal(found, values[images.index])
     np.testing.assert_array_equal(
-        memorization.consistency(file, images), 1 - values[images.index]
+        released.consistency(file, images), 1 - values[images.index]
     )
 
 
 def test_a_file_is_found_where_the_data_sets_lie(file, images, monkeypatch):
     monkeypatch.setenv("CURVLIB_DATA", str(file.parent))
-    found = memorization.released("released.npz", images)
+    found = released.memorization("released.npz", images)
     assert len(found) == len(images)
 
 
 def test_wrong_labels_do_not_hide_where_a_value_belongs(file, images):
-    expected = memorization.released(file, images)
+    expected = released.memorization(file, images)
     noisy = data.with_symmetric_noise(images, 0.5, seed=0)
-    np.testing.assert_array_equal(memorization.released(file, noisy), expected)
+    np.testing.assert_array_equal(released.memorization(file, noisy), expected)
 
 
 def test_a_planted_copy_has_the_value_of_its_original(file, images):
     planted = data.with_planted_duplicates(images, 3, seed=0)
-    values = memorization.released(file, planted)
-    original = dict(zip(images.index, memorization.released(file, images), strict=True))
+    values = released.memorization(file, planted)
+    original = dict(zip(images.index, released.memorization(file, images), strict=True))
     assert [original[i] for i in planted.source] == values.tolist()
 
 
@@ -55,7 +57,7 @@ def test_a_file_in_another_order_is_refused(file, images):
     arrays = dict(np.load(file))
     np.savez(file, tr_mem=arrays["tr_mem"], tr_labels=arrays["tr_labels"][::-1])
     with pytest.raises(ValueError, match=r"another order.*sample \d+ has label"):
-        memorization.released(file, images)
+        released.memorization(file, images)
 
 
 @pytest.mark.parametrize(
@@ -70,7 +72,7 @@ def test_a_file_of_another_layout_is_refused(file, images, change, match):
     arrays = {k: v for k, v in np.load(file).items() if k.startswith("tr_")} | change
     np.savez(file, **{k: v for k, v in arrays.items() if v is not None})
     with pytest.raises(ValueError, match=match):
-        memorization.released(file, images)
+        released.memorization(file, images)
 
 
 def test_a_sample_without_a_value_is_named(file, images):
@@ -78,21 +80,21 @@ def test_a_sample_without_a_value_is_named(file, images):
     arrays["tr_mem"][images.index[3]] = np.nan
     np.savez(file, **arrays)
     with pytest.raises(ValueError, match=f"for sample {images.index[3]}"):
-        memorization.released(file, images)
+        released.memorization(file, images)
 
 
 def test_a_damaged_and_a_missing_file_are_told_apart(file, images, tmp_path):
     file.write_text("index, memorization")
     with pytest.raises(ValueError, match="not a readable"):
-        memorization.released(file, images)
+        released.memorization(file, images)
     with pytest.raises(FileNotFoundError, match="CURVLIB_DATA"):
-        memorization.released(tmp_path / "none.npz", images)
+        released.memorization(tmp_path / "none.npz", images)
 
 
 def test_the_values_of_another_split_are_refused(file, images):
     beyond = replace(images, index=images.index + 10_000, source=None)
     with pytest.raises(ValueError, match="same split"):
-        memorization.released(file, beyond)
+        released.memorization(file, beyond)
 
 
 # --------------------------------------------------------------------- estimates
@@ -109,7 +111,7 @@ def test_memorization_of_numbers_one_can_check_in_the_head():
     # Two of two inside and one of four outside: 1 - 1/4; se^2 = 0 + (3/16) / 3.
     inside = np.array([[1], [1], [0], [0], [0], [0]], dtype=bool)
     correct = np.array([[1], [1], [1], [0], [0], [0]], dtype=bool)
-    found = memorization.memorization(inside, correct)
+    found = influence.memorization(inside, correct)
     assert found.value.tolist() == [0.75]
     assert found.standard_error.tolist() == [0.25]
     assert found.undefined == 0
@@ -119,8 +121,8 @@ def test_estimates_are_those_of_a_plain_loop():
     rng = np.random.default_rng(0)
     inside, correct = rng.random((2, 50, 8)) < 0.6
     test = rng.random((50, 5)) < 0.4
-    found = memorization.memorization(inside, correct)
-    pairs = memorization.influence(inside, test)
+    found = influence.memorization(inside, correct)
+    pairs = influence.influence(inside, test)
     assert pairs.value.shape == pairs.standard_error.shape == (8, 5)
     assert pairs.value.dtype == np.float32
     for i in range(8):
@@ -136,8 +138,8 @@ def test_estimates_are_those_of_a_plain_loop():
 def test_the_influence_of_a_sample_on_itself_is_its_memorization():
     rng = np.random.default_rng(0)
     inside, correct = rng.random((2, 50, 8)) < 0.6
-    alone = memorization.memorization(inside, correct)
-    pairs = memorization.influence(inside, correct)
+    alone = influence.memorization(inside, correct)
+    pairs = influence.influence(inside, correct)
     np.testing.assert_allclose(pairs.value.diagonal(), alone.value, atol=1e-6)
     errors = pairs.standard_error.diagonal()
     np.testing.assert_allclose(errors, alone.standard_error, atol=1e-6)
@@ -147,8 +149,8 @@ def test_the_order_of_networks_changes_no_estimate():
     rng = np.random.default_rng(0)
     inside, correct = rng.random((2, 50, 8)) < 0.6
     order = rng.permutation(50)
-    a = memorization.memorization(inside, correct)
-    b = memorization.memorization(inside[order], correct[order])
+    a = influence.memorization(inside, correct)
+    b = influence.memorization(inside[order], correct[order])
     np.testing.assert_array_equal(a.value, b.value)
     np.testing.assert_array_equal(a.standard_error, b.standard_error)
 
@@ -158,8 +160,8 @@ def test_samples_never_held_out_or_never_trained_on_are_masked_and_counted():
     inside = np.array([[1, 0, 0], [1, 0, 1], [1, 0, 1]], dtype=bool)
     correct = np.ones((3, 3), dtype=bool)
     for found in (
-        memorization.memorization(inside, correct),
-        memorization.influence(inside, correct),
+        influence.memorization(inside, correct),
+        influence.influence(inside, correct),
     ):
         value = found.value if found.value.ndim == 1 else found.value[:, 0]
         error = found.standard_error
@@ -176,7 +178,7 @@ def test_the_standard_error_is_the_spread_over_ensembles():
     for _ in range(2000):
         inside = rng.permutation(np.repeat([True, False], [28, 12]))[:, None]
         correct = rng.random((40, 1)) < p[inside[:, 0].astype(int)]
-        found = memorization.memorization(inside, correct)
+        found = influence.memorization(inside, correct)
         values.append(found.value[0])
         errors.append(found.standard_error[0] ** 2)
     assert np.mean(values) == pytest.approx(-0.6, abs=4 * np.std(values) / 2000**0.5)
@@ -205,7 +207,7 @@ def test_the_standard_error_is_the_spread_over_ensembles():
 )
 def test_masks_of_another_form_are_refused(estimate, inside, correct, match):
     with pytest.raises(ValueError, match=match):
-        getattr(memorization, estimate)(inside, correct)
+        getattr(influence, estimate)(inside, correct)
 
 
 # ------------------------------------------------------- released, by file name
@@ -225,7 +227,7 @@ def by_name(request, tmp_path):
 
 def test_released_values_are_joined_by_file_name(by_name):
     names = ["n01440764/n01440764_4.JPEG", "n0/none.JPEG", "n01440760/n01440760_0.JPEG"]
-    found = memorization.released_by_name(by_name, names)
+    found = released.memorization_by_name(by_name, names)
     assert found.dtype == np.float64
     np.testing.assert_array_equal(found, [1.0, np.nan, 0.0])
 
@@ -234,7 +236,7 @@ def test_a_file_of_other_names_is_refused(by_name):
     with pytest.raises(
         ValueError, match=r"none of the 1 names given, such as cat\.png"
     ):
-        memorization.released_by_name(by_name, ["cats/cat.png"])
+        released.memorization_by_name(by_name, ["cats/cat.png"])
 
 
 def test_a_file_with_a_name_twice_or_no_names_is_refused(by_name):
@@ -242,7 +244,7 @@ def test_a_file_with_a_name_twice_or_no_names_is_refused(by_name):
     twice = arrays["tr_filenames"][[0, 1, 1, 2, 3]]
     np.savez(by_name, tr_filenames=twice, tr_mem=arrays["tr_mem"])
     with pytest.raises(ValueError, match=r"n01440761_1\.JPEG occurs 2 times"):
-        memorization.released_by_name(by_name, ["n01440761_1.JPEG"])
+        released.memorization_by_name(by_name, ["n01440761_1.JPEG"])
     np.savez(by_name, tr_mem=arrays["tr_mem"])
     with pytest.raises(ValueError, match="lacks tr_filenames; it has tr_mem"):
-        memorization.released_by_name(by_name, ["n01440761_1.JPEG"])
+        released.memorization_by_name(by_name, ["n01440761_1.JPEG"])

@@ -1,13 +1,11 @@
 """Train one network once, and keep a trace of every sample: config in, trace out."""
 
-import hashlib
 import io
-import json
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,197 +16,33 @@ from filelock import FileLock, Timeout
 from torch import Tensor, nn
 from torchvision.ops import StochasticDepth
 
-from curvlib import data, distributed, folders, models, progress
-from curvlib.curvature import input_curvature
+from curvlib import data
+from curvlib.data import progress
+from curvlib.runs import distributed, networks
 from curvlib.data import Images
-from curvlib.provenance import fingerprint, hardware, versions, write_atomically
-from curvlib.seeding import seed_of
+from curvlib.runs import provenance
+from curvlib.runs.devices import best_device, usable
+from curvlib.runs.provenance import hardware, versions
+from curvlib.runs.scoring import Scaling, score, stream
+from curvlib.runs.settings import PRECISIONS, SCHEDULES, TrainConfig
+from curvlib.trace import write_atomically
 from curvlib.trace import Trace
 
-CODE = (
-    "folders",
-    "data",
-    "models",
-    "hvp",
-    "curvature",
-    "trace",
-    "distributed",
-    "seeding",
-    "training",
-)
-# Of the code that was imported, even if its files are edited while a run goes on.
-CODE_FINGERPRINT = fingerprint(CODE)
-SCHEDULES: dict[str, Callable[[float], float]] = {
-    # Share of the run that is done, in [0, 1), to a factor of the learning rate.
-    "step": lambda done: 1.0 if done < 0.6 else 0.1 if done < 0.8 else 0.01,
-    "cosine": lambda done: 0.5 * (1 + math.cos(math.pi * done)),
-    "constant": lambda done: 1.0,
-}
-PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+RECIPE = 1  # of one training run: order of samples, steps, schedules
+PARTS = ("data", "networks", "training", "scoring")  # what makes a trace
 
 
-@dataclass(frozen=True, kw_only=True)
-class TrainConfig:
-    """Everything a run depends on, but for the code, the versions and the machine.
+def run_name(config: TrainConfig, splits: Mapping[str, Images]) -> str:
+    """Name of a run's folder: data set, model, and a hash of what identifies the run.
 
-    Attributes:
-        dataset: A name or path that ``curvlib.load`` knows.
-        image_size: Pixels on a side that photographs in folders are cut to, 224 if
-            None; other data sets have a size of their own.
-        broken_files: ``"stop"`` or ``"skip"``, as for ``curvlib.load``.
-        num_train: Train on the first so many samples by index; None: on all.
-        num_heldout: Score, but never train on, the first so many of the test split.
-        noise: How labels become wrong, one of ``curvlib.data.NOISES``.
-        noise_rate: Share of the training labels replaced; 0 for human labels, which
-            come with a share of their own.
-        planted_duplicates: Copies added under a wrong label.
-        model: One of ``curvlib.models.MODELS``, or ``"torchvision/resnet18"`` and the
-            like, which have neither a width nor a choice of activation.
-        width: Channels of the first stage, at least 8, or units of a hidden layer.
-        activation: One of ``curvlib.models.ACTIVATIONS``.
-        epochs: Passes over the training set.
-        lr: Learning rate at the start.
-        momentum: Of SGD.
-        weight_decay: On all parameters, as in the paper.
-        batch_size: At most so many samples a step; batches are of equal size to one.
-        schedule: ``"step"`` (tenth at 60 % and 80 %, the paper's), ``"cosine"`` or
-            ``"constant"``.
-        augment: Random flips, and crops: with padding 4, or of photographs in folders
-            crops of random size.
-        precision: Of the passes of training, ``"float32"`` or ``"bfloat16"`` (torch's
-            autocast; the weights stay float32), which is slow on processors without
-            AVX-512. Scoring is always in float32.
-        seed: Of the wrong labels, the weights, the order and the probes.
-        num_probes: Probes K a scored epoch, drawn anew each time, shared by all
-            samples.
-        step: h, in units of the normalised input.
-        score_every: Score each so many epochs, and the last.
-        score_original_labels: Score samples with a wrong label under their original one
-            too, as a split of its own, to see what a slip in labels would change.
-
-    Raises:
-        ValueError: If a value is out of range.
-        TypeError: If a value is of another type, or its name unknown.
+    Args:
+        config: What was asked for.
+        splits: The samples scored, by split, ``"train"`` among them.
     """
-
-    dataset: str = "digits"
-    image_size: int | None = None
-    broken_files: str = "stop"
-    num_train: int | None = None
-    num_heldout: int = 0
-    noise: str = "symmetric"
-    noise_rate: float = 0.0
-    planted_duplicates: int = 0
-    model: str = "slim_resnet"
-    width: int = 16
-    activation: str = "relu"
-    epochs: int = 40
-    lr: float = 0.1
-    momentum: float = 0.9
-    weight_decay: float = 0.0
-    batch_size: int = 128
-    schedule: str = "step"
-    augment: bool = False
-    precision: str = "float32"
-    seed: int = 0
-    num_probes: int = 2
-    step: float = 1e-3
-    score_every: int = 1
-    score_original_labels: bool = False
-
-    def __post_init__(self):
-        for name, kind in self.__annotations__.items():
-            value = getattr(self, name)
-            if isinstance(value, np.generic):  # an integer out of an array, say
-                value = value.item()
-                object.__setattr__(self, name, value)
-            allowed = (int, float) if kind is float else kind
-            if not isinstance(value, allowed) or (
-                isinstance(value, bool) and kind is not bool
-            ):
-                raise TypeError(
-                    f"{name} must be {getattr(kind, '__name__', kind)}, got {value!r}"
-                )
-            if kind is float:  # so that 0 and 0.0 are one run
-                object.__setattr__(self, name, float(value))
-        place = self.dataset.rstrip("/")  # a folder written two ways is one run
-        object.__setattr__(self, "dataset", place or self.dataset)
-        for name, valid, meaning in (
-            (
-                "image_size",
-                self.image_size is None or self.image_size >= folders.SMALLEST,
-                f"at least {folders.SMALLEST}",
-            ),
-            (
-                "broken_files",
-                self.broken_files in folders.POLICIES,
-                f"one of {folders.POLICIES}",
-            ),
-            ("num_train", self.num_train is None or self.num_train > 1, "at least 2"),
-            ("num_heldout", self.num_heldout >= 0, "0 or more"),
-            ("noise", self.noise in data.NOISES, f"one of {data.NOISES}"),
-            ("noise_rate", 0 <= self.noise_rate < 1, "a fraction in [0, 1)"),
-            (
-                "noise_rate",
-                self.noise_rate == 0 or self.noise not in data.HUMAN,
-                f"0 with noise {self.noise!r}, whose share of wrong labels is fixed",
-            ),
-            ("planted_duplicates", self.planted_duplicates >= 0, "0 or more"),
-            (
-                "model",
-                models.known(self.model),
-                f"one of {models.MODELS}, or torchvision/ and one of its names",
-            ),
-            ("width", self.width > 0, "positive"),
-            (
-                "activation",
-                self.activation in models.ACTIVATIONS,
-                f"one of {tuple(models.ACTIVATIONS)}",
-            ),
-            ("epochs", self.epochs > 0, "positive"),
-            ("lr", 0 < self.lr < math.inf, "positive and finite"),
-            ("momentum", 0 <= self.momentum < 1, "in [0, 1)"),
-            ("weight_decay", 0 <= self.weight_decay < math.inf, "0 or more"),
-            ("batch_size", self.batch_size > 1, "at least 2"),
-            ("schedule", self.schedule in SCHEDULES, f"one of {tuple(SCHEDULES)}"),
-            (
-                "precision",
-                self.precision in PRECISIONS,
-                f"one of {tuple(PRECISIONS)}",
-            ),
-            ("seed", self.seed >= 0, "0 or more"),
-            ("num_probes", self.num_probes > 0, "at least 1"),
-            ("step", 0 < self.step < math.inf, "positive and finite"),
-            ("score_every", self.score_every > 0, "at least 1"),
-        ):
-            if not valid:
-                raise ValueError(
-                    f"{name} must be {meaning}, got {getattr(self, name)!r}"
-                )
-
-        # With fewer channels, in channels-last order, the convolutions of torch 2.14
-        # write outside their memory on processors with AVX2 only, and Python dies.
-        if self.model in models.RESNETS and self.width < 8:
-            raise ValueError(
-                f"width must be at least 8 for {self.model}, got {self.width}"
-            )
-        if self.model.startswith(models.TORCHVISION) and self.activation != "relu":
-            raise ValueError(
-                f"{self.model} comes as it is, so activation must stay 'relu', got "
-                f"{self.activation!r}"
-            )
-
-    @property
-    def run_name(self) -> str:
-        """Name of the run's folder: data set, model, and a hash of config and code.
-
-        The code is part of it, so that a changed library never passes off an earlier
-        version's run as its own.
-        """
-        identity = json.dumps(asdict(self), sort_keys=True) + CODE_FINGERPRINT
-        digest = hashlib.sha256(identity.encode()).hexdigest()[:10]
-        model = self.model.removeprefix(models.TORCHVISION)
-        return f"{Path(self.dataset).stem}-{model}-{digest}"
+    checksums = {split: images.checksum for split, images in splits.items()}
+    digest = provenance.digest(asdict(config), checksums, PARTS)
+    model = config.model.removeprefix(networks.TORCHVISION)
+    return f"{Path(config.dataset).stem}-{model}-{digest}"
 
 
 def prepare(
@@ -286,7 +120,7 @@ def fit(
         train: Samples to train on, ``prepare(config)`` if left out. The labels given
             are those trained on and scored with.
         heldout: Samples only scored; goes with train.
-        runs: Folder of all runs; this one gets ``runs/<config.run_name>``.
+        runs: Folder of all runs; this one gets ``runs/<run_name(config, splits)>``.
         root: Where data sets lie, as for ``curvlib.load``.
         device: ``"cpu"``, ``"cuda"``, ``"mps"``; the fastest there is, if left out.
         on_epoch: Called after each epoch trained here with its number and the model.
@@ -318,13 +152,8 @@ def fit(
             "the processes were given different training samples; each needs all of "
             "them, in one order"
         )
-    folder = Path(runs) / config.run_name
-    splits = {"train": train}
-    if heldout is not None:
-        splits["heldout"] = heldout
-    if config.score_original_labels and train.mislabelled.any():
-        wrong = train.select(train.mislabelled)
-        splits["original_labels"] = replace(wrong, labels=wrong.original_labels)
+    splits = splits_of(config, train, heldout)
+    folder = Path(runs) / run_name(config, splits)
 
     def begin() -> tuple[Trace, bool]:
         trace = _begun(config, folder, splits, device)
@@ -340,6 +169,19 @@ def fit(
     return trace
 
 
+def splits_of(
+    config: TrainConfig, train: Images, heldout: Images | None = None
+) -> dict[str, Images]:
+    """The samples that a run scores, by split of its trace."""
+    splits = {"train": train}
+    if heldout is not None:
+        splits["heldout"] = heldout
+    if config.score_original_labels and train.mislabelled.any():
+        wrong = train.select(train.mislabelled)
+        splits["original_labels"] = replace(wrong, labels=wrong.original_labels)
+    return splits
+
+
 def _begun(
     config: TrainConfig, folder: Path, splits: dict[str, Images], device: str
 ) -> Trace:
@@ -353,14 +195,12 @@ def _begun(
             "std": std,
             "classes": train.classes,
             "input_shape": [train.images.shape[i] for i in (3, 1, 2)],
-            "code": CODE_FINGERPRINT,
+            "recipes": provenance.recipes(PARTS),
             "versions": versions(),
             "hardware": hardware(device),
             "processes": distributed.world(),
         },
-        train=train,
-        heldout=splits.get("heldout"),
-        original=splits.get("original_labels"),
+        splits=splits,
     )
 
 
@@ -410,29 +250,6 @@ def _refuse_other_machine(trace: Trace, device: str) -> None:
             )
 
 
-def usable(device: str) -> str:
-    """The device, if it is there.
-
-    Raises:
-        ValueError: If it is not.
-    """
-    try:
-        torch.zeros(1, device=device)
-    except Exception as error:  # by kind of device
-        raise ValueError(
-            f"device {device!r} cannot be used here ({str(error).splitlines()[0]}); "
-            f"try {best_device()!r}"
-        ) from error
-    return device
-
-
-def best_device() -> str:
-    """``"cuda"``, ``"mps"`` or ``"cpu"``: the fastest that is there."""
-    if torch.cuda.is_available():
-        return "cuda"
-    return "mps" if torch.backends.mps.is_available() else "cpu"
-
-
 def new_model(trace: Trace) -> nn.Module:
     """The run's network before training, in evaluation mode."""
     info = trace.info
@@ -440,7 +257,7 @@ def new_model(trace: Trace) -> nn.Module:
 
 
 def _untrained(config: dict, num_classes: int, input_shape: list[int]) -> nn.Module:
-    return models.build(
+    return networks.build(
         config["model"],
         num_classes=num_classes,
         input_shape=tuple(input_shape),
@@ -448,9 +265,6 @@ def _untrained(config: dict, num_classes: int, input_shape: list[int]) -> nn.Mod
         activation=config["activation"],
         seed=config["seed"],
     ).eval()
-
-
-Scaling = tuple[list[float], list[float]]  # mean and deviation of each channel
 
 
 def passes(
@@ -491,28 +305,6 @@ def passes(
     for epoch in range(1, config.epochs + 1):
         _train_epoch(config, scaling, model, optimizer, epoch, read, labels)
         yield model.eval()
-
-
-def probabilities(
-    model: nn.Module, images: Images, *, scaling: Scaling, chunk: int = 512
-) -> np.ndarray:
-    """Softmax outputs in evaluation mode, float32 [N, C], in the order of the images.
-
-    Args:
-        model: Left in evaluation mode.
-        images: Clean, never augmented.
-        scaling: As the model was trained with.
-        chunk: Images in memory at once.
-    """
-    device = next(model.parameters()).device
-    folded = models.fold_batch_norm(model.eval())
-    found = []
-    with torch.no_grad():
-        for some in images.reader("cpu")(_chunks(len(images), chunk)):
-            x = data.normalise(some.to(device), *scaling)
-            logits = folded(x.contiguous(memory_format=torch.channels_last))
-            found.append(logits.softmax(1).cpu())
-    return torch.cat(found).numpy()
 
 
 def _optimizer(config: TrainConfig, model: nn.Module) -> torch.optim.SGD:
@@ -590,7 +382,16 @@ def _train(config, trace, splits, device, on_epoch) -> None:
             plain = _unwrapped(model, trace)
             for split, samples in splits.items():
                 try:
-                    columns = score(plain, samples, trace, epoch, read=readers[split])
+                    columns = score(
+                        plain,
+                        samples,
+                        scaling=scaling,
+                        epoch=epoch,
+                        num_probes=config.num_probes,
+                        step=config.step,
+                        seed=config.seed,
+                        read=readers[split],
+                    )
                 except ValueError as error:  # broken by the epoch's last step
                     raise _diverged(f"epoch {epoch}: {error}", config) from error
                 if first_process:
@@ -649,14 +450,10 @@ def _save(trace: Trace, epoch: int, model, optimizer, rows: list[dict]) -> None:
     write_atomically(trace.folder / "checkpoint.pt", buffer.getvalue())
 
 
-def _chunks(count: int, size: int) -> list[Tensor]:
-    return list(torch.arange(count).split(size))
-
-
 def _train_epoch(config, scaling, model, optimizer, epoch, read, labels) -> dict:
     """One pass over the samples; loss and accuracy are those met on the way."""
     model.train()
-    generator = _generator(config.seed, epoch, "order")
+    generator = stream(config.seed, epoch, "order")
     order = torch.randperm(len(labels), generator=generator)
     # Equal batches, none of one sample: it would have no batch statistics.
     count = min(math.ceil(len(order) / config.batch_size), len(order) // 2)
@@ -719,112 +516,3 @@ def _diverged(what: str, config: TrainConfig) -> FloatingPointError:
     )
 
 
-def score(
-    model: nn.Module,
-    images: Images,
-    trace: Trace,
-    epoch: int,
-    *,
-    chunk: int = 128,
-    read: Callable | None = None,
-) -> dict[str, np.ndarray]:
-    """All columns of a trace at the model's weights: clean images, the labels given.
-
-    The probes depend on (seed, epoch) alone, so every sample of an epoch meets the same
-    ones, and every epoch others. Of several processes each scores every so manieth
-    chunk, and all get the whole, exactly as from one.
-
-    Args:
-        model: Its mode is left as it was.
-        images: N samples.
-        trace: Gives num_probes, step and seed, and the normalisation.
-        epoch: Number of the epoch, from 1.
-        chunk: Samples in memory at once.
-        read: ``images.reader(device)``, where there is one already.
-
-    Returns:
-        For each name in ``curvlib.trace.COLUMNS`` an array of shape [N].
-    """
-    device = next(model.parameters()).device
-    folded = models.fold_batch_norm(model)
-    read = read or images.reader(device)
-    chunks = _chunks(len(images), chunk)
-    mine = chunks[distributed.rank() :: distributed.world()]
-    labels = torch.from_numpy(images.labels)
-
-    def found() -> list[tuple[int, dict[str, np.ndarray]]]:
-        """Each chunk's columns, and where it begins."""
-        parts = []
-        for rows, pixels in zip(mine, read(mine), strict=True):
-            columns = _score_some(folded, pixels, labels[rows].to(device), trace, epoch)
-            columns = {name: c.cpu().numpy() for name, c in columns.items()}
-            parts.append((int(rows[0]), columns))
-        return parts
-
-    everyone = distributed.gathered(found)
-    parts = sorted((p for some in everyone for p in some), key=lambda part: part[0])
-    if [start for start, _ in parts] != [int(rows[0]) for rows in chunks]:
-        raise RuntimeError(
-            f"of {len(chunks)} chunks {len(parts)} came back from the processes"
-        )
-    return {
-        name: np.concatenate([columns[name] for _, columns in parts])
-        for name in parts[0][1]
-    }
-
-
-def _score_some(
-    folded: nn.Module, pixels: Tensor, y: Tensor, trace: Trace, epoch: int
-) -> dict[str, Tensor]:
-    config, info = trace.config, trace.info
-    x = data.normalise(pixels, info["mean"], info["std"])
-    inputs: list[Tensor] = []  # of the last layer; the first call is with x alone
-    watch = models.last_linear(folded).register_forward_pre_hook(
-        lambda _, given: inputs.append(given[0].detach())
-    )
-    try:
-        estimate = input_curvature(
-            folded,
-            x.contiguous(memory_format=torch.channels_last),
-            y,
-            num_probes=config["num_probes"],
-            step=config["step"],
-            generator=_generator(config["seed"], epoch, "probes"),
-        )
-    finally:
-        watch.remove()
-    features = torch.cat([inputs[0].flatten(1), torch.ones_like(y)[:, None]], 1)
-    of_logits = _of_logits(estimate.logits, y)
-    return of_logits | {
-        "loss": estimate.loss,
-        # The gradient is (p - onehot) times the features and, for the bias, 1.
-        "last_layer_gradient": of_logits["el2n"] * features.norm(dim=1),
-        "gradient_norm": estimate.gradient_norm,
-        "mean_hvp_norm": estimate.mean_hvp_norm,
-        "squared_frobenius_norm": estimate.squared_frobenius_norm,
-        "standard_error": estimate.standard_error,
-    }
-
-
-def _of_logits(logits: Tensor, y: Tensor) -> dict[str, Tensor]:
-    """The columns that follow from logits [B, C] and labels [B] alone."""
-    log_p = logits.log_softmax(1)
-    p = log_p.exp()
-    given = F.one_hot(y, logits.shape[1]).bool()
-    others = logits.masked_fill(given, -math.inf)
-    margin = logits[given] - others.amax(1)
-    largest_other = p.masked_fill(given, 0).amax(1)
-    return {
-        "margin": margin,
-        "probability": p[given],
-        "max_probability": p.amax(1),
-        "softmax_margin": p[given] - largest_other,
-        "entropy": -(p * log_p).sum(1),
-        "correct": logits.argmax(1) == y,
-        "el2n": (p - given.to(p)).norm(dim=1),
-    }
-
-
-def _generator(seed: int, epoch: int, purpose: str) -> torch.Generator:
-    """A stream of its own for each seed, epoch and purpose: resuming needs no state."""
-    return torch.Generator().manual_seed(seed_of([seed, epoch], purpose))

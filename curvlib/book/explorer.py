@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from curvlib.book.explorer_page import TEMPLATE
 from curvlib.data import Images
-from curvlib.explorer_page import TEMPLATE
-from curvlib.provenance import write_atomically
 from curvlib.scores import SCORES
+from curvlib.trace import write_atomically
 
 if TYPE_CHECKING:
     import pandas as pd

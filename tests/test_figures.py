@@ -9,7 +9,7 @@ import pytest
 from matplotlib.patches import Rectangle
 from matplotlib.text import Text
 
-from curvlib import plots
+from curvlib.book import figures
 
 RNG = np.random.default_rng(0)
 WRONG = np.arange(40) % 4 == 0
@@ -24,7 +24,7 @@ TABLE = pd.DataFrame(
 )
 
 FIGURES = {
-    "gallery": lambda: plots.gallery(
+    "gallery": lambda: figures.gallery(
         IMAGES,
         label=["aquarium_fish", "cat"] * 6,
         score=np.linspace(0, 1, 12),
@@ -32,14 +32,14 @@ FIGURES = {
         marked=np.arange(12) == 3,
         title="Some images",
     ),
-    "distributions": lambda: plots.distributions(
+    "distributions": lambda: figures.distributions(
         np.arange(40.0), {"clean": ~WRONG, "mislabelled": WRONG}
     ),
-    "epoch_band": lambda: plots.epoch_band(
+    "epoch_band": lambda: figures.epoch_band(
         [1, 2, 4], {"clean": np.ones((3, 5)), "mislabelled": np.full((3, 2), 2.0)}
     ),
-    "score_dots": lambda: plots.score_dots(TABLE[TABLE["noise_rate"] == 0.1]),
-    "auroc_by_noise": lambda: plots.auroc_by_noise(TABLE),
+    "score_dots": lambda: figures.score_dots(TABLE[TABLE["noise_rate"] == 0.1]),
+    "auroc_by_noise": lambda: figures.auroc_by_noise(TABLE),
 }
 each_figure = pytest.mark.parametrize("name", FIGURES)
 
@@ -110,15 +110,15 @@ def test_settings_of_matplotlib_are_left_alone(name):
 @pytest.mark.parametrize("name", [name for name in FIGURES if name != "gallery"])
 def test_plots_draw_into_the_axes_given(name, monkeypatch):
     _, mine = plt.subplots()
-    function = getattr(plots, name)
-    monkeypatch.setattr(plots, name, lambda *a, **k: function(*a, **k, ax=mine))
+    function = getattr(figures, name)
+    monkeypatch.setattr(figures, name, lambda *a, **k: function(*a, **k, ax=mine))
     assert FIGURES[name]() is mine
     assert plt.get_fignums() == [mine.figure.number]
 
 
 def test_gallery_enlarges_pixels_without_mixing_them():
     image = np.array([[[255, 0, 0], [0, 255, 0]], [[0, 0, 255], [0, 0, 0]]], np.uint8)
-    drawn = pixels(plots.gallery(image[None], columns=5))[..., :3]
+    drawn = pixels(figures.gallery(image[None], columns=5))[..., :3]
     colours = {tuple(pixel) for pixel in drawn.reshape(-1, 3)}
     assert colours == {(1, 1, 1), (1, 0, 0), (0, 1, 0), (0, 0, 1), (0, 0, 0)}
     areas = [(drawn == np.array(colour)).all(2).sum() for colour in image[0] / 255]
@@ -127,13 +127,13 @@ def test_gallery_enlarges_pixels_without_mixing_them():
 
 def test_gallery_draws_grey_images_as_colour_images_with_equal_channels():
     grey = IMAGES[..., 0]
-    expected = png(plots.gallery(np.repeat(grey[..., None], 3, axis=3)))
-    assert png(plots.gallery(grey)) == expected
-    assert png(plots.gallery(grey[..., None])) == expected
+    expected = png(figures.gallery(np.repeat(grey[..., None], 3, axis=3)))
+    assert png(figures.gallery(grey)) == expected
+    assert png(figures.gallery(grey[..., None])) == expected
 
 
 def test_gallery_writes_caption_label_score_and_index_below_each_image():
-    figure = plots.gallery(
+    figure = figures.gallery(
         IMAGES[:2],
         ["first", "second"],
         label=["aquarium_fish", 3],
@@ -148,25 +148,25 @@ def test_gallery_writes_caption_label_score_and_index_below_each_image():
 
 
 def test_gallery_writes_the_error_of_a_score_beside_it():
-    figure = plots.gallery(
+    figure = figures.gallery(
         IMAGES[:2], score=[0.123456, 2.0], error=[0.02, np.nan], columns=2
     )
     assert texts(figure) == ["0.123 ± 0.020", "2"]
     with pytest.raises(ValueError, match="give score too"):
-        plots.gallery(IMAGES, error=np.ones(12))
+        figures.gallery(IMAGES, error=np.ones(12))
     with pytest.raises(ValueError, match=r"error must be one for each of 12 .* got 5"):
-        plots.gallery(IMAGES, score=np.ones(12), error=np.ones(5))
+        figures.gallery(IMAGES, score=np.ones(12), error=np.ones(5))
 
 
 def test_gallery_breaks_a_caption_that_is_wider_than_its_image():
-    words, name = texts(plots.gallery(IMAGES[:2], ["a golden retriever", "i" * 60]))
+    words, name = texts(figures.gallery(IMAGES[:2], ["a golden retriever", "i" * 60]))
     assert words == "a golden\nretriever"
     assert "\n" in name and name.replace("\n", "") == "i" * 60
 
 
 def test_gallery_marks_by_frame_and_sign_and_says_what_they_mean():
     marked = np.arange(12) % 5 == 0  # 3 of 12
-    figure = plots.gallery(IMAGES, marked=marked, marked_as="wrong label")
+    figure = figures.gallery(IMAGES, marked=marked, marked_as="wrong label")
     frames = [r for r in figure.findobj(Rectangle) if r.get_linewidth() == 2.5]
     assert len(frames) == 3
     assert texts(figure).count("≠") == 3 + 1  # and one that explains
@@ -174,35 +174,35 @@ def test_gallery_marks_by_frame_and_sign_and_says_what_they_mean():
 
 
 def test_gallery_without_a_marked_image_explains_no_sign():
-    assert texts(plots.gallery(IMAGES, marked=np.zeros(12, dtype=bool))) == []
+    assert texts(figures.gallery(IMAGES, marked=np.zeros(12, dtype=bool))) == []
 
 
 def test_gallery_needs_uint8_images_of_a_known_shape():
     with pytest.raises(ValueError, match=r"images must be uint8 .* got float64"):
-        plots.gallery(IMAGES / 255)
+        figures.gallery(IMAGES / 255)
     with pytest.raises(ValueError, match=r"C of 1 or 3, got \[12, 8, 8, 2\]"):
-        plots.gallery(IMAGES[..., :2])
+        figures.gallery(IMAGES[..., :2])
     with pytest.raises(ValueError, match=r"n at least 1 .* got \[0, 8, 8, 3\]"):
-        plots.gallery(IMAGES[:0])
+        figures.gallery(IMAGES[:0])
 
 
 @pytest.mark.parametrize("name", ["captions", "label", "score", "index", "marked"])
 def test_gallery_needs_one_of_each_for_every_image(name):
     values = np.zeros(5, dtype=bool)
     with pytest.raises(ValueError, match=f"{name} must be one for each of 12 .* got 5"):
-        plots.gallery(IMAGES, **{name: values})
+        figures.gallery(IMAGES, **{name: values})
 
 
 def test_gallery_needs_a_column_and_bool_marks():
     with pytest.raises(ValueError, match="columns must be at least 1, got 0"):
-        plots.gallery(IMAGES, columns=0)
+        figures.gallery(IMAGES, columns=0)
     with pytest.raises(ValueError, match="marked must be bool, got int64"):
-        plots.gallery(IMAGES, marked=np.arange(12))
+        figures.gallery(IMAGES, marked=np.arange(12))
 
 
 def test_distributions_are_shares_of_each_group():
     score, rare = np.array([1.0, 1.0, 1.0, 4.0, 4.0]), np.array([0, 0, 0, 1, 0]) == 1
-    ax = plots.distributions(score, {"many": ~rare, "few": rare}, bins=2)
+    ax = figures.distributions(score, {"many": ~rare, "few": rare}, bins=2)
     many, few = (patch.get_data() for patch in ax.patches)
     np.testing.assert_allclose(many.edges, [1, 2, 4])  # equal steps of the logarithm
     np.testing.assert_allclose(many.values, [3 / 4, 1 / 4])
@@ -215,43 +215,43 @@ def test_distributions_are_shares_of_each_group():
 
 def test_distributions_keep_zeros_in_the_leftmost_bin_of_a_logarithmic_axis():
     score = np.array([0.0, 0.0, 1.0, 100.0])
-    ax = plots.distributions(score, {"all": np.ones(4, dtype=bool)}, bins=2)
+    ax = figures.distributions(score, {"all": np.ones(4, dtype=bool)}, bins=2)
     np.testing.assert_allclose(ax.patches[0].get_data().values, [3 / 4, 1 / 4])
     assert ax.get_legend().get_texts()[0].get_text() == "all, n = 4 (2 at zero)"
 
 
 def test_distributions_on_a_linear_axis_take_negative_scores():
     score = np.array([-2.0, -2.0, -2.0, 2.0])
-    ax = plots.distributions(score, {"all": score < 9}, log=False, bins=2)
+    ax = figures.distributions(score, {"all": score < 9}, log=False, bins=2)
     np.testing.assert_allclose(ax.patches[0].get_data().values, [3 / 4, 1 / 4])
     assert ax.get_xscale() == "linear"
 
 
 @pytest.mark.parametrize("log", [True, False])
 def test_distributions_of_a_constant_are_one_bin(log):
-    ax = plots.distributions(np.full(3, 5.0), {"all": np.ones(3, bool)}, log=log)
+    ax = figures.distributions(np.full(3, 5.0), {"all": np.ones(3, bool)}, log=log)
     np.testing.assert_array_equal(ax.patches[0].get_data().values, [1.0])
 
 
 def test_distributions_refuse_what_they_cannot_show():
     every = {"all": np.ones(2, dtype=bool)}
     with pytest.raises(ValueError, match=r"got -1 to 1; use log=False"):
-        plots.distributions(np.array([-1.0, 1.0]), every)
+        figures.distributions(np.array([-1.0, 1.0]), every)
     with pytest.raises(ValueError, match=r"got 0 to 0; use log=False"):
-        plots.distributions(np.zeros(2), every)
+        figures.distributions(np.zeros(2), every)
     with pytest.raises(ValueError, match="score must be finite, got nan"):
-        plots.distributions(np.array([np.nan, 1.0]), every)
+        figures.distributions(np.array([np.nan, 1.0]), every)
     with pytest.raises(ValueError, match="group 'none' is empty"):
-        plots.distributions(np.ones(2), {"none": np.zeros(2, dtype=bool)})
+        figures.distributions(np.ones(2), {"none": np.zeros(2, dtype=bool)})
     with pytest.raises(ValueError, match=r"'some' must be a bool mask .* got int64"):
-        plots.distributions(np.ones(2), {"some": np.array([0, 1])})
+        figures.distributions(np.ones(2), {"some": np.array([0, 1])})
     with pytest.raises(ValueError, match=r"mask of shape \(2,\).* shape \(3,\)"):
-        plots.distributions(np.ones(2), {"some": np.ones(3, dtype=bool)})
+        figures.distributions(np.ones(2), {"some": np.ones(3, dtype=bool)})
 
 
 def test_epoch_band_draws_the_median_between_two_quantiles():
     values = np.array([[0.0, 1, 2, 3, 4], [10, 11, 12, 13, 14]])
-    ax = plots.epoch_band([2, 4], values)
+    ax = figures.epoch_band([2, 4], values)
     (line,) = ax.get_lines()
     np.testing.assert_array_equal(line.get_xydata(), [[2, 2], [4, 12]])
     corners = {tuple(v) for v in ax.collections[0].get_paths()[0].vertices}
@@ -260,8 +260,10 @@ def test_epoch_band_draws_the_median_between_two_quantiles():
 
 
 def test_epoch_band_gives_each_group_its_own_colour_line_and_marker():
-    ax = plots.epoch_band([1, 2], {"clean": np.ones((2, 3)), "wrong": np.ones((2, 1))})
-    plots.epoch_band([1, 2], {"unseen": np.ones((2, 7))}, ax=ax)
+    ax = figures.epoch_band(
+        [1, 2], {"clean": np.ones((2, 3)), "wrong": np.ones((2, 1))}
+    )
+    figures.epoch_band([1, 2], {"unseen": np.ones((2, 7))}, ax=ax)
     looks = [(x.get_color(), x.get_linestyle(), x.get_marker()) for x in ax.get_lines()]
     for look in zip(*looks, strict=True):
         assert len(set(look)) == 3
@@ -276,13 +278,13 @@ def test_epoch_band_refuses_what_is_not_epochs_by_samples():
     with pytest.raises(
         ValueError, match=r"'a' must have shape \[3, n\].* got \[2, 4\]"
     ):
-        plots.epoch_band([1, 2, 3], {"a": np.ones((2, 4))})
+        figures.epoch_band([1, 2, 3], {"a": np.ones((2, 4))})
     with pytest.raises(ValueError, match=r"at least one sample, got \[3, 0\]"):
-        plots.epoch_band([1, 2, 3], np.ones((3, 0)))
+        figures.epoch_band([1, 2, 3], np.ones((3, 0)))
     with pytest.raises(ValueError, match="group 'a' must be finite, got inf"):
-        plots.epoch_band([1], {"a": np.array([[np.inf]])})
+        figures.epoch_band([1], {"a": np.array([[np.inf]])})
     with pytest.raises(ValueError, match=r"low < high <= 1, got \(0\.9, 0\.1\)"):
-        plots.epoch_band([1], np.ones((1, 1)), quantiles=(0.9, 0.1))
+        figures.epoch_band([1], np.ones((1, 1)), quantiles=(0.9, 0.1))
 
 
 def test_score_dots_put_the_best_on_top_with_mean_and_sd():
@@ -308,7 +310,7 @@ def test_score_dots_draw_random_hollow():
 
 
 def test_score_dots_of_one_seed_have_no_whisker():
-    ax = plots.score_dots(TABLE[(TABLE["noise_rate"] == 0.1) & (TABLE["seed"] == 0)])
+    ax = figures.score_dots(TABLE[(TABLE["noise_rate"] == 0.1) & (TABLE["seed"] == 0)])
     for container in ax.containers:
         ((left, right),) = container.lines[2][0].get_segments()
         assert left[0] == right[0]
@@ -317,15 +319,15 @@ def test_score_dots_of_one_seed_have_no_whisker():
 
 def test_score_dots_name_the_column_that_is_missing():
     with pytest.raises(ValueError, match=r"columns \['score', 'ap'\], got 18 rows of"):
-        plots.score_dots(TABLE, value="ap")
+        figures.score_dots(TABLE, value="ap")
     with pytest.raises(ValueError, match="got 0 rows"):
-        plots.score_dots(TABLE[:0])
+        figures.score_dots(TABLE[:0])
     with pytest.raises(ValueError, match="auroc must be finite, got nan"):
-        plots.score_dots(TABLE.assign(auroc=np.nan))
+        figures.score_dots(TABLE.assign(auroc=np.nan))
 
 
 def test_auroc_by_noise_draws_a_line_a_score_and_names_it_at_its_end():
-    ax = plots.auroc_by_noise(TABLE)
+    ax = figures.auroc_by_noise(TABLE)
     lines = [line.get_xydata() for line in ax.get_lines()]
     expected = [[[0.01, m], [0.1, m]] for m in (0.8, 0.9, 0.5)]
     np.testing.assert_allclose(lines, expected)
@@ -338,24 +340,24 @@ def test_auroc_by_noise_keeps_the_names_of_equal_lines_apart():
     frame = pd.DataFrame(
         [{"score": n, "noise_rate": r, "auroc": 0.9} for n in names for r in (0.1, 0.2)]
     )
-    ax = plots.auroc_by_noise(frame)
+    ax = figures.auroc_by_noise(frame)
     ax.figure.canvas.draw()
     boxes = sorted(Text.get_window_extent(t).extents[[1, 3]].tolist() for t in ax.texts)
     assert all(low[1] <= high[0] for low, high in pairwise(boxes))
 
 
 def test_auroc_by_noise_highlights_in_colour_and_leaves_the_rest_grey():
-    ax = plots.auroc_by_noise(TABLE, highlight=["curvature"])
+    ax = figures.auroc_by_noise(TABLE, highlight=["curvature"])
     colours = [line.get_color() for line in ax.get_lines()]
-    assert [colour == plots.GREY for colour in colours] == [True, False, True]
+    assert [colour == figures.GREY for colour in colours] == [True, False, True]
 
 
 def test_auroc_by_noise_names_what_it_lacks():
     with pytest.raises(
         ValueError, match=r"no rows for \['aum'\] .* there are \['loss'"
     ):
-        plots.auroc_by_noise(TABLE, highlight=["aum"])
+        figures.auroc_by_noise(TABLE, highlight=["aum"])
     with pytest.raises(
         ValueError, match=r"the columns \['score', 'noise_rate', 'auroc'\]"
     ):
-        plots.auroc_by_noise(TABLE.drop(columns="noise_rate"))
+        figures.auroc_by_noise(TABLE.drop(columns="noise_rate"))

@@ -10,10 +10,14 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from curvlib import distributed, models, progress, training
+from curvlib.data import progress
+from curvlib.runs import distributed, networks, provenance, scoring
+from curvlib.runs.devices import best_device, usable
 from curvlib.data import Images
-from curvlib.provenance import hardware, versions
+from curvlib.runs.provenance import hardware, versions
 from curvlib.trace import Trace
+
+PARTS = ("data", "networks", "scoring")
 
 SUFFIXES = (".pt", ".pth", ".tar", ".ckpt", ".bin")
 # What torchvision's own weights were trained with.
@@ -95,7 +99,7 @@ def score_checkpoints(
     num_probes: int = 10,
     step: float = 1e-3,
     seed: int = 0,
-    scaling: training.Scaling | None = None,
+    scaling: scoring.Scaling | None = None,
     device: str | None = None,
 ) -> Trace:
     """Score every sample at each of some stored weights; the trace is as of training.
@@ -107,7 +111,7 @@ def score_checkpoints(
     Args:
         files: One a scored epoch, in this order; the epochs are 1, 2, ...
         images: N samples, with the labels trained on.
-        model: As for ``curvlib.models.build``; the weights must fit.
+        model: As for ``curvlib.runs.networks.build``; the weights must fit.
         runs: Folder of all runs; this one gets ``runs/scored-...``.
         width: As the weights were trained with.
         activation: Likewise.
@@ -134,7 +138,7 @@ def score_checkpoints(
             "num_probes must be at least 1, seed 0 or more and step positive, got "
             f"{num_probes}, {seed} and {step}"
         )
-    device = torch.device(training.usable(device or training.best_device()))
+    device = torch.device(usable(device or best_device()))
     channels = images.images.shape[3]
     if scaling is not None and (
         [len(part) for part in scaling] != [channels, channels] or min(scaling[1]) <= 0
@@ -144,7 +148,7 @@ def score_checkpoints(
             f"positive ones, got {list(scaling[0])} and {list(scaling[1])}"
         )
     if scaling is None:
-        own = model.startswith(models.TORCHVISION) and channels == 3
+        own = model.startswith(networks.TORCHVISION) and channels == 3
         scaling = IMAGENET_SCALING if own else images.statistics()
     config = {
         "checkpoints": [file.name for file in files],
@@ -158,7 +162,7 @@ def score_checkpoints(
         "scaling": [list(part) for part in scaling],
     }
     shape = [images.images.shape[i] for i in (3, 1, 2)]
-    network = models.build(
+    network = networks.build(
         model,
         num_classes=len(images.classes),
         input_shape=tuple(shape),
@@ -167,8 +171,7 @@ def score_checkpoints(
     ).eval()
     for file in files:  # all of them, before any hour is spent on the first
         _fill(network, file)
-    identity = repr(config) + images.checksum + training.CODE_FINGERPRINT
-    digest = hashlib.sha256(identity.encode()).hexdigest()[:10]
+    digest = provenance.digest(config, {"train": images.checksum}, PARTS)
     folder = Path(runs) / f"scored-{Path(images.name).stem}-{digest}"
     trace = distributed.on_first(
         lambda: Trace.create(
@@ -179,13 +182,12 @@ def score_checkpoints(
                 "std": scaling[1],
                 "classes": images.classes,
                 "input_shape": shape,
-                "code": training.CODE_FINGERPRINT,
+                "recipes": provenance.recipes(PARTS),
                 "versions": versions(),
                 "hardware": hardware(str(device)),
                 "processes": distributed.world(),
             },
-            train=images,
-            heldout=None,
+            splits={"train": images},
         )
     )
     read = images.reader(device)
@@ -198,7 +200,16 @@ def score_checkpoints(
         _fill(network, file)
         network.to(device, memory_format=torch.channels_last)
         try:
-            columns = training.score(network, images, trace, epoch, read=read)
+            columns = scoring.score(
+                network,
+                images,
+                scaling=scaling,
+                epoch=epoch,
+                num_probes=num_probes,
+                step=step,
+                seed=seed,
+                read=read,
+            )
         except ValueError as error:
             raise ValueError(f"{file}: {error}") from error
         if distributed.rank() == 0:
@@ -213,7 +224,7 @@ def _adopted(trace: Trace) -> Trace:
     def settings(one: Trace) -> list:
         lists = ("checkpoints", "contents")
         config = {name: v for name, v in one.config.items() if name not in lists}
-        return [config, one.info["checksums"], one.info["code"]]
+        return [config, one.info["checksums"], one.info["recipes"]]
 
     contents = trace.config["contents"]
     for place in sorted(trace.folder.parent.glob("scored-*/run.json")):

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from curvlib.models import build
+from curvlib.runs.networks import build
 
 
 def two_classes(
@@ -56,7 +56,7 @@ def train(
         x: Points, shape [N, *input].
         y: Labels, int64 [N].
         width: Units of each of the two hidden layers.
-        activation: One of ``curvlib.models.ACTIVATIONS``.
+        activation: One of ``curvlib.runs.networks.ACTIVATIONS``.
         steps: Steps of Adam (Kingma and Ba 2015).
         lr: Learning rate.
         snapshots: How many states to keep, evenly spaced; the last is the end.

@@ -12,8 +12,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from curvlib import hvp, models, scores
+from curvlib import hvp, scores
 from curvlib.curvature import input_curvature
+from curvlib.runs import networks
 from curvlib.trace import COLUMNS, Trace
 
 # Which measurement gives a column of the trace; all other columns need the logits only.
@@ -71,7 +72,7 @@ def measure(
     repetition before the seconds.
 
     Args:
-        model: A network of ``curvlib.models``; a copy is trained.
+        model: A network of ``curvlib.runs.networks``; a copy is trained.
         x: Inputs [N, C, H, W], normalised.
         y: Labels [N].
         batch_size: Of training.
@@ -85,7 +86,7 @@ def measure(
         ``"training"`` in the same repetition.
     """
     x = x.contiguous(memory_format=torch.channels_last)
-    folded = models.fold_batch_norm(model.eval())
+    folded = networks.fold_batch_norm(model.eval())
     pupil = copy.deepcopy(model).to(memory_format=torch.channels_last)
     optimizer = torch.optim.SGD(pupil.parameters(), lr=1e-3, momentum=0.9)
     pairs = list(zip(x.split(chunk), y.split(chunk), strict=True))
@@ -225,7 +226,7 @@ def at_scale(
         The table has columns what, seconds_per_sample, gflop_per_sample, passes
         (epochs), total_flop and ``hours here``.
     """
-    folded = models.fold_batch_norm(model)
+    folded = networks.fold_batch_norm(model)
     pupil = copy.deepcopy(model).train()
     optimizer = torch.optim.SGD(pupil.parameters(), lr=1e-3, momentum=0.9)
 

@@ -1,13 +1,12 @@
 """Many small networks on random subsets, trained as one: the record behind a score.
 
 What Feldman and Zhang (2020) need of an ensemble is which samples each network was
-trained on, and which it gets right; ``curvlib.memorization`` makes estimates of it.
+trained on, and which it gets right; ``curvlib.runs.influence`` makes estimates of it.
 Here only the record is made. The weights of a group of networks are stacked, and a
 step of all of them is one batched program (``torch.func.vmap``): for networks this
 small, what one step costs is mostly the calls that start it, and those are shared.
 """
 
-import hashlib
 import io
 import json
 import time
@@ -24,14 +23,17 @@ from filelock import FileLock
 from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state, vmap
 
-from curvlib import models, progress
+from curvlib.data import progress
+from curvlib.runs import networks
 from curvlib.data import Images, normalise
-from curvlib.provenance import fingerprint, hardware, versions, write_atomically
-from curvlib.seeding import seed_of
-from curvlib.training import SCHEDULES, TrainConfig
+from curvlib.runs import provenance
+from curvlib.runs.provenance import hardware, versions
+from curvlib.trace import write_atomically
+from curvlib.data.seeding import seed_of
+from curvlib.runs.settings import SCHEDULES, TrainConfig
 
-CODE = ("folders", "data", "models", "seeding", "training", "ensembles")
-CODE_FINGERPRINT = fingerprint(CODE)
+RECIPE = 1  # of subsets, first weights, order of batches and steps
+PARTS = ("data", "networks", "ensembles")
 SHARED = (  # what means the same for one network, and is checked there
     "model",
     "width",
@@ -55,15 +57,15 @@ class EnsembleConfig:
         num_models: Networks M. More can be added to an ensemble later.
         ratio: Share of the N samples that each is trained on, in (0, 1); rounded to
             whole samples. Feldman and Zhang (2020) take 0.7.
-        model: One of ``curvlib.models.MODELS`` without buffers; no batch norm.
+        model: One of ``curvlib.runs.networks.MODELS`` without buffers; no batch norm.
         width: As for ``TrainConfig``, and so are the next seven.
-        activation: One of ``curvlib.models.ACTIVATIONS``.
+        activation: One of ``curvlib.runs.networks.ACTIVATIONS``.
         epochs: Passes over the subset.
         lr: Learning rate at the start.
         momentum: Of SGD.
         weight_decay: On all parameters.
         batch_size: At most so many samples a step; batches are of equal size to one.
-        schedule: One of ``curvlib.training.SCHEDULES``.
+        schedule: One of ``curvlib.runs.training.SCHEDULES``.
         seed: With its own number, it alone says what a network's subset, first weights
             and order of batches are.
         models_at_once: Networks trained as one, and kept as one file. It changes speed
@@ -199,7 +201,7 @@ def train(
     folder = Path(runs) / run_name(config, images, test)
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder / ".lock"):
-        about = {"config": asdict(config), "code": CODE_FINGERPRINT}
+        about = {"config": asdict(config), "recipes": provenance.recipes(PARTS)}
         about |= {"versions": versions(), "hardware": hardware("cpu")}
         text = json.dumps(about, indent=1) + "\n"
         if not (folder / "config.json").exists():
@@ -231,9 +233,10 @@ def run_name(config: EnsembleConfig, images: Images, test: Images | None = None)
     """
     settings = asdict(config)
     del settings["num_models"]
-    data = [images.checksum, test.checksum if test is not None else None]
-    identity = json.dumps([settings, data], sort_keys=True) + CODE_FINGERPRINT
-    digest = hashlib.sha256(identity.encode()).hexdigest()[:10]
+    checksums = {"train": images.checksum}
+    if test is not None:
+        checksums["test"] = test.checksum
+    digest = provenance.digest(settings, checksums, PARTS)
     return f"ensemble-{Path(images.name).stem}-{config.model}-{digest}"
 
 
@@ -371,7 +374,7 @@ def steps(
         orders: For each of G networks what gives the order of its next epoch.
 
     Yields:
-        Learning rate and int64 [G, B], as ``curvlib.training`` has them for one.
+        Learning rate and int64 [G, B], as ``curvlib.runs.training`` has them for one.
     """
     count = max(min(-(-size // config.batch_size), size // 2), 1)
     for epoch in range(config.epochs):
@@ -383,7 +386,7 @@ def steps(
 
 def _network(config: EnsembleConfig, samples: _Samples, number: int) -> nn.Module:
     height, width, channels = samples.train.shape[1:]
-    network = models.build(
+    network = networks.build(
         config.model,
         num_classes=samples.num_classes,
         input_shape=(channels, height, width),

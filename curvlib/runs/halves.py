@@ -6,9 +6,7 @@ probabilities for the other one (confident learning), and while it learns the se
 half it forgets some of the first (second-split forgetting).
 """
 
-import hashlib
 import io
-import json
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, replace
@@ -19,14 +17,18 @@ import numpy as np
 import pandas as pd
 import torch
 
-from curvlib import progress, training
+from curvlib.data import progress
+from curvlib.runs import training
 from curvlib.curvature import input_curvature
 from curvlib.data import Images, normalise
-from curvlib.models import fold_batch_norm
-from curvlib.provenance import fingerprint, write_atomically
+from curvlib.runs.networks import fold_batch_norm
+from curvlib.runs import provenance, scoring
+from curvlib.runs.devices import best_device
+from curvlib.trace import write_atomically
 from curvlib.trace import Trace
 
-CODE = fingerprint((*training.CODE, "heldout"))
+RECIPE = 1  # of trainings on halves, and of exact curvature
+PARTS = ("data", "networks", "training", "halves")
 SIGNS = {"confident_learning": +1, "second_split_forgetting": -1, "gauss_newton": +1}
 SOURCES = {
     "confident_learning": "northcutt2021",
@@ -139,8 +141,8 @@ def train_on_halves(
     """
     if second_epochs < 1:
         raise ValueError(f"second_epochs must be at least 1, got {second_epochs}")
-    identity = json.dumps([asdict(config), second_epochs, images.checksum]) + CODE
-    digest = hashlib.sha256(identity.encode()).hexdigest()[:10]
+    settings = [asdict(config), second_epochs]
+    digest = provenance.digest(settings, {"train": images.checksum}, PARTS)
     folder = Path(runs) / f"halves-{Path(config.dataset).stem}-{digest}"
     half = _split(images.labels, config.seed)
     scaling = images.statistics()
@@ -177,10 +179,10 @@ def _one_half(config, images, chosen, second_epochs, scaling, device) -> dict:
     began = time.perf_counter()
     first, second = images.select(chosen), images.select(~chosen)
     *_, model = training.passes(config, first, scaling=scaling, device=device)
-    unseen = training.probabilities(model, second, scaling=scaling)
+    unseen = scoring.probabilities(model, second, scaling=scaling)
 
     def right() -> np.ndarray:
-        found = training.probabilities(model, first, scaling=scaling)
+        found = scoring.probabilities(model, first, scaling=scaling)
         return found.argmax(1) == first.labels
 
     correct = [right()]
@@ -240,10 +242,11 @@ def gauss_newton(
             f"the images are not those that {trace.folder} was trained on; "
             "training.prepare(config) gives them"
         )
-    file = trace.folder / f"gauss_newton_{top_k}.npy"
+    # The run's name stands for its weights; the number for how they are measured here.
+    file = trace.folder / f"gauss_newton_{top_k}_{provenance.recipe('halves')}.npy"
     if not file.exists():
         model = fold_batch_norm(training.trained_model(trace))
-        model = model.to(training.best_device())
+        model = model.to(best_device())
         device = next(model.parameters()).device
         found = []
         for start in range(0, len(images), chunk):

@@ -63,7 +63,7 @@ def auroc_symmetric_noise() -> pd.DataFrame:
 
     Returns:
         Columns dataset, score (a name of ``curvlib.scores.SCORES``, or of
-        ``curvlib.heldout.SIGNS``), noise_rate, auroc, sd (NaN where none is given) and
+        ``curvlib.runs.halves.SIGNS``), noise_rate, auroc, sd (NaN where none is given) and
         source, a key of ``book/references.bib``.
     """
     nowhere = (float("nan"),) * len(NOISE_RATES)

@@ -10,7 +10,9 @@ from torch import Tensor, fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torchvision.models import get_model, list_models
 
-from curvlib.seeding import seeded
+from curvlib.data.seeding import seeded
+
+RECIPE = 1  # of architectures and first weights
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "relu": F.relu,

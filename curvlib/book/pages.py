@@ -24,8 +24,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TextIO
 
-from curvlib import notebooks, provenance
-from curvlib.notebooks import PageError
+from curvlib.book import source
+from curvlib.book.source import PageError
+from curvlib.runs import provenance
 
 DEFAULT_PROFILE = "digits"  # the only one that runs without being asked for by name
 DATA = (".csv", ".parquet", ".html")  # what a page offers for download
@@ -186,9 +187,9 @@ def why_stale(page: Page) -> list[str]:
     made = page.manifest
     if made is None:
         return ["never run"]
-    notebook = notebooks.read(page.root / page.notebook)
+    notebook = source.read(page.root / page.notebook)
     reasons = []
-    if made["notebook_hash"] != notebooks.content_hash(notebook):
+    if made["notebook_hash"] != source.content_hash(notebook):
         reasons.append("notebook changed")
     if made["title"] != page.title:
         reasons.append("title changed")
@@ -237,7 +238,7 @@ def _reads(page: Page) -> dict[str, str]:
 
 def _code_fingerprints(page: Page, notebook: dict) -> dict[str, str]:
     try:
-        modules = provenance.dependencies(notebooks.code(notebook))
+        modules = provenance.dependencies(source.code(notebook))
     except SyntaxError as error:
         raise PageError(f"{page.notebook} is not Python: {error}") from error
     except KeyError as error:
@@ -271,10 +272,10 @@ def check(page: Page) -> dict[str, Any]:
             or has another type.
     """
     try:
-        notebook = notebooks.read(page.root / page.notebook)
-        notebooks.check_source(notebook)
+        notebook = source.read(page.root / page.notebook)
+        source.check_source(notebook)
         _code_fingerprints(page, notebook)
-        return notebooks.checked(notebooks.parameters(notebook), page.parameters)
+        return source.checked(source.parameters(notebook), page.parameters)
     except PageError as error:
         raise PageError(f"{page.name}: {error}") from error
 
@@ -318,12 +319,12 @@ def run_page(
 def _run_in(
     staging: Path, page: Page, parameters: dict, progress: Callable[[str], None]
 ) -> dict[str, Any]:
-    from curvlib.training import best_device  # imports torch, which takes a second
+    from curvlib.runs.training import best_device  # imports torch, which takes a second
 
     results = _relative(page.results, page.root)
     scratch = _relative(staging / "results", page.root)
     (staging / "results").mkdir()
-    notebook = notebooks.read(page.root / page.notebook)
+    notebook = source.read(page.root / page.notebook)
     code = _code_fingerprints(page, notebook)  # now: someone may edit it meanwhile
     reads = _reads(page)
     commit = _commit(page.root)
@@ -347,7 +348,7 @@ def _run_in(
         "profile": page.profile,
         "page": page.page,
         "notebook": page.notebook,
-        "notebook_hash": notebooks.content_hash(notebook),
+        "notebook_hash": source.content_hash(notebook),
         "title": page.title,
         "parameters": page.parameters,
         "code": code,
@@ -368,8 +369,8 @@ def _run_in(
         for f in files
     }
     try:
-        content = notebooks.clean(
-            notebooks.read(executed),
+        content = source.clean(
+            source.read(executed),
             name=page.name,
             title=page.title,
             about=f"/{results}/about.md",  # from the root: that is Sphinx's source
@@ -429,7 +430,7 @@ def _execute(page: Page, notebook: dict, parameters: dict, output: Path) -> None
     try:
         with log.open("w", encoding="utf-8") as stderr:
             papermill.execute_notebook(
-                notebooks.as_node(notebook),
+                source.as_node(notebook),
                 output,
                 parameters,
                 kernel_name="python3",
@@ -440,7 +441,7 @@ def _execute(page: Page, notebook: dict, parameters: dict, output: Path) -> None
                 cwd=page.root,
             )
     except papermill.PapermillExecutionError as error:
-        after = error.cell_index > notebooks.parameters_cell(notebook)
+        after = error.cell_index > source.parameters_cell(notebook)
         number = error.cell_index + 1 - after  # papermill added a cell
         first_line = error.source.strip().splitlines()[0]
         raise PageError(
@@ -545,13 +546,13 @@ def _training(file: Path) -> dict[str, float] | None:
 
 def _about(page: Page, notebook: dict, parameters: dict, made: dict) -> str:
     """What stands below a page's title: how it was made, and how to make it again."""
-    known = notebooks.parameters(notebook)
+    known = source.parameters(notebook)
     values = {name: parameter.default for name, parameter in known.items()} | parameters
     seeds = {name: value for name, value in values.items() if "seed" in name}
     machine, versions = made["hardware"], dict(made["versions"])
     processor = machine["processor"].replace("(R)", "").replace("(TM)", "")
     device = machine.get("gpu") or f"{processor}, {machine['cores']} cores"
-    table = notebooks.parameter_table(
+    table = source.parameter_table(
         known, parameters, _relative(page.results, page.root)
     )
     command = f"curvlib run {page.name}"
@@ -578,7 +579,7 @@ Bold: not the notebook's default. To run it again, with curvlib or with papermil
 
 ```bash
 {command} --force
-{notebooks.papermill_command(page.notebook, parameters)}
+{source.papermill_command(page.notebook, parameters)}
 ```
 
 {training}Seeds: {seed_text or "none; nothing here is random"}. \

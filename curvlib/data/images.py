@@ -1,0 +1,239 @@
+"""Labelled images, in memory or in files, and how batches of them are read.
+
+A *sample* has an *index*: its place in the original data set. It is carried along with
+every score, so that a number can always be traced to an image.
+"""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from curvlib.data import folders
+from curvlib.data.folders import Photographs
+
+MOST_MEASURED = 2000  # photographs that mean and deviation are taken from
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Images:
+    """Labelled images, checked once, here.
+
+    Attributes:
+        images: uint8, shape [N, H, W, C] with C = 1 (grey) or 3 (RGB): an array, or
+            ``curvlib.data.folders.Photographs``, which stay in their files.
+        labels: int64, shape [N], in [0, len(classes)): the labels given, those that
+            a network is trained on.
+        index: int64, shape [N], unique: the place in the original data set.
+        classes: Names of the classes.
+        original_labels: int64, shape [N]: the labels before any noise; the labels
+            given, if left out.
+        source: int64, shape [N]: for a planted copy the index of its original, else
+            the sample's own index, which is also the value if left out.
+        name: What the data set is called.
+
+    Raises:
+        ValueError: If an array has another type, shape or range.
+    """
+
+    images: np.ndarray | Photographs
+    labels: np.ndarray
+    index: np.ndarray
+    classes: tuple[str, ...]
+    original_labels: np.ndarray | None = None
+    source: np.ndarray | None = None
+    name: str = "images"
+
+    def __post_init__(self):
+        images = self.images
+        if not isinstance(images, Photographs):
+            images = np.ascontiguousarray(images)
+        if (
+            images.dtype != np.uint8
+            or images.ndim != 4
+            or images.shape[3] not in (1, 3)
+        ):
+            raise ValueError(
+                f"{self.name}: images must be uint8 of shape [N, H, W, C] with C = 1 "
+                f"or 3, got {images.dtype} of shape {list(images.shape)}"
+            )
+        if not len(images):
+            raise ValueError(f"{self.name}: no images; at least one is needed")
+        set_field = object.__setattr__
+        set_field(self, "images", images)
+        set_field(self, "classes", tuple(str(c) for c in self.classes))
+        set_field(self, "index", self._integers("index", self.index))
+        if len(np.unique(self.index)) < len(self.index):
+            values, counts = np.unique(self.index, return_counts=True)
+            raise ValueError(
+                f"{self.name}: every index must occur once, but "
+                f"{values[counts > 1][0]} occurs {counts.max()} times"
+            )
+        for field, default in (
+            ("labels", None),
+            ("original_labels", self.labels),
+            ("source", self.index),
+        ):
+            value = getattr(self, field)
+            value = self._integers(field, default if value is None else value)
+            set_field(self, field, value)
+            wrong = (value < 0) | (value >= len(self.classes))
+            if field != "source" and wrong.any():
+                i = int(wrong.argmax())
+                raise ValueError(
+                    f"{self.name}: {field} must lie in [0, {len(self.classes)}), one "
+                    f"for each class, but sample {self.index[i]} has {value[i]}"
+                )
+
+    def _integers(self, field: str, value: np.ndarray) -> np.ndarray:
+        value = np.asarray(value)
+        if value.shape != (len(self.images),) or value.dtype.kind not in "iu":
+            raise ValueError(
+                f"{self.name}: {field} must hold one integer for each of the "
+                f"{len(self.images)} images, got {value.dtype} of shape "
+                f"{list(value.shape)}"
+            )
+        return value.astype(np.int64)
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    @property
+    def mislabelled(self) -> np.ndarray:
+        """Bool [N]: whether the label given differs from the original one."""
+        return self.labels != self.original_labels
+
+    @cached_property
+    def checksum(self) -> str:
+        """Sixteen digits that change with any image, label or index."""
+        digest = hashlib.sha256(repr((self.images.shape, self.classes)).encode())
+        for array in (self.index, self.labels):
+            digest.update(array.tobytes())
+        in_files = isinstance(self.images, Photographs)
+        digest.update(self.images.checksum if in_files else self.images.tobytes())
+        return digest.hexdigest()[:16]
+
+    def select(self, chosen: np.ndarray) -> "Images":
+        """The samples at some positions, or where a mask of shape [N] is true."""
+        fields = ("labels", "index", "original_labels", "source")
+        return replace(
+            self,
+            images=rows_of(self.images, chosen),
+            **{f: getattr(self, f)[chosen] for f in fields},
+        )
+
+    def tensor(self) -> Tensor:
+        """All images as one uint8 tensor of shape [N, C, H, W], read if in files."""
+        return torch.from_numpy(self.images[:]).permute(0, 3, 1, 2).contiguous()
+
+    def reader(self, device: torch.device | str) -> "folders.Reader | _InMemory":
+        """What reads batches of these images, epoch after epoch, onto a device.
+
+        Called with a list of batches, each the positions of its samples, it yields
+        uint8 tensors of shape [B, C, H, W]; see ``curvlib.data.folders.Reader``.
+        """
+        device = torch.device(device)
+        if isinstance(self.images, Photographs):
+            return self.images.reader(device)
+        return _InMemory(self.tensor().to(device))
+
+    def statistics(self) -> tuple[list[float], list[float]]:
+        """Mean and standard deviation of each channel, of pixels in [0, 1].
+
+        Of photographs in files, ``MOST_MEASURED`` evenly spaced ones are measured.
+
+        Raises:
+            ValueError: If a channel has the same value in every pixel.
+        """
+        rows, part = np.arange(len(self)), len(self)
+        if isinstance(self.images, Photographs):
+            count = min(len(self), MOST_MEASURED)
+            rows, part = np.linspace(0, len(self) - 1, count).astype(int), 100
+        counts = np.zeros((self.images.shape[3], 256), np.int64)
+        for start in range(0, len(rows), part):
+            some = self.images[rows[start : start + part]]
+            counts += [
+                np.bincount(c, minlength=256) for c in some.reshape(-1, len(counts)).T
+            ]
+        values, total = np.arange(256) / 255, counts[0].sum()
+        mean = counts @ values / total
+        std = np.sqrt(counts @ values**2 / total - mean**2)
+        if not (std > 1e-6).all():
+            raise ValueError(
+                f"{self.name}: channel {int(std.argmin())} has the same value in every "
+                "pixel, so it cannot be normalised; are these the right images?"
+            )
+        return mean.tolist(), std.tolist()
+
+
+def rows_of(pixels: np.ndarray | Photographs, rows: np.ndarray):
+    return pixels.select(rows) if isinstance(pixels, Photographs) else pixels[rows]
+
+
+class _InMemory:
+    """The reader of images that are one tensor on the device."""
+
+    def __init__(self, pixels: Tensor):
+        self._pixels = pixels
+
+    def __call__(
+        self,
+        batches: Sequence[Tensor],
+        *,
+        generator: torch.Generator | None = None,
+        share: slice = folders.WHOLE,
+    ) -> Iterator[Tensor]:
+        for batch in batches:
+            if generator is None:
+                yield self._pixels[batch[share].to(self._pixels.device)]
+            else:  # all of it, so that every process draws the same crops
+                x = self._pixels[batch.to(self._pixels.device)]
+                yield augment(x, generator=generator)[share]
+
+
+def augment(batch: Tensor, *, generator: torch.Generator, padding: int = 4) -> Tensor:
+    """Random crops after padding with black, and random flips left to right.
+
+    Args:
+        batch: uint8 images, shape [B, C, H, W].
+        generator: On the CPU; three draws a sample.
+        padding: Pixels on each side.
+
+    Returns:
+        Images of the same type and shape.
+    """
+    size, _, height, width = batch.shape
+    padded = F.pad(batch, [padding] * 4)
+    spread = 2 * padding + 1
+    top = torch.randint(spread, (size, 1), generator=generator)
+    left = torch.randint(spread, (size, 1), generator=generator)
+    flip = torch.randint(2, (size, 1), generator=generator).bool()
+    rows = (top + torch.arange(height)).to(batch.device)
+    columns = torch.arange(width).expand(size, -1)
+    columns = (left + torch.where(flip, columns.flip(1), columns)).to(batch.device)
+    sample = torch.arange(size, device=batch.device)[:, None, None]
+    # Indices on both sides of a slice put the sliced axis last: [B, H, W, C].
+    cropped = padded[sample, :, rows[:, :, None], columns[:, None, :]]
+    return cropped.permute(0, 3, 1, 2).contiguous()
+
+
+def normalise(batch: Tensor, mean: list[float], std: list[float]) -> Tensor:
+    """Pixels in [0, 255] to float32 of mean 0 and deviation 1 over the training set.
+
+    The step h of the curvature is in units of this output, as in the paper.
+
+    Args:
+        batch: uint8 images, shape [B, C, H, W].
+        mean: Of each channel, of pixels in [0, 1], as ``Images.statistics`` gives it.
+        std: Likewise.
+    """
+    scale = torch.tensor([1 / (255 * s) for s in std], device=batch.device)
+    shift = torch.tensor(
+        [-m / s for m, s in zip(mean, std, strict=True)], device=batch.device
+    )
+    return batch * scale[:, None, None] + shift[:, None, None]

@@ -1,0 +1,104 @@
+"""What made a number: settings, data, recipes; and versions and machine beside it.
+
+A *recipe number* is a small integer next to the code of a part, ``RECIPE = 3``. Raise
+it by hand whenever a change alters a number that the part gives. A run or a record is
+named by its settings, the checksum of its data, and the recipes of the parts that made
+it; so a changed library never passes off an earlier version's numbers as its own.
+Moving a function, a better error message, a further data set or network changes no
+number, so no recipe and no name. ``tests/test_golden.py`` fails when numbers change
+and no recipe did.
+"""
+
+import functools
+import hashlib
+import json
+import os
+import platform
+import re
+from collections.abc import Iterable, Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+LIBRARY = Path(__file__).parents[1]
+# Where the recipe number of each part stands. Those of studies are found by name.
+PARTS = {
+    "data": "data/__init__.py",  # images, their order, label noise, augmentation
+    "networks": "runs/networks.py",  # architectures and first weights
+    "training": "runs/training.py",  # order of samples, steps, schedules
+    "scoring": "runs/scoring.py",  # probes, curvature, all columns of a trace
+    "halves": "runs/halves.py",  # second trainings and exact curvature
+    "ensembles": "runs/ensembles.py",  # many networks on random subsets
+}
+PACKAGES = ("torch", "torchvision", "numpy", "pandas", "scikit-learn", "matplotlib")
+
+
+@functools.cache  # as when it was first asked for, even if a file is edited meanwhile
+def recipe(part: str) -> int:
+    """Recipe number of a part, one of ``PARTS`` or ``"studies.<name>"``.
+
+    Read from the source, so that nothing needs to be imported to know it.
+
+    Raises:
+        ValueError: If there is no such part, or it has no recipe number.
+    """
+    place = PARTS.get(part)
+    if part.startswith("studies."):
+        place = f"studies/{part.removeprefix('studies.')}.py"
+    if place is None or not (LIBRARY / place).exists():
+        raise ValueError(
+            f"no part {part!r}; expected one of {', '.join(PARTS)}, or studies.<name>"
+        )
+    source = (LIBRARY / place).read_text(encoding="utf-8")
+    found = re.search(r"^RECIPE = (\d+)", source, re.MULTILINE)
+    if found is None:
+        raise ValueError(f"curvlib/{place} has no recipe number, a line RECIPE = 1")
+    return int(found[1])
+
+
+def recipes(parts: Iterable[str]) -> dict[str, int]:
+    """Recipe numbers of some parts, by name."""
+    return {part: recipe(part) for part in sorted(set(parts))}
+
+
+def digest(settings: Any, checksums: Mapping[str, str], parts: Iterable[str]) -> str:
+    """Ten digits that name what some parts make of some data with some settings.
+
+    Args:
+        settings: Anything that survives JSON.
+        checksums: Of the data, by split.
+        parts: Whose recipes matter, as for ``recipe``.
+    """
+    identity = json.dumps([settings, checksums, recipes(parts)], sort_keys=True)
+    return hashlib.sha256(identity.encode()).hexdigest()[:10]
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that numbers depend on."""
+    return {"python": platform.python_version()} | {p: version(p) for p in PACKAGES}
+
+
+def hardware(device: str = "cpu") -> dict[str, str | int | float]:
+    """Processor, cores, memory in GiB, threads used; the GPU where there is one."""
+    import psutil
+    import torch
+
+    found = {
+        "device": device,
+        "processor": _processor(),
+        "cores": os.cpu_count() or 1,
+        "threads": torch.get_num_threads(),
+        "memory_gib": round(psutil.virtual_memory().total / 2**30),
+    }
+    if device.startswith("cuda"):
+        found["gpu"] = torch.cuda.get_device_name(device)
+    return found
+
+
+def _processor() -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        for line in cpuinfo.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()
