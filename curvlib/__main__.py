@@ -8,8 +8,7 @@ from pathlib import Path
 from types import UnionType
 from typing import get_args
 
-from curvlib.book import pages
-from curvlib.book.source import PageError
+from curvlib.book.parameters import PageError
 
 
 def parser(command: str | None = None) -> argparse.ArgumentParser:
@@ -20,17 +19,7 @@ def parser(command: str | None = None) -> argparse.ArgumentParser:
     """
     parser = argparse.ArgumentParser(prog="curvlib", description=__doc__)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
-    run = commands.add_parser("run", help="make pages that are out of date")
-    run.add_argument(
-        "pages",
-        nargs="*",
-        metavar="PAGE",
-        help="digits/gallery, or gallery with --profile; default: all of the profile",
-    )
-    run.add_argument("--profile", help="default: digits, which takes minutes")
-    run.add_argument("--force", action="store_true", help="make current pages too")
-    listing = commands.add_parser("list", help="show every page and its state")
-    listing.add_argument("--profile", help="only this one")
+    _add_pages(commands)
     _add_train(commands, complete=command == "train")
     _add_score(commands)
     check = commands.add_parser("check", help="name the files of a folder to be mended")
@@ -45,19 +34,19 @@ def main(arguments: list[str] | None = None) -> int:
     if options.command is None:
         parser().print_help()
         return 0
+    work = {
+        "run": _run,
+        "book": _book,
+        "list": _list,
+        "open": _open,
+        "train": _train,
+        "score": _score,
+        "check": _check,
+    }[options.command]
     if options.command in ("train", "score", "check"):
-        work = {"train": _train, "score": _score, "check": _check}[options.command]
         return _answered(work, options)
     try:
-        known = pages.load_pages(_project() / "experiments.yml")
-        if options.command == "list":
-            chosen = known.values()
-            if options.profile:
-                chosen = pages.choose(known, [], options.profile)
-            print("\n".join(_table(list(chosen))))
-            return 0
-        chosen = pages.choose(known, options.pages, options.profile)
-        return pages.run_pages(chosen, force=options.force)
+        return work(options)
     except PageError as error:
         print(f"curvlib: {error}", file=sys.stderr)
         return 2
@@ -71,6 +60,95 @@ def main(arguments: list[str] | None = None) -> int:
         return 130
     except BrokenPipeError:
         return 0  # `curvlib list | head` has seen enough
+
+
+def _add_pages(commands) -> None:
+    run = commands.add_parser(
+        "run",
+        help="measure and draw pages that are out of date",
+        description="Measure the records of pages where these are out of date, which "
+        "can take hours, and draw the pages. Without names: the pages of digits.",
+    )
+    run.add_argument(
+        "pages",
+        nargs="*",
+        metavar="PAGE",
+        help="digits/gallery, or gallery with --profile; default: all of the profile",
+    )
+    run.add_argument("--profile", help="default: digits, which takes minutes")
+    run.add_argument(
+        "--force", action="store_true", help="measure and draw what is current, too"
+    )
+    book = commands.add_parser(
+        "book",
+        help="measure digits, draw every page that has its record, render the book",
+        description="Measure what is out of date in digits, draw every page whose "
+        "record is there, and render the book. Trains nothing outside digits.",
+    )
+    book.add_argument(
+        "--draw-only", action="store_true", help="measure nothing, not even digits"
+    )
+    listing = commands.add_parser("list", help="show every page, its state, and why")
+    listing.add_argument("--profile", help="only this one")
+    opening = commands.add_parser(
+        "open",
+        help="write a page's notebook, set to draw from its records, for Jupyter",
+    )
+    opening.add_argument("page", metavar="PAGE", help="such as cpu/gallery_cifar10")
+    opening.add_argument("out", metavar="OUT.ipynb", help="notebook to write")
+
+
+def _catalogue():
+    from curvlib.book import catalogue
+
+    return catalogue.load(catalogue.project_root() / "experiments.yml")
+
+
+def _run(options: argparse.Namespace) -> int:
+    from curvlib.book import runner
+
+    known = _catalogue()
+    chosen = known.choose(options.pages, options.profile)
+    return runner.bring_up_to_date(known, chosen, force=options.force)
+
+
+def _book(options: argparse.Namespace) -> int:
+    import time
+
+    from curvlib.book import catalogue, rendering, runner
+
+    began = time.monotonic()
+    known = _catalogue()
+    may_measure = set() if options.draw_only else {catalogue.DEFAULT_PROFILE}
+    pages = [page for page in known.pages.values() if page.profile != "paper"]
+    status = runner.bring_up_to_date(
+        known, pages, measure=lambda record: record.profile in may_measure
+    )
+    if status:
+        return status
+    first = rendering.render(known.root)
+    took = runner.duration(time.monotonic() - began)
+    print(f"Open {first}\nAll of it took {took}.")
+    return 0
+
+
+def _list(options: argparse.Namespace) -> int:
+    known = _catalogue()
+    pages = list(known.pages.values())
+    if options.profile:
+        pages = known.choose([], options.profile)
+    print("\n".join(_table(known, pages)))
+    return 0
+
+
+def _open(options: argparse.Namespace) -> int:
+    from curvlib.book import runner
+
+    known = _catalogue()
+    (page,) = known.choose([options.page], None)
+    runner.open_notebook(page, Path(options.out))
+    print(f"jupyter lab {options.out}")
+    return 0
 
 
 def _add_train(commands, *, complete: bool) -> None:
@@ -234,36 +312,23 @@ def _check(options: argparse.Namespace) -> int:
     return 1 if broken else 0
 
 
-def _project() -> Path:
-    """The nearest folder, from here upwards, that lists pages."""
-    for folder in (here := Path.cwd(), *here.parents):
-        if (folder / "experiments.yml").exists():
-            return folder
-    raise PageError(
-        f"no experiments.yml in {here} or above: run this inside the project"
-    )
+def _table(known, pages) -> list[str]:
+    from curvlib.book import runner
 
-
-def _table(chosen: list[pages.Page]) -> list[str]:
-    rows = [("page", "takes, training included", "state")]
-    for page in chosen:
-        took = pages.duration(pages.expected_seconds(page)) if page.manifest else "-"
-        rows.append((page.name, took, _state(page)))
+    rows = [("page", "measuring takes", "state")]
+    for page in pages:
+        seconds = sum(known.measurements[name].seconds() for name in page.records)
+        try:
+            state, reasons = runner.state(page, known)
+            text = f"{state}: {'; '.join(reasons)}" if reasons else state
+        except PageError as error:
+            text = f"broken: {error}"
+        rows.append((page.name, runner.duration(seconds), text))
     widths = [max(len(row[column]) for row in rows) for column in (0, 1)]
     return [
         f"{name:<{widths[0]}}  {took:>{widths[1]}}  {state}"
         for name, took, state in rows
     ]
-
-
-def _state(page: pages.Page) -> str:
-    try:
-        reasons = pages.why_stale(page)
-    except PageError as error:
-        return f"broken: {error}"
-    if not reasons:
-        return "current"
-    return reasons[0] if reasons == ["never run"] else f"stale: {'; '.join(reasons)}"
 
 
 if __name__ == "__main__":

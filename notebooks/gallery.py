@@ -8,19 +8,22 @@
 
 # %% [markdown]
 # # Which images have the lowest and the highest curvature?
-
-# %% [markdown]
-# *Five minutes to read, longer to look at. Needs: [what curvature is](/book/method.md).*
 #
-# No label is touched here: the data set as it is, one network a seed, and the images at
-# both ends of the ranking, class by class and of all. **Expected**, from the paper: at the low end
-# prototypes, images that look like many others of their class; at the high end the long
-# tail: odd views, ambiguous images, and labels that are wrong.
+# **In short.** The images with the highest curvature are odd views, ambiguous images and
+# images under a wrong label; those with the lowest look like many others of their class.
+# Curvature and the epoch from which an image stays correct have a rank correlation of
+# {glue:text}`rank_correlation:.2f` over {glue:text}`num_samples` images, and the tenth of
+# the images with the highest curvature holds {glue:text}`top_share:.0%` of its sum.
+# {numref}`fig-top` shows the images with the highest curvature.
+#
+# *Five minutes to read, longer to look at. Read first: [the method](/book/method.md).
+# After this page you can say what a prototype and the long tail look like, read a score
+# with its standard error, and choose a class and judge its ranking yourself.*
 
 # %% tags=["parameters"]
 dataset = "digits"  # a data set that curvlib.load knows
-image_size: int = None  # pixels on a side, of photographs in folders; None: 224
-broken_files = "stop"  # or skip: what to do about files of a folder that are broken
+image_size: int = None  # pixels on a side, of photographs in folders; None for 224
+broken_files = "stop"  # or skip, for files of a folder that cannot be read
 num_train: int = None  # train on the first so many images; None for all
 num_heldout = 0  # images of the test split that are scored too, never trained on
 seeds = [0, 1, 2]  # one training run each; scores are averaged over them
@@ -32,311 +35,174 @@ batch_size = 64  # images a step
 schedule = "cosine"  # of the learning rate; step, cosine or constant
 weight_decay = 0.0  # on all weights
 augment = False  # random crops and flips
-precision = "float32"  # of the passes of training; float32 or bfloat16
+precision = "float32"  # of the training passes; float32 or bfloat16
 num_probes = 2  # random directions an epoch, new ones each epoch
 step = 0.001  # finite step h, in units of the normalised input
-score_every = 1  # score each so many epochs, and the last
+score_every = 1  # score every epoch, or every second, ...; the last always
 num_shown = 10  # images of each class at each end
-num_classes_shown = 10  # classes in the figures; in the list to choose from are all
+num_classes_shown = 10  # classes in the figures; the list to choose from has all
 runs = "runs"  # folder of the training runs; a finished run is read, not trained again
-results = "results/scratch/gallery"  # folder for tables and figure data
+records: list = None  # records to show; None measures with the values above
+results = "results/scratch/gallery"  # folder of the record that is measured
 
-# %% tags=["hide-input"]
+# %%
 from itertools import combinations
-from pathlib import Path
 
 import numpy as np
-import pandas as pd
 from IPython.display import HTML
-from myst_nb import glue
 from scipy.stats import spearmanr
 
-from curvlib import scores
-from curvlib.book import figures, selector
-from curvlib.book.source import check_parameters
-from curvlib.runs import training
-from curvlib.studies import costs
+from curvlib.book import Page, figures, selector
+from curvlib.studies import gallery
 
-check_parameters(In)
-results = Path(results)
-results.mkdir(parents=True, exist_ok=True)
+page = Page.begin(In)
+record = page.record(gallery.measure)
 
 # %% [markdown]
 # ## One score for each image
+#
+# We train one network for each seed and average its curvature over the scored epochs and
+# the seeds. A sample counts as learned once it stays correct until the end. The standard
+# error over seeds tells how well the mean is known for such networks. The one over epochs
+# also contains the rise and fall of curvature during training, in which every image
+# takes part.
 
 # %%
-traces, tables, by_seed, learned = [], [], [], []
-for seed in seeds:
-    config = training.TrainConfig(
-        dataset=dataset,
-        image_size=image_size,
-        broken_files=broken_files,
-        num_train=num_train,
-        num_heldout=num_heldout,
-        seed=seed,
-        model=model,
-        width=width,
-        epochs=epochs,
-        lr=lr,
-        batch_size=batch_size,
-        schedule=schedule,
-        weight_decay=weight_decay,
-        augment=augment,
-        precision=precision,
-        num_probes=num_probes,
-        step=step,
-        score_every=score_every,
-    )
-    images, heldout = training.prepare(config)  # by index, as the trace is
-    trace = training.fit(config, images, heldout, runs=runs)
-    table = scores.compute(trace).drop(columns="random")
-    table.insert(0, "seed", seed)
-    # How far the mean over epochs would move if other epochs had been scored
-    for name, column in (
-        ("curvature_square", "squared_frobenius_norm"),
-        ("curvature_norm", "mean_hvp_norm"),
-    ):
-        values = trace.read(column).astype(np.float64)  # [E, N]
-        spread = values.std(0, ddof=1) if len(values) > 1 else np.nan
-        table[f"{name}_se"] = spread / np.sqrt(len(values))
-    traces.append(trace)
-    tables.append(table)
-    by_seed.append(table["curvature_square"].to_numpy())
-    # The epoch of training; for what is wrong at the end the one after the last
-    moments = np.append(trace.epochs, trace.epochs[-1] + 1)
-    learned.append(moments[table["learning_time"] - 1])
-costs.of_runs(traces).to_csv(results / "runs.csv", index=False)
-
-# Every score of the library, a row a seed and sample, in the smallest types that do
-table = pd.concat(tables, ignore_index=True)
-for name, values in table.items():
-    if values.dtype.kind == "f":
-        table[name] = values.astype(np.float32)  # as the trace itself
-    else:
-        table[name] = pd.to_numeric(values, downcast="integer")
-table.to_parquet(results / "scores.parquet", index=False, compression="zstd")
-
-score = np.mean(by_seed, axis=0)
-learning_time = np.mean(learned, axis=0)
-error_epochs = (
-    np.sqrt(sum(np.square(t["curvature_square_se"].to_numpy()) for t in tables))
-) / len(seeds)
-error_seeds = (
-    np.std(by_seed, axis=0, ddof=1) / np.sqrt(len(seeds))
-    if len(seeds) > 1
-    else np.full(len(score), np.nan)  # one has no spread
-)
-
-# %% tags=["remove-cell"]
-last = int(trace.epochs[-1])
-glue(
-    "scored_text",
-    f"All {last} epochs are scored."
-    if score_every == 1
-    else f"Of {last} epochs {len(trace.epochs)} are scored: each whose number divides "
-    f"by {score_every}, and the last. Means are over these, and *learned* is seen at "
-    "these only.",
-    display=False,
-)
-
-
-def when(times):
-    """When an image was learned, in the median."""
-    median = np.median(times)
-    return f"at epoch {median:.1f}" if median <= last else "not by the last epoch"
-
-
-# %% [markdown]
-# {glue:text}`scored_text` A sample counts as learned from the first scored epoch on from
-# which it is right until the end. The file `scores.parquet`, below, has every score of
-# this library for each sample and seed, and for the two of curvature the standard error
-# over scored epochs, *se*.
-
-# %% [markdown]
-# Is the ranking a property of the images, or of one training run? The rank correlation
-# between runs with other weights, order and probes tells.
-
-# %% tags=["hide-input"]
-agreements = [spearmanr(a, b).statistic for a, b in combinations(by_seed, 2)]
-glue("num_samples", len(score), display=False)
-glue(
-    "seeds_text",
-    f"{len(seeds)} seeds" if len(seeds) > 1 else "one seed",
-    display=False,
-)
-glue(
-    "agreement_text",
-    "Between two seeds the scores have a Spearman correlation of "
-    + f"{np.mean(agreements):.2f}"
-    + (f" (mean of {len(agreements)} pairs)." if len(agreements) > 1 else ".")
-    if agreements
-    else "One seed was run, so that nothing is known of the spread between runs.",
-    display=False,
-)
+table = record["scores.parquet"]  # a row for each seed and image
+names = record["classes"]["class"].astype(str).to_numpy()
+ranking = gallery.ranking(
+    table, record["epochs"]["epoch"]
+)  # a row for each image, means over seeds
+score = ranking["curvature"].to_numpy()
+label = ranking["label"].to_numpy()
 order = np.argsort(-score, kind="stable")
-tenth = max(1, len(order) // 10)
-top_share = score[order[:tenth]].sum() / score.sum()
-glue("top_share", top_share, display=False)
-glue("late", when(learning_time[order[:tenth]]), display=False)
-glue("early", when(learning_time[order[-tenth:]]), display=False)
-glue(
-    "error_text",
-    "over seeds" if len(seeds) > 1 else "over scored epochs",
-    display=False,
-)
-ranking = pd.DataFrame(
-    {
-        "index": images.index,
-        "class": np.array(images.classes)[images.labels],
-        "curvature": score,
-        "se over epochs": error_epochs,
-        "se over seeds": error_seeds,
-        "learned": learning_time,
-    }
-)
-ranking.iloc[order[:10]].style.hide(axis="index").format(
-    {
+figures.table(
+    ranking.assign(label=names[label]).iloc[order[:6]],
+    index="image",
+    label="class",
+    formats={
         "curvature": "{:.3g}",
         "se over epochs": "{:.2g}",
         "se over seeds": "{:.2g}",
-        "learned": lambda epoch: f"{epoch:.1f}" if epoch <= last else "never",
     },
-    na_rep="unknown",
+)
+
+# %%
+page.tell(
+    num_samples=len(score),
+    num_seeds=table["seed"].nunique(),
+    rank_correlation=spearmanr(score, ranking["learned"]).statistic,
+    top_share=score[order[: len(order) // 10]].sum() / score.sum(),
+    scored=len(range(record.parameters.score_every, record.parameters.epochs + 1)),
+)
+
+# %% mystnb={"figure": {"caption": "Curvature, averaged over epochs and seeds, of images learned in the first and in the second half ({glue:text}`num_samples` images, {glue:text}`num_seeds` seeds). Images that are learned late have the higher curvature.", "name": "fig-distribution"}, "image": {"alt": "Two histograms of curvature on a logarithmic axis, of images learned early and of images learned late."}}
+early = (ranking["learned"] <= ranking["learned"].median()).to_numpy()
+_ = figures.distributions(
+    score,
+    {"learned in the first half": early, "learned later": ~early},
+    xlabel="curvature, mean tr(H²)",
 )
 
 # %% [markdown]
-# {glue:text}`agreement_text` The score is very uneven: the tenth of the images with the
-# highest curvature holds {glue:text}`top_share:.0%` of its sum. The standard error over
-# seeds says how well the mean is known for such networks; that over epochs also holds
-# how curvature rises and falls during training, which every image takes part in.
+# Is the ranking a property of the images or of one training run? We compare runs that
+# differ in weights, order and probes.
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "Curvature, averaged over epochs and {glue:text}`seeds_text`, by when an image was learned for good. Median of the tenth with the highest curvature: learned {glue:text}`late`; of the tenth with the lowest: {glue:text}`early`; n = {glue:text}`num_samples`.", "name": "fig-distribution"}, "image": {"alt": "Two histograms of curvature on a logarithmic axis, of images learned early and images learned late."}}
-middle = np.median(learning_time)
-_ = figures.distributions(
-    score,
-    {
-        name: mask
-        for name, mask in {
-            f"learned by epoch {middle:.0f}" if middle <= last else "all": learning_time
-            <= middle,
-            "learned later, or never": learning_time > middle,
-        }.items()
-        if mask.any()
-    },
-    xlabel="curvature, mean tr(H²)",
+# %%
+by_seed = table.pivot(index="index", columns="seed", values="curvature_square")
+agreement = [
+    spearmanr(by_seed[a], by_seed[b]).statistic for a, b in combinations(by_seed, 2)
+]
+page.claim(
+    "Two training runs rank the images alike (Spearman correlation above .5).",
+    min(agreement) > 0.5 if agreement else None,
+    ours=", ".join(f"{value:.2f}" for value in agreement) or "one seed only",
 )
 
 # %% [markdown]
 # ## Class by class
 #
-# Choose a class: its images with the lowest and the highest curvature, under each its
-# index in the data set, its label, and its score.
+# Choose a class. The list shows its images with the lowest and the highest curvature,
+# each with its index in the data set and its score.
 
-# %% tags=["hide-input"]
-glue("num_shown", num_shown, display=False)
-of_classes = selector.ends(score, images.labels, num_shown).values()
-at_ends = np.unique(np.concatenate([np.concatenate(both) for both in of_classes]))
-some = images.select(at_ends)  # all that is read, of images in files
+# %%
+place = {index: i for i, index in enumerate(record["shown"]["index"])}  # in the pixels
+pixels = record["images"]
+shown = ranking[ranking["index"].isin(list(place))]
 HTML(
     selector.by_class(
-        some.images[:],
-        label=some.labels,
-        score=score[at_ends],
-        index=some.index,
-        classes=images.classes,
-        count=num_shown,
+        pixels[[place[index] for index in shown["index"]]],
+        label=shown["label"],
+        score=shown["curvature"],
+        index=shown["index"],
+        classes=names,
+        count=record.parameters.num_shown,
         what="curvature",
     )
 )
 
 # %% [markdown]
-# The same side by side, for {glue:text}`classes_text`. Click a figure to enlarge it.
-
-# %% tags=["remove-cell"]
-ends = selector.ends(score, images.labels, num_shown)
-# Of many classes those where the most is memorised
-mean_of = {c: score[images.labels == c].mean() for c in ends}
-chosen = sorted(ends, key=lambda c: -mean_of[c])[:num_classes_shown]
-chosen = chosen if len(chosen) < len(ends) else list(ends)
-glue(
-    "classes_text",
-    "every class"
-    if len(chosen) == len(ends)
-    else f"the {len(chosen)} of {len(ends)} classes with the highest mean curvature, "
-    "the highest first",
-    display=False,
-)
+# The same side by side, for the classes with the highest mean curvature. Click a figure
+# to enlarge it.
 
 
-def show(positions, columns=num_shown, error=None):
+# %%
+def show(positions, columns=record.parameters.num_shown, error=None):
+    """Images of the ranking, with class and curvature below each."""
     return figures.gallery(
-        images.images[positions],
-        label=np.array(images.classes)[images.labels[positions]],
+        pixels[[place[index] for index in ranking["index"].iloc[positions]]],
+        label=names[label[positions]],
         score=score[positions],
         error=None if error is None else error[positions],
-        index=images.index[positions],
         columns=columns,
     )
 
 
-lowest, highest = (
-    np.concatenate([ends[c][side] for c in chosen], axis=0) for side in (0, 1)
-)
-all_lowest, all_highest = (
-    np.concatenate([both[side] for both in ends.values()]) for side in (0, 1)
-)
-glue("figure_early", when(learning_time[lowest]), display=False)
-glue("figure_late", when(learning_time[highest]), display=False)
-glue("shown_early", when(learning_time[all_lowest]), display=False)
-glue("shown_late", when(learning_time[all_highest]), display=False)
-later = np.median(learning_time[all_highest]) - np.median(learning_time[all_lowest])
-glue(
-    "order_verdict",
-    "Images with the highest curvature are learned later than those with the lowest"
-    if later > 0
-    else "Images with the highest curvature are learned no later than the others here",
-    display=False,
-)
-glue("rank_correlation", spearmanr(score, learning_time).statistic, display=False)
-pd.concat(
-    [
-        ranking.iloc[positions].assign(end=end, place=np.arange(1, len(positions) + 1))
-        for both in ends.values()
-        for end, positions in zip(("lowest", "highest"), both, strict=True)
-    ]
-).to_csv(results / "ends-by-class.csv", index=False)
+ends = gallery.ends(score, label, record.parameters.num_shown)
+by_mean = sorted(ends, key=lambda c: -score[label == c].mean())[:num_classes_shown]
+lowest, highest = (np.concatenate([ends[c][side] for c in by_mean]) for side in (0, 1))
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "The lowest curvature: up to {glue:text}`num_shown` images of a class, lowest first, class after class. Median: learned {glue:text}`figure_early`.", "name": "fig-lowest"}, "image": {"alt": "Rows of images, one row for each class shown, those with the lowest curvature of their class."}}
+# %% mystnb={"figure": {"caption": "The lowest curvature: images of each class shown, lowest first. They look like many others of their class.", "name": "fig-lowest"}, "image": {"alt": "Rows of images, one row for each class shown, those with the lowest curvature of their class."}}
 _ = show(lowest)
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "The highest curvature: up to {glue:text}`num_shown` images of a class, highest first, class after class. Median: learned {glue:text}`figure_late`.", "name": "fig-highest"}, "image": {"alt": "Rows of images, one row for each class shown, those with the highest curvature of their class."}}
+# %% mystnb={"figure": {"caption": "The highest curvature: images of each class shown, highest first. Among them are odd views, ambiguous images and wrong labels.", "name": "fig-highest"}, "image": {"alt": "Rows of images, one row for each class shown, those with the highest curvature of their class."}}
 _ = show(highest)
 
 # %% [markdown]
 # ## The lowest and the highest of all
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "The {glue:text}`num_top` images with the highest curvature overall, \u00b1 standard error {glue:text}`error_text`, of which {glue:text}`num_sure` are above twice that error. They come from {glue:text}`top_classes` of {glue:text}`num_classes` classes; most often from {glue:text}`top_class` ({glue:text}`top_count`).", "name": "fig-top"}, "image": {"alt": "The training images with the highest curvature of the whole data set."}}
-top, bottom = order[:40], np.argsort(score, kind="stable")[:40]
-for key, positions in (("top", top), ("bottom", bottom)):
-    counts = ranking["class"].iloc[positions].value_counts()
-    glue(f"{key}_classes", len(counts), display=False)
-    glue(f"{key}_class", counts.index[0], display=False)
-    glue(f"{key}_count", int(counts.iloc[0]), display=False)
-    ranking.iloc[positions].to_csv(results / f"fig-{key}.csv", index=False)
-glue("num_top", len(top), display=False)
-glue("num_classes", len(images.classes), display=False)
-error = error_seeds if len(seeds) > 1 else error_epochs
-glue("num_sure", int((score[top] > 2 * error[top]).sum()), display=False)
+# %% mystnb={"figure": {"caption": "The {glue:text}`num_top` images with the highest curvature of all, ± standard error; {glue:text}`num_sure` of them are above twice their error.", "name": "fig-top"}, "image": {"alt": "The training images with the highest curvature of the whole data set."}}
+top, bottom = (
+    order[: gallery.NUM_TOP],
+    np.argsort(score, kind="stable")[: gallery.NUM_TOP],
+)
+error = ranking["se over seeds"].fillna(ranking["se over epochs"]).to_numpy()
+page.tell(num_top=len(top), num_sure=int((score[top] > 2 * error[top]).sum()))
 _ = show(top, columns=8, error=error)
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "The {glue:text}`num_top` images with the lowest curvature overall, \u00b1 standard error {glue:text}`error_text`. They come from {glue:text}`bottom_classes` of {glue:text}`num_classes` classes; most often from {glue:text}`bottom_class` ({glue:text}`bottom_count`).", "name": "fig-bottom"}, "image": {"alt": "The training images with the lowest curvature of the whole data set."}}
+# %% mystnb={"figure": {"caption": "The {glue:text}`num_top` images with the lowest curvature of all, ± standard error.", "name": "fig-bottom"}, "image": {"alt": "The training images with the lowest curvature of the whole data set."}}
 _ = show(bottom, columns=8, error=error)
 
 # %% [markdown]
-# ## The answer
+# ## What holds
+
+# %%
+both = [np.concatenate([sides[i] for sides in ends.values()]) for i in (0, 1)]
+learned = [np.median(ranking["learned"].iloc[positions]) for positions in both]
+page.claim(
+    "Images with the highest curvature of their class are learned later than those with "
+    "the lowest.",
+    learned[1] > learned[0],
+    ours=f"median epoch {learned[1]:.1f} against {learned[0]:.1f}",
+    published="prototypes at the low end, the long tail at the high end (galleries)",
+)
+
+# %% [markdown]
+# ## Exercises
 #
-# {glue:text}`order_verdict` (medians over the {glue:text}`num_shown` images at each end of
-# each class: learned {glue:text}`shown_late` at the high end, {glue:text}`shown_early` at
-# the low end; rank correlation of curvature and learning time over all
-# {glue:text}`num_samples` images: {glue:text}`rank_correlation:.2f`).
-# {glue:text}`agreement_text`
+# 1. *To think about.* An image has high curvature and is learned at epoch 2. Name two
+#    reasons that have nothing to do with its label.
+# 2. *To run.* Set `score_every = 10`. Which of the ten highest images stay?
+#
+# Read next: which [duplicates carry different labels](/book/pages/digits/duplicates), and
+# [which score finds wrong labels](/book/pages/digits/mislabelled).

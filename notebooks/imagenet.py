@@ -64,13 +64,13 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import torch
+from curvlib.book.source import check_parameters
 from IPython.display import HTML
 from myst_nb import glue
 from scipy.stats import spearmanr
 
 from curvlib import metrics, scores
 from curvlib.book import figures, selector
-from curvlib.book.source import check_parameters
 from curvlib.data import duplicates, folders
 from curvlib.runs import networks, training
 from curvlib.studies import costs

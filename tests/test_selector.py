@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from curvlib.book import selector
+from curvlib.studies import gallery
 
 RNG = np.random.default_rng(0)
 IMAGES = RNG.integers(0, 256, (12, 6, 8, 3)).astype(np.uint8)
@@ -38,7 +39,7 @@ def picture(text):
 def test_ends_are_the_lowest_and_the_highest_of_each_class():
     score = np.array([5.0, 1, 4, 2, 3, 9])
     label = np.array([0, 0, 0, 0, 7, 0])
-    found = selector.ends(score, label, 2)
+    found = gallery.ends(score, label, 2)
     assert {c: [e.tolist() for e in both] for c, both in found.items()} == {
         0: [[1, 3], [5, 0]],
         7: [[4], [4]],  # a class that has fewer gives all
@@ -46,7 +47,7 @@ def test_ends_are_the_lowest_and_the_highest_of_each_class():
 
 
 def test_equal_scores_keep_their_order_at_both_ends():
-    ((low, high),) = selector.ends(np.zeros(4), np.zeros(4, int), 3).values()
+    ((low, high),) = gallery.ends(np.zeros(4), np.zeros(4, int), 3).values()
     assert low.tolist() == high.tolist() == [0, 1, 2]
 
 
@@ -61,7 +62,7 @@ def test_every_class_that_has_images_can_be_chosen_and_the_first_is_shown():
 def test_index_label_and_score_stand_below_each_image():
     sections = made().split("<section")[1:]
     for c, section in enumerate(sections):
-        low, high = selector.ends(SCORE, LABEL, 3)[c]
+        low, high = gallery.ends(SCORE, LABEL, 3)[c]
         below = re.findall(r"</i>#(\d+)<br>(.*?)<br>(.*?)</li>", section)
         name = html.escape(CLASSES[c].replace("_", " "))
         assert below == [
@@ -120,4 +121,4 @@ def test_it_names_what_it_cannot_show():
     with pytest.raises(ValueError, match="count must be at least 1, got 0"):
         made(count=0)
     with pytest.raises(ValueError, match=r"one length, got shapes \(2,\) and \(3,\)"):
-        selector.ends(np.zeros(2), np.zeros(3, int), 1)
+        gallery.ends(np.zeros(2), np.zeros(3, int), 1)

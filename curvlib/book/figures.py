@@ -25,6 +25,21 @@ LINES = ("-", "--", "-.", ":")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 GREY = "#767676"
 WIDTH = 7.0  # inches, the page at 100 dots an inch
+STYLE = {  # of every figure of the book
+    "figure.dpi": 100,
+    "figure.facecolor": "white",
+    "savefig.facecolor": "white",
+    "font.size": 10,
+    "axes.titlesize": 11,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "legend.frameon": False,
+}
+
+
+def set_style() -> None:
+    """Set the style of all figures of this process."""
+    plt.rcParams.update(STYLE)
 
 
 def gallery(
@@ -504,3 +519,29 @@ def _check_finite(name: str, values: np.ndarray) -> None:
             f"{name} must be finite, got {values[~np.isfinite(values)][0]} among "
             f"{values.size} values"
         )
+
+
+def table(
+    frame: pd.DataFrame,
+    *,
+    formats: Mapping[str, str] | None = None,
+    missing: str = "–",
+    **names: str,
+):
+    """A table for readers: words in place of column names, no index, few digits.
+
+    Args:
+        frame: A row for each line.
+        formats: Of columns, such as ``{"auroc": "{:.3f}"}``; other floats get three
+            digits.
+        missing: Shown for NaN.
+        **names: Words for column names, such as ``auroc="AUROC"``.
+
+    Returns:
+        A pandas Styler, which notebooks show.
+    """
+    floats = {n: "{:.3g}" for n in frame.columns if frame[n].dtype.kind == "f"}
+    given = floats | dict(formats or {})
+    styled = frame.style.hide(axis="index").format(given, na_rep=missing)
+    words = [names.get(n, str(n).replace("_", " ")) for n in frame.columns]
+    return styled.relabel_index(words, axis="columns")

@@ -13,6 +13,8 @@ from collections.abc import Sequence
 import matplotlib.image
 import numpy as np
 
+from curvlib.studies.gallery import ends
+
 SIDE = 56  # pixels that an image is wide; ten fit into a row of the page
 LOSSLESS = 500_000  # bytes of the picture; a larger one is compressed with losses
 
@@ -32,43 +34,6 @@ CHOOSE = (
     "for(const s of this.closest('div').querySelectorAll('section'))"
     "s.hidden=s.dataset.class!==this.value"
 )
-
-
-def ends(
-    score: np.ndarray, label: np.ndarray, count: int
-) -> dict[int, tuple[np.ndarray, np.ndarray]]:
-    """The samples at both ends of each class's ranking.
-
-    Args:
-        score: Shape [N].
-        label: Numbers of classes, shape [N].
-        count: Samples at each end; a class that has fewer gives all.
-
-    Returns:
-        For each class that has a sample the positions with the lowest scores, lowest
-        first, and with the highest, highest first; equal scores in order of position.
-
-    Raises:
-        ValueError: If count is not positive, or the shapes differ.
-
-    Example:
-        >>> found = ends(np.array([3.0, 1.0, 2.0]), np.array([0, 0, 0]), count=2)
-        >>> [positions.tolist() for positions in found[0]]
-        [[1, 2], [0, 2]]
-    """
-    score, label = np.asarray(score), np.asarray(label)
-    if score.ndim != 1 or score.shape != label.shape:
-        raise ValueError(
-            "score and label must be vectors of one length, got shapes "
-            f"{score.shape} and {label.shape}"
-        )
-    if count < 1:
-        raise ValueError(f"count must be at least 1, got {count}")
-    rising, falling = (np.argsort(s, kind="stable") for s in (score, -score))
-    return {
-        int(c): tuple(order[label[order] == c][:count] for order in (rising, falling))
-        for c in np.unique(label)
-    }
 
 
 def by_class(
@@ -112,7 +77,7 @@ def by_class(
             raise ValueError(
                 f"{key} must be one for each of {len(images)} images, got {len(values)}"
             )
-    label = np.asarray(label)
+    label, score, index = (np.asarray(v) for v in (label, score, index))
     if label.min() < 0 or label.max() >= len(classes):
         raise ValueError(
             f"labels must lie in [0, {len(classes)}), one for each of the classes, got "

@@ -1,1 +1,82 @@
-"""One module for each question: measures, and returns tidy tables."""
+"""One module for each question: it measures, and returns tidy tables.
+
+A study has a recipe number, the parts of the library that make its numbers, and one
+function that takes plain values by name::
+
+    RECIPE = 1  # raise it when a change alters a number of the tables
+    PARTS = ("data", "networks", "training", "scoring")
+
+    def measure(*, dataset: str = "digits", seeds: list[int] = [0], ...) -> Measured:
+
+The notebook of the same name has the same parameters, and draws the tables.
+"""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+if TYPE_CHECKING:
+    from curvlib.runs.settings import TrainConfig
+
+Table = pd.DataFrame | np.ndarray | bytes
+
+
+class Measured(NamedTuple):
+    """What a study found.
+
+    Attributes:
+        tables: By name. A data frame is kept as ``name.csv``, or as Parquet if its name
+            ends in ``.parquet``; an array as ``name.npz``; bytes as they are, under a
+            name with an ending, such as ``"sheet.png"``. Frames have no index of
+            meaning.
+        data: Checksums of the data measured on, by split: ``{"train": ...}`` at least.
+        runs: The training runs behind the tables, as ``costs.of_runs`` lists them.
+    """
+
+    tables: Mapping[str, Table]
+    data: Mapping[str, str]
+    runs: pd.DataFrame | None = None
+
+
+def config_of(parameters: Mapping, **changes: object) -> "TrainConfig":
+    """Settings of a training run, from the parameters of a study.
+
+    Args:
+        parameters: A study's, such as ``locals()`` at its start; those that are no
+            setting of a run are left out.
+        changes: Further settings, or other values.
+    """
+    from curvlib.runs.settings import TrainConfig
+
+    known = TrainConfig.__annotations__
+    given = {name: value for name, value in parameters.items() if name in known}
+    return TrainConfig(**(given | changes))
+
+
+def checksums(
+    dataset: str, *, image_size: int | None = None, broken_files: str = "stop"
+) -> dict[str, str]:
+    """Checksum of a whole data set, as ``Measured.data`` has it.
+
+    Args:
+        dataset: As for ``curvlib.load``, and so are the other two.
+        image_size: Of photographs in folders.
+        broken_files: Of folders.
+    """
+    from curvlib.data import load
+
+    images = load(dataset, image_size=image_size, broken_files=broken_files)
+    return {"train": images.checksum}
+
+
+def compact(table: pd.DataFrame) -> pd.DataFrame:
+    """The same table in the smallest types that hold it: float32, as a trace has it."""
+    small = {
+        name: values.astype(np.float32)
+        if values.dtype.kind == "f"
+        else pd.to_numeric(values, downcast="integer")
+        for name, values in table.items()
+    }
+    return pd.DataFrame(small)

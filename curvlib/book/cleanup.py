@@ -8,12 +8,13 @@ A notebook of this book
   meaning as a comment (without ``=``, over which papermill stumbles)::
 
       dataset = "digits"  # name for curvlib.load
-      num_train: int = None  # samples trained on; None: all
+      num_train: int = None  # images to train on; None for all
       seeds = [0, 1, 2]  # one training run each
-      results = "results/scratch/gallery"  # folder for tables and figure data
+      records: list = None  # records to show; None measures with the values above
+      results = "results/scratch/gallery"  # folder of the record that is measured
 
   A value's type is its annotation, else its default's; a default of None, or
-  ``Optional[...]``, allows None too. `results` is always there, and set by the runner.
+  ``Optional[...]``, allows None too. Every notebook has `records` and `results`.
 - gives each shown figure an alt text, and may give it a caption and a name, in the
   metadata of its cell, in the .py on one line::
 
@@ -27,44 +28,27 @@ A notebook of this book
   puts profile and page before every such name, and wherever the notebook's Markdown
   refers to it: `fig-auroc` becomes `digits-mislabelled-fig-auroc`, which is what other
   pages refer to.
-- calls ``check_parameters(In)`` after that cell, for those who use plain papermill.
-- writes its tables as CSV or Parquet to `results`, and HTML that stands alone; the page
-  offers them for download.
+- calls ``Page.begin(In)`` after that cell, which checks what plain papermill lets pass.
 """
 
-import ast
 import copy
 import hashlib
 import json
 import re
-import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-KERNEL = {"name": "python3", "display_name": "Python 3", "language": "python"}
+from curvlib.book.parameters import KERNEL, PageError, all_of, parameters_cell
+
 GLUE = "application/papermill.record/"
 WIDGET = "application/vnd.jupyter.widget-view+json"
-MAGIC = re.compile(r"^\s*[%!].*$", re.MULTILINE)
 GLUE_ROLE = re.compile(r"\{glue(?::\w*)?\}`(?P<key>[^`:]+)(?::(?P<format>[^`:]*))?`")
 LABELS = (
     re.compile(r"^\((\S+)\)=\s*$", re.MULTILINE),
     re.compile(r"^\s*:(?:name|label):\s*(\S+)\s*$", re.MULTILINE),
     re.compile(r"\$\$\s*\(([^\s)]+)\)\s*$", re.MULTILINE),
 )
-
-
-class PageError(ValueError):
-    """Something a reader or author can put right; the message says how."""
-
-
-class Parameter(NamedTuple):
-    """One line of a notebook's parameters cell."""
-
-    name: str
-    type: str  # as written: "int", "list[int]", "None" where only None is known
-    default: Any
-    meaning: str
 
 
 # ---------------------------------------------------------------- before it runs
@@ -94,145 +78,6 @@ def content_hash(notebook: dict) -> str:
     return hashlib.sha256(json.dumps(essence, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def code(notebook: dict) -> str:
-    """All code of a notebook as one Python source, IPython's magics left out."""
-    cells = [c["source"] for c in notebook["cells"] if c["cell_type"] == "code"]
-    return MAGIC.sub("", "\n".join(cells))
-
-
-def parameters(notebook: dict) -> dict[str, Parameter]:
-    """Read the parameters cell, by papermill's own eyes.
-
-    Raises:
-        PageError: If there is no such cell, papermill cannot read a line of it, or a
-            default is not a plain value.
-    """
-    import papermill
-
-    cell = notebook["cells"][parameters_cell(notebook)]
-    # The papermill translator is chosen by kernel, and reads a node with attributes.
-    found = papermill.inspect_notebook(as_node(notebook))
-    assigned = {
-        target.id
-        for statement in ast.parse(cell["source"]).body
-        for target in getattr(statement, "targets", [getattr(statement, "target", 0)])
-        if isinstance(target, ast.Name)
-    }
-    if unread := sorted(assigned - set(found)):
-        raise PageError(
-            f"papermill cannot read the parameter {_and(unread)}: write one plain "
-            'value a line, no "=" in its comment, no "|" in its type (a default of '
-            "None allows None)"
-        )
-    return {name: _parameter(entry) for name, entry in found.items()}
-
-
-def _parameter(entry: dict) -> Parameter:
-    name, text = entry["name"], entry["default"]
-    try:
-        default = ast.literal_eval(text)
-    except (ValueError, SyntaxError) as error:
-        raise PageError(
-            f"the default of parameter {name} must be a plain value, got {text}"
-        ) from error
-    annotation = entry["inferred_type_name"]
-    if annotation == "None":  # papermill's word for "no annotation"
-        annotation = _type_name(default)
-    if default is None and annotation not in ("None", "NoneType"):
-        annotation = f"Optional[{annotation}]"
-    return Parameter(name, annotation, default, entry["help"].strip())
-
-
-def _type_name(value: Any) -> str:
-    name = type(value).__name__
-    if name == "list" and len({type(item) for item in value}) == 1:
-        return f"list[{_type_name(value[0])}]"
-    return name
-
-
-def checked(known: Mapping[str, Parameter], given: Mapping[str, Any]) -> dict[str, Any]:
-    """Give each value the type its parameter has, or say what is wrong with it.
-
-    Raises:
-        PageError: If a name is unknown, `results` is among them, or a value has
-            another type; all such faults at once.
-    """
-    faults, values = [], {}
-    for name, value in given.items():
-        if name == "results":
-            faults.append("results is set by the runner: leave it out")
-        elif name not in known:
-            options = ", ".join(n for n in known if n != "results")
-            faults.append(f"unknown parameter {name!r}; this notebook has {options}")
-        else:
-            try:
-                values[name] = _cast(known[name].type, value)
-            except TypeError:
-                hint = ""
-                if isinstance(value, str) and re.fullmatch(r"-?\d+e[-+]?\d+", value):
-                    hint = " (text to YAML; write it with a point, such as 1.0e-4)"
-                faults.append(
-                    f"parameter {name} must be {known[name].type}, got {value!r}, "
-                    f"{type(value).__name__}{hint}"
-                )
-    if faults:
-        raise PageError("; ".join(faults))
-    return values
-
-
-def check_parameters(sources: Sequence[str]) -> None:
-    """Refuse, within a running notebook, what plain papermill lets through.
-
-    Papermill takes any name and any type. So each notebook calls
-    ``check_parameters(In)`` right after its parameters cell.
-
-    Args:
-        sources: Cells that ran, IPython's ``In``.
-
-    Raises:
-        PageError: As ``checked`` does. Nothing is refused where no parameters were
-            injected, as in Jupyter itself.
-    """
-    injected = [source for source in sources if source.startswith("# Parameters\n")]
-    defaults = [s for s in sources if re.search(r"^results\b", s, re.MULTILINE)]
-    if not injected or not defaults:
-        return
-    cell = {"cell_type": "code", "source": defaults[0], "outputs": []}
-    cell |= {"metadata": {"tags": ["parameters"]}, "execution_count": None}
-    known = parameters(
-        {
-            "cells": [cell],
-            "metadata": {"kernelspec": KERNEL},
-            "nbformat": 4,
-            "nbformat_minor": 4,
-        }
-    )
-    given = {
-        statement.targets[0].id: ast.literal_eval(statement.value)
-        for statement in ast.parse(injected[0]).body
-    }
-    given.pop("results", None)
-    checked(known, given)
-
-
-def _cast(kind: str, value: Any) -> Any:
-    kind = kind.strip().lower()
-    if kind in ("none", "nonetype", "any"):
-        return value
-    if match := re.fullmatch(r"optional\[(.*)\]", kind):
-        return None if value is None else _cast(match[1], value)
-    if value in ([], ()):  # nothing to do is never what was meant
-        raise TypeError
-    if match := re.fullmatch(r"(list|tuple)\[(.*?)(,\s*\.\.\.)?\]", kind):
-        return [_cast(match[2], item) for item in _cast("list", value)]
-    if kind == "float" and type(value) is int:
-        return float(value)  # so that 1 and 1.0 name the same training run
-    expected = {"int": int, "float": float, "str": str, "bool": bool, "list": list}
-    if type(value) is not expected.get(kind, object):
-        raise TypeError
-    return value
-
-
 def check_source(notebook: dict) -> None:
     """Refuse a notebook that could run for an hour and then make no page.
 
@@ -257,35 +102,11 @@ def check_source(notebook: dict) -> None:
     names = _labels(cells)
     if bad := sorted({name for name in names if "-" not in name}):
         raise PageError(
-            f"the name {_and(bad)} needs a hyphen, such as fig-{bad[0]}: it would be "
+            f"the name {all_of(bad)} needs a hyphen, such as fig-{bad[0]}: it would be "
             "taken for a word of the text"
         )
     if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise PageError(f"the name {_and(twice)} is given more than once")
-
-
-def parameters_cell(notebook: dict) -> int:
-    """Place of the parameters cell.
-
-    Raises:
-        PageError: If there is not just one, or it does not set `results`.
-    """
-    found = [
-        place
-        for place, cell in enumerate(notebook["cells"])
-        if "parameters" in cell["metadata"].get("tags", [])
-    ]
-    if len(found) != 1:
-        raise PageError(
-            f"a notebook has one cell tagged parameters, this one has {len(found)}"
-        )
-    place = found[0]
-    if not re.search(r"^results\b", notebook["cells"][place]["source"], re.MULTILINE):
-        raise PageError(
-            "the parameters cell must set `results`, the folder for tables, such as "
-            '"results/scratch/gallery"'
-        )
-    return place
+        raise PageError(f"the name {all_of(twice)} is given more than once")
 
 
 # ----------------------------------------------------------------- after it ran
@@ -306,8 +127,8 @@ def clean(
         executed: The notebook, as papermill left it.
         name: Profile and page, such as ``"digits/gallery"``; prefixes its labels.
         title: Takes the place of the notebook's title.
-        about: Path of the Markdown file to include below the title.
-        downloads: Paths of the data files of this page.
+        about: Markdown below the title: how the page was made.
+        downloads: Paths of the data files of this page, from the book's root.
         replaced: Texts that differ between machines or runs, and what to write
             instead, in outputs and parameters.
 
@@ -330,7 +151,7 @@ def clean(
         cells[0]["source"] = re.sub(
             r"^# .*", lambda _: f"# {title}", cells[0]["source"], count=1
         )
-    cells.insert(1, _markdown(f"```{{include}} {about}\n```"))
+    cells.insert(1, _markdown(about))
     if downloads:
         links = [f"- {{download}}`{Path(path).name} <{path}>`" for path in downloads]
         cells.append(_markdown("## Data of this page\n\n" + "\n".join(links)))
@@ -415,9 +236,16 @@ def _stable(text: str, number: int) -> str:
 
 
 def _replace(text: str, replaced: Mapping[str, str]) -> str:
-    for old, new in replaced.items():
-        text = text.replace(old, new)
-    return text
+    """Replace paths of a machine, but never within data in base64."""
+    pieces = re.split(r"(data:[^\s\"',;]*;base64,[A-Za-z0-9+/=\s]+)", text)
+    for place in range(0, len(pieces), 2):
+        for old, new in replaced.items():
+            # A whole path: /root is no part of /rootless.
+            end = r"(?![\w-])" if old[-1] not in "/\\" else ""
+            pieces[place] = re.sub(
+                re.escape(old) + end, lambda _, new=new: new, pieces[place]
+            )
+    return "".join(pieces)
 
 
 def _glued(cells: list[dict]) -> dict[str, str]:
@@ -508,61 +336,3 @@ def _no_alt(number: int) -> str:
         f"cell {number} shows a figure without a text for those who cannot see it: set "
         'mystnb={"image": {"alt": "..."}} in its metadata'
     )
-
-
-def as_node(notebook: dict) -> Any:
-    """The same notebook in nbformat's own type, which papermill takes."""
-    import nbformat
-
-    return nbformat.from_dict(notebook)
-
-
-def _and(names: list[str]) -> str:
-    return " and ".join(names)
-
-
-# ------------------------------------------------------------- what a page says
-
-
-def papermill_command(notebook: str, values: Mapping[str, Any]) -> str:
-    """The papermill command line that runs a notebook with these parameters.
-
-    Example:
-        >>> papermill_command("notebooks/gallery.ipynb", {"epochs": 5, "seeds": [0, 1]})
-        "papermill notebooks/gallery.ipynb out.ipynb -p epochs 5 -y '{seeds: [0, 1]}'"
-    """
-    import yaml
-
-    words = ["papermill", notebook, "out.ipynb"]
-    for name, value in values.items():
-        # papermill -p guesses a type from the text; -y leaves no doubt.
-        if type(value) in (int, float, bool) or (
-            isinstance(value, str) and value.isidentifier() and value not in _GUESSED
-        ):
-            words += ["-p", name, str(value)]
-        else:
-            line = yaml.safe_dump({name: value}, default_flow_style=True, width=10**6)
-            words += ["-y", line.strip()]
-    return shlex.join(words)
-
-
-_GUESSED = {"True", "False", "None", "nan", "inf", "NaN", "Infinity", "infinity"}
-
-
-def parameter_table(
-    known: Mapping[str, Parameter], values: Mapping[str, Any], results: str
-) -> str:
-    """A Markdown table of parameters; values that differ from the default in bold."""
-    rows = ["| parameter | this run | default | meaning |", "| --- | --- | --- | --- |"]
-    for name, parameter in known.items():
-        value = results if name == "results" else values.get(name, parameter.default)
-        this = _cell(value)
-        if value != parameter.default and name != "results":
-            this = f"**{this}**"
-        meaning = parameter.meaning.replace("|", r"\|")
-        rows.append(f"| `{name}` | {this} | {_cell(parameter.default)} | {meaning} |")
-    return "\n".join(rows)
-
-
-def _cell(value: Any) -> str:
-    return "`" + str(value).replace("|", r"\|") + "`" if value != "" else '`""`'

@@ -1,0 +1,283 @@
+"""The catalogue, ``experiments.yml``: every record, and every page that shows records.
+
+::
+
+    records:
+      digits:                  # a profile
+        gallery:               # a record, results/digits/gallery
+          study: gallery       # module of curvlib.studies; default: the record's name
+          minutes: 0.5         # a guess, until it has been measured
+          parameters: {...}    # those of the study that differ from its defaults
+    pages:
+      digits:
+        gallery:               # a page, book/pages/digits/gallery.ipynb
+          notebook: gallery    # default: the page's name
+          title: ...           # takes the place of the notebook's own
+          records: [...]       # default: the record of the page's own name
+          parameters: {...}    # those of the notebook that say how to show them
+"""
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from curvlib.book import records
+from curvlib.book.parameters import PageError
+
+DEFAULT_PROFILE = "digits"  # the only one that is measured without being named
+NAME = r"^[A-Za-z0-9_]+$"
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class _RecordEntry(_Strict):
+    study: str | None = Field(None, pattern=NAME)
+    minutes: float | None = Field(None, ge=0)
+    parameters: dict[str, Any] = {}
+
+
+class _PageEntry(_Strict):
+    notebook: str | None = Field(None, pattern=NAME)
+    title: str | None = None
+    records: list[str] | None = Field(None, min_length=1)
+    parameters: dict[str, Any] = {}
+
+
+class _File(_Strict):
+    records: dict[str, dict[str, _RecordEntry | None]]
+    pages: dict[str, dict[str, _PageEntry | None]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measurement:
+    """A record as it is asked for: a study with parameters, in a profile."""
+
+    name: str  # profile and record, such as digits/gallery
+    study: str
+    parameters: dict[str, Any] = field(default_factory=dict)
+    minutes: float | None = None
+    root: Path = Path()
+
+    @property
+    def profile(self) -> str:
+        """The profile, such as ``digits``."""
+        return self.name.split("/")[0]
+
+    @property
+    def folder(self) -> Path:
+        """Where the record lies."""
+        return self.root / "results" / self.name
+
+    def why(self) -> list[str]:
+        """Reasons to measure it again; none if it is current."""
+        return records.why_measure(self.folder, self.study, self.parameters)
+
+    def seconds(self) -> float:
+        """How long it should take: as last time, training included, or as guessed."""
+        made = records.described(self.folder)
+        if made is None:
+            return 60 * (self.minutes or 1)
+        return max(made["seconds"], made.get("training", {"seconds": 0})["seconds"])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Page:
+    """A page of the book: a notebook that shows records."""
+
+    name: str  # profile and page, such as digits/gallery
+    notebook: str  # relative to root, as all paths that are kept
+    records: tuple[str, ...]
+    parameters: dict[str, Any] = field(default_factory=dict)
+    title: str | None = None
+    root: Path = Path()
+
+    @property
+    def profile(self) -> str:
+        """The profile, such as ``digits``."""
+        return self.name.split("/")[0]
+
+    @property
+    def file(self) -> Path:
+        """The executed notebook, as the book shows it."""
+        return self.root / "book" / "pages" / f"{self.name}.ipynb"
+
+    @property
+    def files(self) -> Path:
+        """Folder of what the page offers besides, such as an explorer."""
+        return self.file.with_suffix("")
+
+    @property
+    def drawn(self) -> dict | None:
+        """What the page on disk was drawn from; None if it was not drawn."""
+        try:
+            return json.loads(self.file.with_suffix(".json").read_text("utf-8"))
+        except (FileNotFoundError, ValueError):
+            return None
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """All records and pages, by name, in the order of the file."""
+
+    measurements: dict[str, Measurement]
+    pages: dict[str, Page]
+    root: Path
+
+    def choose(self, names: Iterable[str], profile: str | None) -> list[Page]:
+        """Pages by name, ``digits/gallery`` or, within `profile`, ``gallery``.
+
+        Without names: every page of `profile`, else of digits.
+
+        Raises:
+            PageError: If there is no such page or profile; lists those there are.
+        """
+        profiles = list(dict.fromkeys(page.profile for page in self.pages.values()))
+        if profile is not None and profile not in profiles:
+            raise PageError(f"no profile {profile!r}; there are {', '.join(profiles)}")
+        prefix = f"{profile or DEFAULT_PROFILE}/"
+        names = [name if "/" in name else prefix + name for name in names]
+        if unknown := [name for name in names if name not in self.pages]:
+            raise PageError(
+                f"no page {', '.join(unknown)}; there are:\n  "
+                + "\n  ".join(self.pages)
+            )
+        if not names:
+            names = [name for name in self.pages if name.startswith(prefix)]
+        return [self.pages[name] for name in dict.fromkeys(names)]
+
+
+def project_root(start: Path | None = None) -> Path:
+    """The nearest folder, from `start` (here) upwards, that has a catalogue.
+
+    Raises:
+        PageError: If there is none.
+    """
+    start = start or Path.cwd()
+    for folder in (start, *start.parents):
+        if (folder / "experiments.yml").exists():
+            return folder
+    raise PageError(
+        f"no experiments.yml in {start} or above: run this inside the project"
+    )
+
+
+def load(file: Path | str = "experiments.yml") -> Catalogue:
+    """Read the catalogue. Paths are relative to its folder.
+
+    Raises:
+        PageError: If a key is unknown or stands twice, a value has the wrong form, or a
+            notebook or a record is missing; all such faults at once.
+    """
+    file = Path(file)
+    root = file.parent
+    try:
+        content = _File.model_validate(_load_yaml(file))
+    except ValidationError as error:
+        faults = [_plain(fault) for fault in error.errors()]
+        raise PageError(f"{file.name}:\n  " + "\n  ".join(faults)) from None
+    faults, measurements, pages = [], {}, {}
+    for profile, entries in content.records.items():
+        for short, entry in entries.items():
+            entry = entry or _RecordEntry()
+            name = _named(profile, short, faults)
+            study = entry.study or short
+            measurements[name] = Measurement(
+                name=name,
+                study=study,
+                parameters=entry.parameters,
+                minutes=entry.minutes,
+                root=root,
+            )
+    for profile, entries in content.pages.items():
+        for short, entry in entries.items():
+            entry = entry or _PageEntry()
+            name = _named(profile, short, faults)
+            notebook = f"notebooks/{entry.notebook or short}.ipynb"
+            if not (root / notebook).exists():
+                faults.append(f"pages {name}: there is no {notebook}")
+            shown = tuple(entry.records or [name])
+            faults += [
+                f"pages {name}: no record {record}; there are {', '.join(measurements)}"
+                for record in shown
+                if record not in measurements
+            ]
+            pages[name] = Page(
+                name=name,
+                notebook=notebook,
+                records=shown,
+                parameters=entry.parameters,
+                title=entry.title,
+                root=root,
+            )
+    if faults:
+        raise PageError(f"{file.name}:\n  " + "\n  ".join(faults))
+    return Catalogue(measurements, pages, root)
+
+
+def _named(profile: str, short: str, faults: list[str]) -> str:
+    name = f"{profile}/{short}"
+    if not all(part.replace("_", "").isalnum() for part in (profile, short)):
+        faults.append(f"{name}: names are made of letters, digits and _")
+    return name
+
+
+def _plain(fault: dict) -> str:
+    """A fault that pydantic found, as a sentence."""
+    kind, *where = (str(part) for part in fault["loc"])
+    place = "/".join(where[:2])
+    where = ".".join(where[2:])
+    known = {"records": _RecordEntry, "pages": _PageEntry}.get(kind)
+    if fault["type"] == "extra_forbidden" and known:
+        fields = ", ".join(known.model_fields)
+        one = {"records": "a record", "pages": "a page"}[kind]
+        return f"{kind} {place}: unknown key {where}; {one} has {fields}"
+    if fault["type"] == "extra_forbidden":
+        return f"unknown key {kind}; expected records and pages"
+    if fault["type"] == "missing":
+        return f"{kind} is missing: the file has records and pages"
+    message = fault["msg"].removeprefix("Input should be ")
+    what = f"{kind} {place}".strip() + (f": {where}" if where else "")
+    return f"{what} must be {message}, got {fault['input']!r}"
+
+
+def _load_yaml(file: Path) -> Any:
+    import yaml
+
+    class Loader(yaml.SafeLoader):
+        """YAML as usual, but a key that stands twice is an error, not a choice."""
+
+        def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
+            keys = [key.value for key, _ in node.value if key.value != "<<"]
+            if twice := sorted({key for key in keys if keys.count(key) > 1}):
+                raise PageError(
+                    f"{file.name}, line {node.start_mark.line + 1}: "
+                    f"{', '.join(twice)} occurs twice"
+                )
+            return super().construct_mapping(node, deep)
+
+    try:
+        content = yaml.load(file.read_text(encoding="utf-8"), Loader)
+    except FileNotFoundError as error:
+        raise PageError(f"there is no {file.name} here") from error
+    except yaml.YAMLError as error:
+        raise PageError(f"{file.name} is not YAML: {error}") from error
+    if not isinstance(content, dict):
+        raise PageError(f"{file.name} must hold records and pages")
+    # YAML reads a folder named 2024 as a number; names are text here.
+    return {
+        str(kind): {
+            str(profile): {str(name): entry for name, entry in entries.items()}
+            if isinstance(entries, dict)
+            else entries
+            for profile, entries in profiles.items()
+        }
+        if isinstance(profiles, dict)
+        else profiles
+        for kind, profiles in content.items()
+    }
