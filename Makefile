@@ -1,4 +1,4 @@
-# make book   run the small experiments and render the book
+# make book   measure the small experiments, draw every page, render the book
 # make test   run every test, on all cores
 # make bench  time the estimators beside the released algorithm, and ensembles beside a
 #             loop: results/bench
@@ -20,8 +20,7 @@ STARTED := $(shell date +%s)
 .NOTPARALLEL:
 
 book: setup
-	$(PY) -m curvlib run --profile digits
-	$(PY) -m doit book
+	@$(PY) -m curvlib book
 	@echo "make book took $$(($$(date +%s) - $(STARTED))) s in all, set-up included."
 
 # PYTEST_ARGS="tests/test_scores.py -x" narrows the run. PYTEST_STATUS names a file

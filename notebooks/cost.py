@@ -36,11 +36,11 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import torch
+from curvlib.book.source import check_parameters
 from myst_nb import glue
 
 from curvlib import data
 from curvlib.book import figures
-from curvlib.book.source import check_parameters
 from curvlib.runs import networks
 from curvlib.studies import costs, published
 

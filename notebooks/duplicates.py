@@ -50,11 +50,11 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn as sns
+from curvlib.book.source import check_parameters
 from myst_nb import glue
 
 from curvlib import data, metrics, scores
 from curvlib.book import figures
-from curvlib.book.source import check_parameters
 from curvlib.data import duplicates
 from curvlib.runs import training
 from curvlib.studies import costs

@@ -49,12 +49,12 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from curvlib.book.source import check_parameters
 from myst_nb import glue
 from scipy.stats import spearmanr
 
 from curvlib import metrics
 from curvlib.book import figures
-from curvlib.book.source import check_parameters
 from curvlib.runs import training
 from curvlib.studies import costs
 

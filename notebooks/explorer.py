@@ -47,13 +47,13 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn as sns
+from curvlib.book.source import check_parameters
 from IPython.display import HTML
 from myst_nb import glue
 from scipy.stats import rankdata
 
 from curvlib import scores
 from curvlib.book import explorer, figures
-from curvlib.book.source import check_parameters
 from curvlib.runs import training
 from curvlib.studies import costs
 

@@ -50,11 +50,11 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from curvlib.book.source import check_parameters
 from myst_nb import glue
 
 from curvlib import metrics, scores
 from curvlib.book import figures
-from curvlib.book.source import check_parameters
 from curvlib.runs import training
 from curvlib.studies import costs, published
 

@@ -30,11 +30,11 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from curvlib.book.source import check_parameters
 from IPython.display import HTML
 from myst_nb import glue
 
 from curvlib.book import figures
-from curvlib.book.source import check_parameters
 from curvlib.studies import detection, published
 
 check_parameters(In)

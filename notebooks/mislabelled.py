@@ -54,12 +54,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
+from curvlib.book.source import check_parameters
 from myst_nb import glue
 
 import curvlib
 from curvlib import data, metrics, scores
 from curvlib.book import figures
-from curvlib.book.source import check_parameters
 from curvlib.runs import halves, training
 from curvlib.studies import costs, detection, published
 

@@ -37,11 +37,11 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import torch
+from curvlib.book.source import check_parameters
 from myst_nb import glue
 
 from curvlib import input_curvature, metrics, scores
 from curvlib.book import figures
-from curvlib.book.source import check_parameters
 from curvlib.studies import toy
 
 check_parameters(In)

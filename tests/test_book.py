@@ -11,7 +11,7 @@ from urllib.parse import unquote, urlsplit
 import pytest
 import yaml
 
-from curvlib.book import pages, source
+from curvlib.book import catalogue, parameters
 from curvlib.scores import SCORES
 
 ROOT = Path(__file__).parents[1]
@@ -60,7 +60,7 @@ def page_files() -> list[Path]:
 
 
 def test_the_table_of_contents_has_every_page_that_is_not_settings_only():
-    known = pages.load_pages(ROOT / "experiments.yml").values()
+    known = catalogue.load(ROOT / "experiments.yml").pages.values()
     expected = {page.file for page in known if page.profile != "paper"}
     assert set(page_files()) == expected
 
@@ -168,9 +168,9 @@ def test_the_photographs_are_run_with_a_setting_that_learns_wrong_labels():
         rows = list(csv.DictReader(lines))
     enough = [row for row in rows if float(row["wrong_labels_learned"]) >= 0.98]
     assert enough, rows
-    for page in pages.load_pages(ROOT / "experiments.yml").values():
+    for page in catalogue.load(ROOT / "experiments.yml").measurements.values():
         if page.profile == "cpu":
-            known = source.parameters(source.read(page.root / page.notebook))
+            known = parameters.parameters_of_study(page.study)
             values = {name: parameter.default for name, parameter in known.items()}
             values |= page.parameters
             # The pilot was run on the first images of CIFAR-10, with wrong labels.

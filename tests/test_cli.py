@@ -1,5 +1,4 @@
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -8,11 +7,9 @@ from dataclasses import fields
 import psutil
 import pytest
 from toy_book import (
-    ROOT,
     book,
     code,
     made_book,
-    markdown,
     write_notebook,
     write_project,
 )
@@ -42,33 +39,45 @@ def command(*arguments, root, **options):
     )
 
 
-def test_list_shows_every_page_what_it_takes_and_its_state(book, monkeypatch, capsys):
+def test_list_shows_every_page_what_it_takes_its_state_and_why(
+    book, monkeypatch, capsys
+):
     file = book / "experiments.yml"
-    file.write_text(file.read_text().replace("n: 5", "n: 6"))
+    file.write_text(file.read_text().replace("epochs: 2}", "epochs: 3}"))
+    notebook = book / "notebooks/toy.ipynb"
+    notebook.write_text(notebook.read_text().replace("The answer", "The reply"))
     monkeypatch.chdir(book / "notebooks")  # anywhere inside the project
     assert main(["list"]) == 0
     head, toy, other, cpu = capsys.readouterr().out.splitlines()
-    assert head.split() == ["page", "takes,", "training", "included", "state"]
-    assert toy.endswith(" s  stale: parameter n: 5 -> 6")
-    assert other.startswith("digits/other") and other.endswith(" s  current")
-    assert cpu.split() == ["cpu/toy", "-", "never", "run"]
+    assert head.split() == ["page", "measuring", "takes", "state"]
+    assert toy.startswith("digits/toy") and "90 s" in toy
+    assert toy.endswith("  to be drawn: notebook changed")
+    assert other.endswith("  to be measured: parameter epochs: 2 -> 3")
+    assert cpu.startswith("cpu/toy") and "  90 min  " in cpu
+    assert cpu.endswith("  to be measured: never measured")
 
 
 def test_list_shows_other_pages_beside_one_that_cannot_be_read(
     book, monkeypatch, capsys
 ):
-    write_notebook(book, "other", code("from curvlib import nothing"))
-    (book / "results/digits/toy/manifest.json").write_text("{}")  # of no use
+    (book / "notebooks/other.ipynb").write_text("{}")
+    file = book / "experiments.yml"
+    file.write_text(
+        file.read_text().replace("study: gallery, minutes: 90", "study: none")
+    )
+    (book / "results/digits/toy/record.json").write_text("{}")  # of no use
     monkeypatch.chdir(book)
     assert main(["list"]) == 0
-    _, toy, other, _ = capsys.readouterr().out.splitlines()
-    assert toy.endswith("never run")
-    assert "broken: notebooks/other.ipynb imports 'nothing', which curvlib" in other
+    _, toy, other, cpu = capsys.readouterr().out.splitlines()
+    assert toy.endswith("to be measured: never measured")
+    assert "broken: " in other and "other.ipynb is not a notebook" in other
+    assert "broken: there is no study 'none': curvlib/studies/none.py" in cpu
 
 
-def test_without_papermill_the_command_says_what_to_install(fresh, monkeypatch, capsys):
+def test_without_papermill_the_command_says_what_to_install(book, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "papermill", None)
-    assert main(["run"]) == 2
+    monkeypatch.chdir(book)
+    assert main(["open", "digits/toy", "mine.ipynb"]) == 2
     assert "pages need `pip install curvlib[book]`" in capsys.readouterr().err
 
 
@@ -87,6 +96,9 @@ def test_list_can_show_one_profile(fresh, capsys):
         (["run", "other", "--profile", "cpu"], "no page cpu/other; there are:"),
         (["run", "--profile", "gpu"], "no profile 'gpu'; there are digits, cpu"),
         (["list", "--profile", "gpu"], "no profile 'gpu'; there are digits, cpu"),
+        (["open", "joy", "a.ipynb"], "no page digits/joy; there are:"),
+        (["open", "toy", "a.py"], "a.py must end in .ipynb"),
+        (["open", "cpu/toy", "a.ipynb"], "cpu/toy has no record cpu/toy yet: `curvlib"),
     ],
 )
 def test_an_unknown_page_or_profile_is_answered_with_those_there_are(
@@ -114,14 +126,7 @@ def test_commands_with_nothing_to_run_import_nothing_heavy(made_book, arguments)
 
 
 def test_ctrl_c_keeps_the_finished_pages_and_leaves_no_process(fresh):
-    write_notebook(
-        fresh,
-        "other",
-        code(
-            "import time\nfrom curvlib.data import progress\n"
-            "progress.report('epoch 1/9, 60 s left')\ntime.sleep(60)"
-        ),
-    )
+    write_notebook(fresh, "other", code("import time\ntime.sleep(60)"))
     running = subprocess.Popen(
         [sys.executable, "-m", "curvlib", "run"],
         stdout=subprocess.PIPE,
@@ -132,30 +137,28 @@ def test_ctrl_c_keeps_the_finished_pages_and_leaves_no_process(fresh):
     )
     try:
         lines = []
-        while "epoch 1/9" not in (lines[-1] if lines else ""):
+        while "digits/toy drawn in" not in (lines[-1] if lines else ""):
             lines.append(running.stdout.readline())
             assert lines[-1], lines
-        kernels = psutil.Process(running.pid).children(recursive=True)
-        assert kernels
+        children = psutil.Process(running.pid).children(recursive=True)
+        assert children
         running.send_signal(signal.SIGINT)
         rest, _ = running.communicate(timeout=40)
     finally:
         running.kill()
 
-    assert lines[0].startswith("[1/2] digits/toy ...  about 2 min left in all")
-    assert lines[2].startswith("[1/2] digits/toy made in")
-    assert lines[-1] == "    epoch 1/9, 60 s left\n"
-    assert "Stopped in digits/other. Finished and kept: digits/toy." in rest
+    assert lines[0] == "nothing to measure; drawing 2 pages\n"
+    assert "Stopped. Finished and kept: digits/toy." in rest
     assert running.returncode == 130
-    assert not any(kernel.is_running() for kernel in kernels)
+    left = [child for child in children if child.is_running()]
+    # Orphans that have ended may wait for somebody to ask for their exit status.
+    assert all(child.status() == psutil.STATUS_ZOMBIE for child in left)
     assert main(["list", "--profile", "digits"]) == 0
     assert (fresh / "book/pages/digits/toy.ipynb").exists()
     assert not (fresh / "book/pages/digits/other.ipynb").exists()
-    assert not list((fresh / "results/scratch").glob(".digits-other/*"))
 
 
-def test_doit_renders_once_and_agrees_on_what_is_current(book):
-    shutil.copy(ROOT / "dodo.py", book)
+def test_book_draws_and_renders_once_and_keeps_the_last_good_book(book):
     (book / "_config.yml").write_text(
         "title: Toy\nonly_build_toc_files: true\n"
         "execute: {execute_notebooks: 'off'}\n"
@@ -168,22 +171,26 @@ def test_doit_renders_once_and_agrees_on_what_is_current(book):
     intro = book / "book" / "intro.md"
     intro.write_text("# Toy\n\n{numref}`digits-toy-fig-dot`\n")
     html = book / "book" / "_build" / "html"
-    doit = ["-m", "doit"]
+
+    def curvlib_book():
+        return command("-m", "curvlib", "book", root=book)
+
     # The other page shows the reference of the toy notebook, but has no such figure.
-    write_notebook(book, "other", markdown("Nothing."))
+    first = curvlib_book()
+    assert first.returncode == 2, "a reference to nothing is a warning, so a failure"
+    assert "undefined label: 'fig-dot'" in first.stderr
 
-    first = command(*doit, "book", root=book)
-    assert first.returncode == 1, "a reference to nothing is a warning, so a failure"
-    assert "undefined label: 'fig-dot'" in first.stdout
-
-    other = book / "book/pages/digits/other.ipynb"
+    other = book / "notebooks/other.ipynb"
     other.write_text(other.read_text().replace("{numref}`fig-dot`", "nothing"))
-    second = command(*doit, "book", root=book)
+    second = curvlib_book()
     assert (second.returncode, second.stderr) == (0, "")
+    assert "nothing to measure; drawing 1 page" in second.stdout
+    assert "1 record to be measured, on request only: cpu/toy" in second.stdout
     assert "book rendered in" in second.stdout
     assert f"Open {html / 'index.html'}\n" in second.stdout
+    assert "All of it took" in second.stdout
     toy = (html / "book/pages/digits/toy.html").read_text()
-    assert "--force" in toy and "<td><p>rows of the table</p></td>" in toy
+    assert "--force" in toy and "<td><p>passes over the training set</p></td>" in toy
     assert 'alt="A dot, 98.8% black"' in toy
     assert '<span class="caption-text">It is <span class="pasted-text">0.99' in toy
     assert '<a class="reference download internal" download=""' in toy
@@ -191,17 +198,17 @@ def test_doit_renders_once_and_agrees_on_what_is_current(book):
     assert "tag_parameters" not in toy
 
     rendered = {f: f.stat().st_mtime_ns for f in html.rglob("*") if f.is_file()}
-    third = command(*doit, "book", "digits:toy", root=book)
-    assert "-- render" in third.stdout and "-- digits:toy" in third.stdout
+    third = curvlib_book()
+    assert "2 of 3 pages are current" in third.stdout
+    assert "nothing in the book changed since it was rendered" in third.stdout
     assert f"Open {html / 'index.html'}\n" in third.stdout
-    assert (book / ".doit.json").exists()
 
     good = intro.read_text()
     intro.write_text(f"{good}\n{{numref}}`fig-none`\n")
     for _ in range(2):  # no second try may pass over the warning
-        fourth = command(*doit, "book", root=book)
-        assert fourth.returncode == 1 and "undefined label: 'fig-none'" in fourth.stdout
-        assert f"{html} is still the book before" in fourth.stdout
+        fourth = curvlib_book()
+        assert fourth.returncode == 2 and "undefined label: 'fig-none'" in fourth.stderr
+        assert f"{html} is still the book before" in fourth.stderr
     assert {f: f.stat().st_mtime_ns for f in html.rglob("*") if f.is_file()} == rendered
 
     table = book / "results" / "pilot" / "fit.csv"  # of no page, shown by prose
@@ -210,12 +217,12 @@ def test_doit_renders_once_and_agrees_on_what_is_current(book):
     intro.write_text(
         f"{good}\n```{{csv-table}}\n:file: ../results/pilot/fit.csv\n```\n"
     )
-    assert command(*doit, "book", root=book).returncode == 0
+    assert curvlib_book().returncode == 0
     table.write_text("width\n3217\n")
-    fifth = command(*doit, "book", root=book)
+    fifth = curvlib_book()
     assert "book rendered in" in fifth.stdout
     assert "3217" in (html / "book/intro.html").read_text()
-    assert sorted(f.name for f in html.parent.iterdir()) == ["html"]
+    assert {f.name for f in html.parent.iterdir()} == {"html", ".rendered-from"}
 
 
 # Training without a notebook
@@ -237,10 +244,12 @@ def test_train_leaves_the_trace_that_a_notebook_with_these_settings_reads(
     said = capsys.readouterr()
     assert said.out == f"{tmp_path / run_name(config, {'train': prepare(config)[0]})}\n"
     assert "epoch 2/2" in said.err
-    before = {f: f.stat().st_mtime_ns for f in tmp_path.rglob("*.parquet")}
+    before = {f: f.stat().st_mtime_ns for f in tmp_path.rglob("epoch_*.parquet")}
     assert len(before) == 2
     fit(config, runs=tmp_path, device="cpu")
-    assert {f: f.stat().st_mtime_ns for f in tmp_path.rglob("*.parquet")} == before
+    assert {
+        f: f.stat().st_mtime_ns for f in tmp_path.rglob("epoch_*.parquet")
+    } == before
 
 
 def test_every_setting_of_a_run_is_an_option_with_its_default(monkeypatch):

@@ -19,7 +19,7 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 from curvlib.__main__ import parser
-from curvlib.book import pages, source
+from curvlib.book import catalogue, cleanup, parameters
 
 ROOT = Path(__file__).parents[1]
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
@@ -191,7 +191,7 @@ def test_the_test_command_of_the_readme_is_what_ci_calls():
 
 @pytest.mark.parametrize("name", ["README.md", "book/rerun.md"])
 def test_every_command_names_what_exists(name):
-    known = pages.load_pages(ROOT / "experiments.yml")
+    known = catalogue.load(ROOT / "experiments.yml").pages
     profiles = {page.profile for page in known.values()}
     for program, *words in commands(name):
         if program == "make":
@@ -204,16 +204,18 @@ def test_every_command_names_what_exists(name):
                 assert options.profile in profiles
             if options.command == "run":
                 assert set(options.pages) <= set(known)
+            if options.command == "open":
+                assert options.page in known
         elif program == "papermill":
             (notebook,) = [x for x in words if x.startswith("notebooks/")]
-            parameters = source.parameters(source.read(ROOT / notebook))
+            known_here = parameters.parameters(cleanup.read(ROOT / notebook))
             given = {n: ... for flag, n in pairwise(words) if flag == "-p"}
             for flag, line in pairwise(words):
                 if flag == "-y":
                     lists = yaml.safe_load(line)
-                    source.checked(parameters, lists)  # refuses names and types
+                    parameters.checked(known_here, lists)  # refuses names and types
                     given |= lists
-            assert given.keys() <= parameters.keys()
+            assert given.keys() <= known_here.keys()
 
 
 def test_the_example_of_the_readme_runs():

@@ -1,10 +1,11 @@
-"""A small book of its own for the tests of pages, with two profiles."""
+"""A small book of its own for the tests of records and pages, with two profiles."""
 
 import itertools
 import json
 import shutil
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 NUMBERS = itertools.count()
@@ -16,18 +17,22 @@ PNG = (  # one black pixel
 PARAMETERS = """\
 n: int = 3  # rows of the table
 seeds = [0, 1]  # one run each
-results = "results/scratch/toy"  # folder for tables"""
+epochs = 30  # passes over the training set
+records: list = None  # records to show
+results = "results/scratch/toy"  # folder of the record"""
 WORK = """\
 import warnings
 from pathlib import Path
-from myst_nb import glue
-from curvlib import metrics
+from curvlib.book import Page
 from curvlib.data import progress
-progress.report(f"row {n} of {n}")
-Path(results, "rows.csv").write_text("row" + chr(10) * n)
+page = Page.begin(In)
+(record,) = page.records().values()
+progress.report("not for readers")
 warnings.warn("not for readers")
-glue("share", 0.98765, display=False)
-print("written to", Path(results).resolve(), object())"""
+page.tell(share=record["rows"]["share"].iloc[0])
+(page.files / "extra.html").write_text("<p>extra</p>")
+page.claim("A dot is black.", True, ours="0.99", published="1 (nobody, 2020)")
+print("written to", Path(".").resolve(), object())"""
 FIGURE = f"""\
 import base64
 from IPython.display import Image, display
@@ -38,6 +43,29 @@ FIGURE_METADATA = {
         "image": {"alt": "A dot, {glue:text}`share:.1%` black"},
     }
 }
+GIVEN = {  # a study that takes a moment
+    "dataset": "digits",
+    "num_train": 60,
+    "epochs": 1,
+    "model": "mlp",
+    "width": 8,
+    "seeds": [0],
+    "num_shown": 2,
+}
+EXPERIMENTS = f"""\
+records:
+  digits:
+    toy: {{study: gallery, parameters: &toy {json.dumps(GIVEN)}}}
+    other: {{study: gallery, minutes: 2, parameters: {{<<: *toy, epochs: 2}}}}
+  cpu:
+    toy: {{study: gallery, minutes: 90, parameters: *toy}}
+pages:
+  digits:
+    toy: {{}}
+    other: {{title: "What else?"}}
+  cpu:
+    toy: {{}}
+"""
 
 
 def markdown(source):
@@ -81,8 +109,28 @@ def write_notebook(root, name, *cells):
     file.write_text(json.dumps(notebook(*cells)))
 
 
+def write_record(root, name, share=0.98765, **parameters):
+    """A record as measured with the parameters of the catalogue, but for its tables."""
+    from curvlib.book import records
+    from curvlib.book.parameters import parts_of_study
+    from curvlib.runs.provenance import recipes
+    from curvlib.studies import Measured
+
+    complete = records.complete("gallery", GIVEN | parameters)
+    tables = {"rows": pd.DataFrame({"share": [share]})}
+    facts = {
+        "recipes": recipes(parts_of_study("gallery")),
+        "seconds": 40.0,
+        "training": {"runs": 2, "seconds": 90.0},
+        "commit": "0123456789abcdef",
+        "date": "2026-11-01T12:00+00:00",
+    }
+    measured = Measured(tables, {"train": "0123456789abcdef"})
+    return records.write(root / "results" / name, "gallery", complete, measured, facts)
+
+
 def write_project(root):
-    """A book of three pages, of which two are small."""
+    """A book of three pages, two with their records, none drawn."""
     write_notebook(
         root,
         "toy",
@@ -91,19 +139,15 @@ def write_project(root):
         markdown("The answer is {glue:text}`share:.3f`, see [the dot](#fig-dot)."),
     )
     write_notebook(root, "other", code("from curvlib import scores"))
-    (root / "experiments.yml").write_text(
-        "digits:\n"
-        "  toy: {parameters: {n: 5}}\n"
-        '  other: {title: "What else?"}\n'
-        "cpu:\n"
-        "  toy: {minutes: 90}\n"
-    )
+    (root / "experiments.yml").write_text(EXPERIMENTS)
+    write_record(root, "digits/toy")
+    write_record(root, "digits/other", epochs=2)
 
 
 @pytest.fixture(scope="session")
 def made_book(tmp_path_factory):
-    """A book, its digits pages made beside a `python3` kernel that is no Python."""
-    from curvlib.book import pages
+    """A book, its digits pages drawn beside a `python3` kernel that is no Python."""
+    from curvlib.book import catalogue, drawing
 
     root = tmp_path_factory.mktemp("book")
     write_project(root)
@@ -112,8 +156,8 @@ def made_book(tmp_path_factory):
     kernel.write_text('{"argv": ["false"], "display_name": "x", "language": "python"}')
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("JUPYTER_PATH", str(kernel.parents[2]))
-        known = pages.load_pages(root / "experiments.yml")
-        assert pages.run_pages(pages.choose(known, [], None)) == 0
+        for name in ("digits/toy", "digits/other"):
+            drawing.draw(catalogue.load(root / "experiments.yml").pages[name])
     return root
 
 

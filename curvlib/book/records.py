@@ -156,13 +156,14 @@ def why_measure(
     Raises:
         PageError: If there is no such study, or a parameter is wrong.
     """
+    asked = identity(complete(study, given))
     made = described(folder)
     if made is None:
         return ["never measured"]
     reasons = []
     if made["study"] != study:
         reasons.append(f"study {made['study']} -> {study}")
-    then, now = made["parameters"], identity(complete(study, given))
+    then, now = made["parameters"], asked
     for name in sorted(then.keys() | now.keys()):
         if then.get(name) != now.get(name):
             before, after = (

@@ -11,7 +11,7 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
@@ -73,11 +73,16 @@ def bring_up_to_date(
     """
     console = _Console(stream or sys.stdout)
     wanted = {name: known.measurements[name] for page in pages for name in page.records}
-    measured, waiting = [], set()
+    measured, waiting, faults = [], set(), []
     for name, record in wanted.items():
-        if measure(record) and (force or record.why()):
+        try:
+            reasons = record.why()
+        except PageError as error:
+            faults.append(f"{name}: {error}")
+            continue
+        if measure(record) and (force or reasons):
             measured.append(record)
-        elif record.why():
+        elif reasons:
             waiting.add(name)
     again = {record.name for record in measured}
     drawn = [
@@ -86,12 +91,9 @@ def bring_up_to_date(
         if not (set(page.records) - again) & set(_absent(page))
         and (force or again & set(page.records) or drawing.why_draw(page))
     ]
-    faults = []
-    for check in [lambda r=r: _check(r) for r in measured] + [
-        lambda p=p: drawing.check(p) for p in drawn
-    ]:
+    for page in drawn:
         try:
-            check()
+            drawing.check(page)
         except PageError as error:
             faults.append(str(error))
     if faults:
@@ -102,7 +104,7 @@ def bring_up_to_date(
         console.line(f"{len(current)} of {len(pages)} pages are current{hint}")
     if waiting:
         console.line(
-            f"{len(waiting)} records are to be measured, on request: "
+            f"{_count(waiting, 'record')} to be measured, on request only: "
             f"{', '.join(sorted(waiting))}"
         )
     if not measured and not drawn:
@@ -140,15 +142,8 @@ def _absent(page: Page) -> list[str]:
     return drawing.missing_records(page)
 
 
-def _count(things: list, word: str) -> str:
+def _count(things: Collection, word: str) -> str:
     return f"{len(things)} {word}{'' if len(things) == 1 else 's'}"
-
-
-def _check(record: Measurement) -> None:
-    try:
-        records.complete(record.study, record.parameters)
-    except PageError as error:
-        raise PageError(f"{record.name}: {error}") from error
 
 
 class _Work:
@@ -364,6 +359,8 @@ def open_notebook(page: Page, out: Path) -> None:
             f"{page.name}` measures it"
         )
     notebook: Any = drawing.as_node(drawing.check(page))
+    for cell in notebook.cells:  # papermill expects what its own reader adds
+        cell.metadata.setdefault("tags", [])
     notebook.metadata["papermill"] = {}
     shown = parameterize_notebook(
         notebook, page.parameters | {"records": list(page.records)}

@@ -8,8 +8,7 @@ import numpy as np
 import pandas as pd
 
 from curvlib import scores
-from curvlib.runs import training
-from curvlib.studies import Measured, checksums, compact, config_of, costs
+from curvlib.studies import Measured, checksums, compact, config_of
 from curvlib.trace import Trace
 
 RECIPE = 1
@@ -51,6 +50,10 @@ def measure(
         ``images``: index and pixels of the images at the ends.
     """
     asked = locals()
+    # Imported here: a page is drawn without PyTorch.
+    from curvlib.runs import training
+    from curvlib.studies import costs
+
     tables, traces = [], []
     for seed in seeds:
         config = config_of(asked, seed=seed)
