@@ -98,9 +98,10 @@ page.tell(
 
 # %% mystnb={"figure": {"caption": "Curvature, averaged over epochs and seeds, of images learned in the first and in the second half ({glue:text}`num_samples` images, {glue:text}`num_seeds` seeds). Images that are learned late have the higher curvature.", "name": "fig-distribution"}, "image": {"alt": "Two histograms of curvature on a logarithmic axis, of images learned early and of images learned late."}}
 early = (ranking["learned"] <= ranking["learned"].median()).to_numpy()
+halves = {"learned in the first half": early, "learned later": ~early}
 _ = figures.distributions(
     score,
-    {"learned in the first half": early, "learned later": ~early},
+    {name: mask for name, mask in halves.items() if mask.any()},
     xlabel="curvature, mean tr(H²)",
 )
 

@@ -189,7 +189,11 @@ def test_a_notebook_runs_with_small_parameters_and_leaves_its_record(
         assert made["study"] == file.stem and made["tables"]
     # As a page: every number of the text is told, every figure has its alt text.
     content = cleanup.clean(
-        executed, name="digits/x", about="-", downloads=[], replaced={}
+        cleanup.read(tmp_path / "out.ipynb"),
+        name="digits/x",
+        about="-",
+        downloads=[],
+        replaced={},
     )
     assert b"Traceback" not in content
 

@@ -44,7 +44,7 @@ def test_tables_are_read_as_they_were_written(tmp_path):
     np.testing.assert_array_equal(record["images"], TABLES["images"])
     assert record["sheet.png"] == b"not really"
     assert record.parameters.epochs == 1 and record.parameters.lr == 0.1
-    with pytest.raises(KeyError, match="has no table 'row'; it has rows, scores"):
+    with pytest.raises(KeyError, match=r"has no table 'row'; it has rows, scores"):
         record["row"]
 
 
