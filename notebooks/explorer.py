@@ -8,15 +8,17 @@
 
 # %% [markdown]
 # # What does each score say about each image?
-
-# %% [markdown]
-# *Two minutes to read, as long as you like to play. Needs:
-# [what curvature is](/book/method.md).*
 #
-# The other pages show averages, or the ends of one ranking. Here is every image, with
-# all of its scores, to look at for yourself. No label is touched: the data set as it is.
-# **Expected**: all scores see the same training, so most of them should agree on most
-# images. The images on which two scores disagree tell what each of them measures.
+# **In short.** All scores see the same training, so most of them agree on most images. The
+# rank correlation of curvature and cumulative loss is {glue:text}`pair:.2f` over
+# {glue:text}`num_samples` images, and {glue:text}`shared:.0%` of the most suspect tenth by
+# one is in the tenth of the other ({numref}`fig-pair`). A random score correlates with
+# none (at most {glue:text}`chance:.2f`). The explorer below shows every image with all of
+# its scores.
+#
+# *Two minutes to read, as long as you like to play. Read first:
+# [the method](/book/method.md). After this page you can find the images on which two
+# scores disagree, and say what each score measures.*
 
 # %% tags=["parameters"]
 dataset = "digits"  # a data set that curvlib.load knows
@@ -34,204 +36,147 @@ augment = False  # random crops and flips
 precision = "float32"  # of the training passes; bfloat16 is faster on some processors
 num_probes = 2  # random directions an epoch, new ones each epoch
 step = 0.001  # finite step h, in units of the normalised input
-score_every = 1  # score each so many epochs, and the last
+score_every = 1  # score every epoch, or every second, ...; the last always
 released: str = None  # file of released memorization scores; None for none
 runs = "runs"  # folder of the training runs; a finished run is read, not trained again
-results = "results/scratch/explorer"  # folder for tables and figure data
-
-# %% tags=["hide-input"]
-from itertools import combinations
-from pathlib import Path
-
-import matplotlib.pyplot as plt
-import numpy as np
-import pandas as pd
-import seaborn as sns
-from curvlib.book.source import check_parameters
-from IPython.display import HTML
-from myst_nb import glue
-from scipy.stats import rankdata
-
-from curvlib import scores
-from curvlib.book import explorer, figures
-from curvlib.runs import training
-from curvlib.studies import costs
-
-check_parameters(In)
-results = Path(results)
-results.mkdir(parents=True, exist_ok=True)
-
-# %% [markdown]
-# ## All scores of all images
-#
-# Each score is its mean over the seeds.
+records: list = None  # records to show; None measures with the values above
+results = "results/scratch/explorer"  # folder of the record that is measured
 
 # %%
-by_seed, traces = [], []
-for seed in seeds:
-    config = training.TrainConfig(
-        dataset=dataset,
-        num_train=num_train,
-        num_heldout=num_heldout,
-        seed=seed,
-        model=model,
-        width=width,
-        epochs=epochs,
-        lr=lr,
-        batch_size=batch_size,
-        schedule=schedule,
-        weight_decay=weight_decay,
-        augment=augment,
-        precision=precision,
-        num_probes=num_probes,
-        step=step,
-        score_every=score_every,
-    )
-    images, heldout = training.prepare(config)  # by index, as the trace is
-    trace = training.fit(config, images, heldout, runs=runs)
-    traces.append(trace)
-    by_seed.append(scores.compute(trace).set_index(["index", "label"]))
-table = (sum(by_seed) / len(seeds)).reset_index()
-signs = {name: score.sign for name, score in scores.SCORES.items()}
-if released is not None:
-    table["memorization"] = released.memorization(released, images)
-    signs["memorization"] = +1
-costs.of_runs(traces).to_csv(results / "runs.csv", index=False)
-table.insert(2, "class", np.array(images.classes)[table["label"]])
-kept = {name: np.float32 for name in table.select_dtypes("float64")}
-table.astype(kept).to_parquet(
-    results / "scores.parquet", index=False, compression="zstd"
-)
-written = explorer.write(results / "explorer.html", images, table, signs=signs)
+import matplotlib.pyplot as plt
+import pandas as pd
+import seaborn as sns
+from IPython.display import HTML
+from scipy.stats import rankdata
 
-# %% tags=["hide-input"]
-glue("num_samples", len(images), display=False)
-glue("num_classes", len(images.classes), display=False)
-glue("num_scores", len(written.scores), display=False)
-glue("num_seeds", len(seeds), display=False)
-glue("megabytes", written.size / 1e6, display=False)
-side = max(images.images.shape[1:3])
-glue(
-    "kept_as",
-    f"{written.side} by {written.side} pixels"
-    + (f", made smaller from {side} by {side}" if written.side < side else "")
-    + (
-        ", without loss"
-        if written.quality is None
-        else f", coarser than they are (WebP, quality {written.quality})"
-    ),
-    display=False,
-)
-glue(
-    "released_text",
-    "The column `memorization` is not ours: it is what Feldman and Zhang released, from "
-    "thousands of networks trained with and without each image."
-    if released is not None
-    else "",
-    display=False,
-)
+from curvlib.book import Page, explorer, figures
+from curvlib.studies import explorer as study
+
+page = Page.begin(In)
+record = page.record(study.measure)
 
 # %% [markdown]
 # ## The explorer
 #
-# Choose the two axes; on a logarithmic one, images with the value 0 stand apart beyond a
-# dashed line. Point at an image to see it with its scores; click it, or a row of the
-# table, or type its index, to keep it beside the plot with its rank in each score. The
-# table shows the most or the least suspect by any score, of all classes or of one, and
-# sorts by any column. All {glue:text}`num_samples` images and {glue:text}`num_scores`
-# scores are in one file of {glue:text}`megabytes:.1f` MB, `explorer.html`, which needs no
-# network and no Python; images are kept at {glue:text}`kept_as`.
-# {glue:text}`released_text`
+# Choose the two axes; on a logarithmic axis, images with the value 0 stand apart beyond a
+# dashed line. Point at an image to see it with its scores. Click it, click a row of the
+# table, or type an index to keep the image beside the plot, with its rank in each score.
+# The table lists the most or the least suspect images by any score, of all classes or of
+# one, and sorts by any column.
+#
+# All {glue:text}`num_samples` images and {glue:text}`num_scores` scores are in one file,
+# `explorer.html` ({glue:text}`megabytes:.1f` MB), which needs no network and no Python.
+# Images of {glue:text}`original` pixels on a side are kept at {glue:text}`side` pixels. A
+# column `memorization`, where there is one, is what Feldman and Zhang released, from
+# thousands of networks trained with and without each image.
 
-# %% tags=["hide-input"]
+# %%
+table = record["scores.parquet"]  # a row for each image, scores averaged over seeds
+measures = record["sprite"].iloc[0]
+quality = None if pd.isna(measures["quality"]) else int(measures["quality"])
+images = (int(measures["side"]), int(measures["across"]), quality)
+written = explorer.write_with(
+    page.files / "explorer.html",
+    study.Sprite(record["sprite.webp"], *images),
+    table,
+    name=record.parameters.dataset,
+    classes=record["classes"]["class"].astype(str),
+    signs=study.signs(table),
+)
 HTML(
     '<div class="explorer"><p>The explorer is the file <code>explorer.html</code>, among '
     "the data of this page: any browser opens it.</p></div>"
 )
 
+# %%
+page.tell(
+    num_samples=len(table),
+    num_scores=len(written.scores),
+    num_seeds=len(record.parameters.seeds),
+    megabytes=written.size / 1e6,
+    original=int(measures["original side"]),
+    side=written.side,
+)
+
 # %% [markdown]
 # ## Where to look first
+#
+# We rank all images by two scores. Images in the upper left and the lower right corner
+# are those on which the two disagree.
 
-# %% mystnb={"figure": {"caption": "Two scores of all {glue:text}`num_samples` images, as the share of images that are less suspect. Their rank correlation is {glue:text}`pair_text`. Images in the upper left and the lower right are where the two disagree: of the tenth that is most suspect by either one, {glue:text}`shared:.0%` is in the tenth of the other too; by chance it would be 10 %.", "name": "fig-pair"}, "image": {"alt": "Density of all images over their ranks in cumulative loss and in curvature."}} tags=["hide-input"]
-PAIR = ["cumulative_loss", "curvature_square"]
-names = [*written.scores, "random"]
-suspect = pd.DataFrame({name: table[name] * signs[name] for name in names})
-ranks = suspect.apply(rankdata) / len(suspect)
-
-
-def correlations(frame):
-    """Spearman, of scores turned so that high is suspect."""
-    return frame.rank().corr()
-
-
-per_seed = [
-    correlations(pd.DataFrame({name: f[name] * signs[name] for name in scores.SCORES}))
-    for f in by_seed
-]
-
-
-def spread(a, b):
-    found = [c.loc[a, b] for c in per_seed if {a, b} <= set(c.columns)]
-    return (
-        f"{np.mean(found):.2f} ± {np.std(found, ddof=1):.2f} (mean ± sd of "
-        f"{len(found)} seeds)"
-        if len(found) > 1
-        else f"{together.loc[a, b]:.2f}"
-        + (" (one seed)" if found else " (scores averaged over seeds)")
-    )
-
-
-together = correlations(suspect)
-together.rename_axis("score").to_csv(results / "correlations.csv")
-tenth = max(1, len(ranks) // 10)
-tops = [set(np.argsort(-suspect[name], kind="stable")[:tenth]) for name in PAIR]
-glue("pair_text", spread(*PAIR), display=False)
-glue("shared", len(tops[0] & tops[1]) / tenth, display=False)
-figure, ax = plt.subplots(figsize=(figures.WIDTH * 0.75, 4.4), layout="constrained")
-drawn = ax.hexbin(
-    ranks[PAIR[0]], ranks[PAIR[1]], gridsize=28, bins="log", cmap="viridis", mincnt=1
+# %% mystnb={"figure": {"caption": "Two scores of all {glue:text}`num_samples` images, as the share of images that are less suspect (rank correlation {glue:text}`pair:.2f`). Of the most suspect tenth by either, {glue:text}`shared:.0%` is in the tenth of the other; by chance it would be 10 %.", "name": "fig-pair"}, "image": {"alt": "Density of all images over their ranks in cumulative loss and in curvature."}}
+first, second = "cumulative_loss", "curvature_square"
+correlations = record["correlations"]  # seed -1: of the means over seeds
+both = correlations.query("first in [@first, @second] and second in [@first, @second]")
+page.tell(
+    pair=both.query("seed == -1")["spearman"].iloc[0],
+    shared=study.shared_top(table, first, second),
 )
+figure, ax = plt.subplots(figsize=(figures.WIDTH * 0.75, 4.4), layout="constrained")
+ranks = [rankdata(table[name]) / len(table) for name in (first, second)]
+drawn = ax.hexbin(*ranks, gridsize=28, bins="log", cmap="viridis", mincnt=1)
 ax.set(
-    xlabel=f"{PAIR[0]}, rank (1: most suspect)",
-    ylabel=f"{PAIR[1]}, rank",
+    xlabel="cumulative loss, rank (1: most suspect)",
+    ylabel="curvature, rank",
     aspect="equal",
 )
 _ = figure.colorbar(drawn, label="images")
 
-# %% mystnb={"figure": {"caption": "Rank correlation of every two scores over all {glue:text}`num_samples` images, each turned so that high is suspect, then averaged over {glue:text}`num_seeds` seeds. A random score stands among them.", "name": "fig-correlations"}, "image": {"alt": "A square table of colours and numbers: the rank correlation of every score with every other."}} tags=["hide-input"]
+# %% [markdown]
+# The table of all pairs, for the means over seeds, and the spread over seeds for the pairs
+# that agree most and least:
+
+# %% mystnb={"figure": {"caption": "Spearman correlation of every two scores over all {glue:text}`num_samples` images, each turned so that high is suspect, averaged over {glue:text}`num_seeds` seeds. A random score stands among them.", "name": "fig-correlations"}, "image": {"alt": "A square table of colours and numbers: the rank correlation of every score with every other."}}
+means = correlations[correlations["seed"] == -1]
+square = means.pivot(index="second", columns="first", values="spearman")
+names = list(dict.fromkeys([*means["first"], *means["second"]]))
+square = square.reindex(index=names, columns=names)
+square = square.combine_first(square.T).loc[names, names].fillna(1.0)
 _, ax = plt.subplots(
     figsize=(figures.WIDTH, figures.WIDTH * 0.92), layout="constrained"
 )
+look = {"vmin": -1, "vmax": 1, "cmap": "RdBu_r", "square": True}
+look |= {"annot": True, "fmt": ".2f", "annot_kws": {"size": 6.5}}
 _ = sns.heatmap(
-    together,
-    vmin=-1,
-    vmax=1,
-    cmap="RdBu_r",
-    annot=True,
-    fmt=".2f",
-    annot_kws={"size": 6.5},
-    square=True,
-    cbar_kws={"label": "Spearman correlation", "shrink": 0.8},
-    ax=ax,
+    square, cbar_kws={"label": "Spearman correlation", "shrink": 0.8}, ax=ax, **look
 )
+ax.set(xlabel="", ylabel="")
 _ = ax.tick_params(labelsize=8)
 
-# %% tags=["remove-cell"]
-pairs = {
-    (a, b): together.loc[a, b] for a, b in combinations(written.scores, 2)
-}  # without the random score
-closest, farthest = max(pairs, key=pairs.get), min(pairs, key=pairs.get)
-glue("closest", " and ".join(closest), display=False)
-glue("closest_text", spread(*closest), display=False)
-glue("farthest", " and ".join(farthest), display=False)
-glue("farthest_text", spread(*farthest), display=False)
-chance = max(abs(together.loc[name, "random"]) for name in written.scores)
-glue("chance", chance, display=False)
+# %%
+spread = (
+    correlations[(correlations["seed"] >= 0) & (correlations["second"] != "random")]
+    .groupby(["first", "second"])["spearman"]
+    .agg(["mean", "std"])
+    .sort_values("mean", ascending=False)
+    .reset_index()
+)
+figures.table(pd.concat([spread.head(3), spread.tail(3)]), std="sd over seeds")
 
 # %% [markdown]
-# ## The answer
+# ## What holds
+
+# %%
+with_random = means[means["second"] == "random"]["spearman"].abs().max()
+page.tell(chance=with_random)
+page.claim(
+    "Curvature and cumulative loss rank images alike (Spearman correlation above .5).",
+    both.query("seed == -1")["spearman"].iloc[0] > 0.5,
+    ours=f"{both.query('seed == -1')['spearman'].iloc[0]:.2f}",
+)
+page.claim(
+    "A random score agrees with no other (all correlations below .1).",
+    with_random < 0.1,
+    ours=f"at most {with_random:.2f}",
+)
+
+# %% [markdown]
+# ## Exercises
 #
-# Of all pairs of scores, {glue:text}`closest` agree most, with a rank correlation of
-# {glue:text}`closest_text`, and {glue:text}`farthest` least, with
-# {glue:text}`farthest_text`; a random score comes to at most {glue:text}`chance:.2f` with
-# any of them, in size. What a score says about one image is in the explorer.
+# 1. *To think about.* Entropy does not look at the label. On which images must it
+#    disagree with cumulative loss?
+# 2. *To run.* Set `seeds = [0]` and `num_probes = 10`. Does the correlation of curvature
+#    with the other scores rise?
+#
+# Read next: [the images at both ends of the ranking](/book/pages/digits/gallery), and
+# [what each score costs](/book/pages/digits/cost).

@@ -7,9 +7,12 @@ import base64
 import io
 import json
 import re
+import shutil
 import subprocess
 import sys
 import zlib
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -72,14 +75,35 @@ def test_every_sample_is_there_with_its_numbers_and_its_image(tmp_path):
     assert meta["scores"] == list(written.scores)  # no random one
     assert meta["signs"] == [SCORES[name].sign for name in written.scores]
     assert meta["classes"] == list(images.classes)
-    np.testing.assert_array_equal(words[0], images.index)
-    np.testing.assert_array_equal(words[1], images.labels)
-    for name, found in zip(written.scores, words[2:], strict=True):
+    assert not words[0].any()  # upper halves of the indices
+    np.testing.assert_array_equal(words[1], images.index)
+    np.testing.assert_array_equal(words[2], images.labels)
+    for name, found in zip(written.scores, words[3:], strict=True):
         np.testing.assert_allclose(found.view(np.float32), frame[name], rtol=2**-16)
     assert written.quality is None and written.side == 6
     for i in range(N):  # without loss, each in its place
         y, x = (6 * k for k in divmod(i, meta["across"]))
         np.testing.assert_array_equal(sprite[y : y + 6, x : x + 6], images.images[i])
+
+
+def test_an_index_above_32_bits_is_kept_whole(tmp_path):
+    images = some_images()
+    large = images.index + 2**33 + 5
+    images = replace(images, index=large, source=large)
+    explorer.write(tmp_path / "e.html", images, some_scores(images))
+    _, words, _ = held(tmp_path / "e.html")
+    found = words[0].astype(np.int64) << 32 | words[1].astype(np.int64)
+    np.testing.assert_array_equal(found, large)
+
+
+def test_the_script_is_javascript_that_node_accepts():
+    node = shutil.which("node")
+    if node is None:
+        pytest.skip("no node: install it to check the script")
+    done = subprocess.run(
+        [node, "--check", explorer.HERE / "script.js"], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
 
 
 def test_grey_and_oblong_images_keep_their_shape(tmp_path):
@@ -113,7 +137,7 @@ def test_the_same_arguments_give_the_same_bytes_in_any_process(tmp_path):
         "from test_explorer import *; i = some_images(); "
         f"explorer.write(Path({str(tmp_path / 'c.html')!r}), i, some_scores(i))"
     )
-    root = str(explorer.__file__).removesuffix("curvlib/explorer.py")
+    root = Path(__file__).parents[1]
     subprocess.run([sys.executable, "-c", code], check=True, cwd=root)
     first = (tmp_path / "a.html").read_bytes()
     assert (tmp_path / "b.html").read_bytes() == first
@@ -138,7 +162,9 @@ def test_images_are_made_coarser_and_smaller_until_the_file_is_within_its_limit(
     assert steps[-1][0] < 32
     sides = [side for side, _ in steps]
     assert sides == sorted(sides, reverse=True)
-    with pytest.raises(ValueError, match=r"more than the limit of 100,000; give it"):
+    with pytest.raises(
+        ValueError, match=r"more than the -?[\d,]+ that the limit leaves; giv"
+    ):
         explorer.write(file, images, frame, limit=100_000)
     assert written.size == file.stat().st_size  # what was there before stays
 

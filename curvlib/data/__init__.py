@@ -15,12 +15,12 @@ from curvlib.data.noise import (
 RECIPE = 1  # of images, their order, label noise and augmentation
 
 __all__ = [
-    "RECIPE",
     "HUMAN",
     "HUMAN_FILES",
     "IMAGE_SIZE",
     "NAMES",
     "NOISES",
+    "RECIPE",
     "Images",
     "augment",
     "load",

@@ -28,8 +28,8 @@ from torchvision.datasets.folder import IMG_EXTENSIONS, pil_loader
 from torchvision.transforms import v2
 
 from curvlib.data import progress
-from curvlib.trace import write_atomically
 from curvlib.data.seeding import seeded
+from curvlib.trace import write_atomically
 
 SMALLEST = 8  # pixels on a side: less is no picture of anything
 LARGEST = 100_000_000  # pixels: a file of a few kB can ask for terabytes

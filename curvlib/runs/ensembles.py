@@ -23,14 +23,12 @@ from filelock import FileLock
 from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state, vmap
 
-from curvlib.data import progress
-from curvlib.runs import networks
-from curvlib.data import Images, normalise
-from curvlib.runs import provenance
-from curvlib.runs.provenance import hardware, versions
-from curvlib.trace import write_atomically
+from curvlib.data import Images, normalise, progress
 from curvlib.data.seeding import seed_of
+from curvlib.runs import networks, provenance
+from curvlib.runs.provenance import hardware, versions
 from curvlib.runs.settings import SCHEDULES, TrainConfig
+from curvlib.trace import write_atomically
 
 RECIPE = 1  # of subsets, first weights, order of batches and steps
 PARTS = ("data", "networks", "ensembles")

@@ -17,15 +17,12 @@ import numpy as np
 import pandas as pd
 import torch
 
-from curvlib.data import progress
-from curvlib.runs import training
 from curvlib.curvature import input_curvature
-from curvlib.data import Images, normalise
-from curvlib.runs.networks import fold_batch_norm
-from curvlib.runs import provenance, scoring
+from curvlib.data import Images, normalise, progress
+from curvlib.runs import provenance, scoring, training
 from curvlib.runs.devices import best_device
-from curvlib.trace import write_atomically
-from curvlib.trace import Trace
+from curvlib.runs.networks import fold_batch_norm
+from curvlib.trace import Trace, write_atomically
 
 RECIPE = 1  # of trainings on halves, and of exact curvature
 PARTS = ("data", "networks", "training", "halves")

@@ -13,20 +13,17 @@ import pandas as pd
 import torch
 import torch.nn.functional as F
 from filelock import FileLock, Timeout
-from torch import Tensor, nn
+from torch import nn
 from torchvision.ops import StochasticDepth
 
 from curvlib import data
-from curvlib.data import progress
-from curvlib.runs import distributed, networks
-from curvlib.data import Images
-from curvlib.runs import provenance
+from curvlib.data import Images, progress
+from curvlib.runs import distributed, networks, provenance
 from curvlib.runs.devices import best_device, usable
 from curvlib.runs.provenance import hardware, versions
 from curvlib.runs.scoring import Scaling, score, stream
 from curvlib.runs.settings import PRECISIONS, SCHEDULES, TrainConfig
-from curvlib.trace import write_atomically
-from curvlib.trace import Trace
+from curvlib.trace import Trace, write_atomically
 
 RECIPE = 1  # of one training run: order of samples, steps, schedules
 PARTS = ("data", "networks", "training", "scoring")  # what makes a trace
@@ -514,5 +511,3 @@ def _diverged(what: str, config: TrainConfig) -> FloatingPointError:
         f"training diverged at {what}. It had lr {config.lr:g} and momentum "
         f"{config.momentum:g}; try lr {config.lr / 10:g}. Earlier epochs are kept"
     )
-
-

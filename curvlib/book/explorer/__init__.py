@@ -1,40 +1,39 @@
 """One HTML file to look at every image and all its scores, with nothing else running.
 
 Everything is in the file: BokehJS, the scores, and the images as one sprite. So it can
-be opened from a folder, sent by mail, and be read in ten years. What a reader can do
-with it is written in ``explorer_page``.
+be opened from a folder, sent by mail, and be read in ten years. ``page.html``,
+``style.css`` and ``script.js`` beside this module are its parts, with gaps such as
+``@@META@@`` in the page:
+
+- META: JSON; name, count N, classes, scores and their signs, side and across of the
+  sprite, whose i-th image stands at row ``i // across``.
+- COLUMNS: zlib, base64; index, label and each score, four planes of N bytes each: the
+  first bytes of N big-endian words, then the second ones, and so on. Indices have two
+  words, the upper half first.
+- SPRITE: WebP, base64. BOKEH: BokehJS, zlib, base64. PLOT: Bokeh's JSON.
 """
 
 import base64
-import io
 import json
 import re
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from curvlib.book.explorer_page import TEMPLATE
-from curvlib.data import Images
 from curvlib.scores import SCORES
-from curvlib.trace import write_atomically
+from curvlib.studies.explorer import Sprite, sprite_of
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from curvlib.data import Images
+
+HERE = Path(__file__).parent
 LIMIT = 8_000_000  # bytes of the file
-# Side in pixels (never enlarged; None: as it is) and WebP quality (None: lossless),
-# from good to what is just enough to see what an image shows.
-SPRITES = (
-    *((None, quality) for quality in (None, 80, 50, 30)),
-    *((24, quality) for quality in (50, 30, 20, 15, 10)),
-    *((20, quality) for quality in (20, 10)),
-    *((16, quality) for quality in (30, 20, 10)),
-)
-SIDE = 16383  # pixels: WebP has no larger images
 
 
 class Written(NamedTuple):
@@ -48,7 +47,7 @@ class Written(NamedTuple):
 
 def write(
     path: Path,
-    images: Images,
+    images: "Images",
     frame: "pd.DataFrame",
     *,
     signs: Mapping[str, int] | None = None,
@@ -78,68 +77,107 @@ def write(
             scores, one is not finite or has no known direction, or even the coarsest
             images do not fit.
     """
-    known = {name: score.sign for name, score in SCORES.items()} | dict(signs or {})
-    names = [n for n in frame.columns if n not in ("index", "label", "class", "random")]
-    _check(images, frame, names, known)
-    columns = [
-        _planes(images.index.astype(">u4")),
-        _planes(images.labels.astype(">u4")),
-    ]
-    columns += [_planes(_rounded(frame[name].to_numpy())) for name in names]
-    meta = {
-        "name": images.name,
-        "count": len(images),
-        "classes": images.classes,
-        "scores": names,
-        "signs": [known[name] for name in names],
-    }
-    parts = {
-        "BOKEH": _bokeh(),
-        "PLOT": _plot(),
-        "COLUMNS": _packed(b"".join(columns)),
-    }
-    room = limit - sum(map(len, parts.values()))
-    few = images.images[:: max(1, len(images) // 1000)]
-    size = 0
-    for step in SPRITES:
-        guess = _sprite(few, *step)
-        if guess is None:
-            continue
-        # Many images take long: what will hardly fit is not tried. Base64: 4 for 3.
-        expected = len(guess[0]) / len(few) * len(images) * 4 / 3
-        if expected > 1.2 * room and step != SPRITES[-1]:
-            continue
-        found = _sprite(images.images, *step)
-        if found is None:
-            continue
-        sprite, side, across = found
-        page = _filled(
-            parts
-            | {
-                "META": _json(meta | {"side": side, "across": across}),
-                "SPRITE": base64.b64encode(sprite).decode(),
-            }
-        ).encode()
-        size = len(page)
-        if size <= limit:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_atomically(path, page)
-            return Written(size, side, step[1], tuple(names))
-    raise ValueError(
-        f"an explorer of {len(images)} images and {len(names)} scores would have "
-        f"{size:,} bytes with the coarsest images, more than the limit of {limit:,}; "
-        "give it fewer images (Images.select) or fewer columns, or raise the limit"
-    )
-
-
-def _check(
-    images: Images, frame: "pd.DataFrame", names: list[str], known: Mapping[str, int]
-) -> None:
     if "index" not in frame or not np.array_equal(frame["index"], images.index):
         raise ValueError(
             f"the frame needs a column 'index' equal to that of the {len(images)} "
             f"images, in their order; got {len(frame)} rows of {list(frame.columns)}"
         )
+    frame = frame.assign(label=images.labels)
+    room = limit - _size_without(images.name, images.classes, frame, signs)
+    sprite = sprite_of(images.images, room=room * 3 // 4)  # base64: 4 for 3
+    return write_with(
+        path,
+        sprite,
+        frame,
+        name=images.name,
+        classes=images.classes,
+        signs=signs,
+    )
+
+
+def write_with(
+    path: Path,
+    sprite: Sprite,
+    frame: "pd.DataFrame",
+    *,
+    name: str,
+    classes: Sequence[str],
+    signs: Mapping[str, int] | None = None,
+) -> Written:
+    """Write the explorer of scores whose images are in a sprite already.
+
+    Args:
+        path: The file, ending in ``.html``.
+        sprite: N images, as ``sprite_of`` gives them.
+        frame: N rows in the order of the images: columns ``index`` and ``label``, and
+            the scores.
+        name: Of the data set.
+        classes: Names by number.
+        signs: As for ``write``.
+
+    Returns:
+        Size of the file, and how the images are kept in it.
+
+    Raises:
+        ValueError: As for ``write``.
+    """
+    names, meta, parts = _parts(name, classes, frame, signs)
+    page = _filled(
+        parts
+        | {
+            "META": _json(meta | {"side": sprite.side, "across": sprite.across}),
+            "SPRITE": base64.b64encode(sprite.webp).decode(),
+        }
+    ).encode()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f"{path.name}.partial")
+    partial.write_bytes(page)
+    partial.replace(path)
+    return Written(len(page), sprite.side, sprite.quality, tuple(names))
+
+
+def _parts(
+    name: str,
+    classes: Sequence[str],
+    frame: "pd.DataFrame",
+    signs: Mapping[str, int] | None,
+) -> tuple[list[str], dict, dict[str, str]]:
+    """Names of the scores, and all of the page but for the images."""
+    known = {name: score.sign for name, score in SCORES.items()} | dict(signs or {})
+    names = [n for n in frame.columns if n not in ("index", "label", "class", "random")]
+    _check(frame, names, known)
+    index = frame["index"].to_numpy().astype(np.uint64)
+    columns = [
+        _planes((index >> np.uint64(32)).astype(">u4")),
+        _planes((index & np.uint64(0xFFFFFFFF)).astype(">u4")),
+        _planes(frame["label"].to_numpy().astype(">u4")),
+    ]
+    columns += [_planes(_rounded(frame[name].to_numpy())) for name in names]
+    meta = {
+        "name": name,
+        "count": len(frame),
+        "classes": list(classes),
+        "scores": names,
+        "signs": [known[name] for name in names],
+    }
+    parts = {
+        "STYLE": (HERE / "style.css").read_text(encoding="utf-8"),
+        "SCRIPT": (HERE / "script.js").read_text(encoding="utf-8"),
+        "BOKEH": _bokeh(),
+        "PLOT": _plot(),
+        "COLUMNS": _packed(b"".join(columns)),
+    }
+    return names, meta, parts
+
+
+def _size_without(name, classes, frame, signs) -> int:
+    """Bytes of the page but for the images."""
+    _, meta, parts = _parts(name, classes, frame, signs)
+    empty = {"META": _json(meta | {"side": 9999, "across": 9999}), "SPRITE": "    "}
+    return len(_filled(parts | empty).encode())
+
+
+def _check(frame: "pd.DataFrame", names: list[str], known: Mapping[str, int]) -> None:
     if len(names) < 2:
         raise ValueError(f"an explorer needs two scores or more, got {names}")
     unknown = [name for name in names if known.get(name) not in (1, -1)]
@@ -154,7 +192,7 @@ def _check(
         if bad.any():
             raise ValueError(
                 f"{name} must be finite, and within what float32 holds, but sample "
-                f"{images.index[bad.argmax()]} has {values[bad.argmax()]}"
+                f"{frame['index'].iloc[bad.argmax()]} has {values[bad.argmax()]}"
             )
 
 
@@ -186,45 +224,8 @@ def _json(value: object) -> str:
 
 
 def _filled(parts: Mapping[str, str]) -> str:
-    return re.sub(r"@@([A-Z]+)@@", lambda match: parts[match[1]], TEMPLATE)
-
-
-# ---------------------------------------------------------------- images to a sprite
-
-
-def _sprite(
-    images: np.ndarray, side: int | None, quality: int | None
-) -> tuple[bytes, int, int] | None:
-    """WebP of all images in a square grid, its step in pixels, and images across it.
-
-    None if this step of ``SPRITES`` would enlarge images, or WebP cannot hold it.
-    """
-    from PIL import Image
-
-    count, height, width, channels = images.shape
-    native = max(height, width)
-    if side is not None and side >= native:
-        return None
-    factor = 1.0 if side is None else side / native
-    side = native if side is None else side
-    across = int(np.ceil(np.sqrt(count)))
-    if across * side > SIDE:
-        return None
-    new = max(1, round(width * factor)), max(1, round(height * factor))
-    left, top = (side - new[0]) // 2, (side - new[1]) // 2
-    grid = np.zeros((across * side, across * side, channels), np.uint8)
-    for place, pixels in enumerate(images):
-        if factor != 1.0:
-            small = Image.fromarray(pixels.squeeze()).resize(new, Image.Resampling.BOX)
-            pixels = np.asarray(small).reshape(new[1], new[0], channels)
-        y, x = (side * k for k in divmod(place, across))
-        grid[y + top : y + top + new[1], x + left : x + left + new[0]] = pixels
-    options = {"lossless": True} if quality is None else {"quality": quality}
-    file = io.BytesIO()
-    Image.fromarray(grid.repeat(3, 2) if channels == 1 else grid).save(
-        file, "WEBP", method=4, **options
-    )
-    return file.getvalue(), side, across
+    template = (HERE / "page.html").read_text(encoding="utf-8")
+    return re.sub(r"@@([A-Z]+)@@", lambda match: parts[match[1]], template)
 
 
 # -------------------------------------------------------------------------- the plot
