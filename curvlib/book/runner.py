@@ -256,6 +256,9 @@ class _Work:
 def _measure(root: Path, name: str, news: str) -> None:
     os.environ[NEWS] = news
     record = catalogue.load(root / "experiments.yml").measurements[name]
+    log = root / "runs" / "logs" / f"{name}-measured.txt"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    sys.stderr = log.open("w", encoding="utf-8")  # warnings are not for the console
     parameters = records.complete(record.study, record.parameters)
     if "runs" in parameters:
         parameters["runs"] = str(root / parameters["runs"])
