@@ -98,7 +98,7 @@ _ = fig.colorbar(shown, ax=axes, label="probability of the blue class")
 # %% mystnb={"figure": {"caption": "The loss of one label over the plane, at the end of training, with the points that carry this label. Points with wrong labels (\u2260) sit in holes in the slope or at its edge; the others lie on the plain.", "name": "fig-surface"}, "image": {"alt": "Two contour maps of the logarithm of the loss, one for each label. Dark plains surround correctly labelled points; wrongly labelled points lie in small dark holes within bright slopes."}}
 fig, axes = plt.subplots(1, 2, figsize=(7, 2.4), layout="constrained")
 for label, ax in enumerate(axes):
-    height = np.log10(record["loss"][label].clip(1e-6, 100))
+    height = np.log10(record["loss"][label].astype(float).clip(1e-6, 100))
     levels = np.linspace(-6, 2, 17)
     shown = ax.contourf(across, up, height, levels=levels, cmap="viridis")
     draw(ax, points[points["label"] == label])
