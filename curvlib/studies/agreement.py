@@ -1,0 +1,166 @@
+"""How well the scores of some runs agree with a reference, such as memorization."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+
+from curvlib import metrics, scores
+
+# Values of the column "kind".
+SEED = "seed"  # the score of one run
+MEAN = "mean of seeds"  # the score averaged over the runs
+NOTHING = "knows nothing"  # a null score
+PUBLISHED = "published"  # a score that others released
+MEASURES = metrics.Agreement._fields
+SHUFFLED = "shuffled curvature_norm"
+
+
+def mean_of(by_seed: Mapping[int, pd.DataFrame]) -> pd.DataFrame:
+    """Scores averaged over runs.
+
+    Args:
+        by_seed: One frame for each run, with the same samples in the same order and the
+            columns of ``scores.SCORES``.
+
+    Returns:
+        Those columns, a row for each of the N samples.
+    """
+    names = list(scores.SCORES)
+    return sum(frame[names] for frame in by_seed.values()) / len(by_seed)
+
+
+def of_scores(
+    by_seed: Mapping[int, pd.DataFrame],
+    reference: np.ndarray,
+    k: int,
+    *,
+    mean_of_seeds: bool = True,
+) -> pd.DataFrame:
+    """Agreement of every score with a reference, and of two scores that know nothing.
+
+    Args:
+        by_seed: Scores of each run by its seed, high meaning suspect in every column
+            (``scores.suspicion``), a row for each of the N samples.
+        reference: Shape [N], finite.
+        k: Length of the lists of highest scores that are compared.
+        mean_of_seeds: Whether to add rows for the scores averaged over the runs.
+
+    Returns:
+        Columns score, kind (``SEED``, ``MEAN`` or ``NOTHING``), seed (of rows of the
+        kind ``SEED``), spearman, pearson, cosine and top_overlap. The two scores that
+        know nothing are a constant, and the norm of curvature, averaged over the runs,
+        in shuffled order.
+
+    Raises:
+        ValueError: As ``metrics.agreement`` does.
+    """
+    averaged = mean_of(by_seed)
+    rows = []
+    for name in scores.SCORES:
+        for seed, frame in by_seed.items():
+            values = frame[name].to_numpy()
+            rows.append(row(name, SEED, values, reference, k, seed=seed))
+        if mean_of_seeds:
+            rows.append(row(name, MEAN, averaged[name].to_numpy(), reference, k))
+    nulls = metrics.null_scores(averaged["curvature_norm"].to_numpy())
+    for name, values in nulls.items():
+        name = SHUFFLED if name == "shuffled" else name
+        rows.append(row(name, NOTHING, values, reference, k))
+    return table(rows)
+
+
+def row(
+    score: str,
+    kind: str,
+    values: np.ndarray,
+    reference: np.ndarray,
+    k: int,
+    *,
+    seed: int | None = None,
+) -> dict:
+    """One row of the table that ``of_scores`` returns.
+
+    Args:
+        score: Its name.
+        kind: One of the kinds of this module.
+        values: Of the score, shape [N].
+        reference: Shape [N].
+        k: Length of the lists that are compared.
+        seed: Of the run, for rows of the kind ``SEED``.
+    """
+    found = metrics.agreement(values, reference, k)
+    return {"score": score, "kind": kind, "seed": seed, **found._asdict()}
+
+
+def table(rows: list[dict]) -> pd.DataFrame:
+    """Rows as one frame, whose seeds stay whole numbers where some are missing."""
+    return pd.DataFrame(rows).astype({"seed": "Int64"})
+
+
+def in_words(agreements: pd.DataFrame, names: list[str] | None = None) -> pd.DataFrame:
+    """A table for readers: mean ± standard deviation over seeds, a row for each score.
+
+    Args:
+        agreements: As ``of_scores`` returns it.
+        names: Scores to show, in this order; those without a row are left out. None:
+            all.
+
+    Returns:
+        Texts: score, spearman, pearson, cosine, top_overlap (– where undefined), and
+        ``mean of seeds``, the Spearman correlation of the score averaged over the runs.
+    """
+    known = dict.fromkeys(agreements["score"])
+    rows = []
+    for name in names or known:
+        if name not in known:
+            continue
+        part = agreements[agreements["score"] == name]
+        one = part[part["kind"] != MEAN]
+        shown = {
+            measure: metrics.mean_sd(one[measure])
+            if len(one) > 1
+            else _text(one[measure].iloc[0])
+            for measure in MEASURES
+        }
+        averaged = part.loc[part["kind"] == MEAN, "spearman"]
+        mean = _text(averaged.iloc[0] if len(averaged) else np.nan)
+        rows.append({"score": name, **shown, "mean of seeds": mean})
+    return pd.DataFrame(rows)
+
+
+def _text(value: float) -> str:
+    return "–" if np.isnan(value) else f"{value:.3f}"
+
+
+def text(agreements: pd.DataFrame, score: str, measure: str = "spearman") -> str:
+    """Mean ± standard deviation over seeds of a score's agreement.
+
+    Args:
+        agreements: As ``of_scores`` returns it.
+        score: Its name.
+        measure: One of ``MEASURES``.
+    """
+    return metrics.mean_sd(of(agreements, score, SEED)[measure])
+
+
+def of(agreements: pd.DataFrame, score: str, kind: str) -> pd.DataFrame:
+    """Rows of one score and one kind."""
+    chosen = (agreements["score"] == score) & (agreements["kind"] == kind)
+    return agreements[chosen]
+
+
+def ranking(agreements: pd.DataFrame, kind: str = SEED) -> pd.Series:
+    """Scores by their Spearman correlation, the highest first, without ``random``.
+
+    Args:
+        agreements: As ``of_scores`` returns it.
+        kind: ``SEED`` for the mean over runs of the correlation, ``MEAN`` for the
+            correlation of the mean over runs.
+
+    Returns:
+        Spearman correlations, by name of the score.
+    """
+    rows = agreements[agreements["kind"] == kind]
+    found = rows.groupby("score", sort=False)["spearman"].mean().drop("random")
+    return found.sort_values(ascending=False, kind="stable")
