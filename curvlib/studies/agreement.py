@@ -27,7 +27,8 @@ def mean_of(by_seed: Mapping[int, pd.DataFrame]) -> pd.DataFrame:
         Those columns, a row for each of the N samples.
     """
     names = list(scores.SCORES)
-    return sum(frame[names] for frame in by_seed.values()) / len(by_seed)
+    total = sum(frame[names].to_numpy(np.float64) for frame in by_seed.values())
+    return pd.DataFrame(total / len(by_seed), columns=names)
 
 
 def of_scores(
