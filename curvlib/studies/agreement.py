@@ -14,6 +14,12 @@ NOTHING = "knows nothing"  # a null score
 PUBLISHED = "published"  # a score that others released
 MEASURES = metrics.Agreement._fields
 SHUFFLED = "shuffled curvature_norm"
+WORDS = {  # for the columns of ``in_words``
+    "spearman": "Spearman",
+    "pearson": "Pearson",
+    "top_overlap": "overlap of the top",
+    "mean_of_seeds": "Spearman, mean of seeds",
+}
 
 
 def mean_of(by_seed: Mapping[int, pd.DataFrame]) -> pd.DataFrame:
@@ -99,23 +105,24 @@ def table(rows: list[dict]) -> pd.DataFrame:
     return pd.DataFrame(rows).astype({"seed": "Int64"})
 
 
-def in_words(agreements: pd.DataFrame, names: list[str] | None = None) -> pd.DataFrame:
-    """A table for readers: mean ± standard deviation over seeds, a row for each score.
+def in_words(agreements: pd.DataFrame) -> pd.DataFrame:
+    """A table for readers: curvature, its rivals, and scores that know nothing.
 
     Args:
-        agreements: As ``of_scores`` returns it.
-        names: Scores to show, in this order; those without a row are left out. None:
-            all.
+        agreements: As ``of_scores`` returns it, with the mean of seeds.
 
     Returns:
-        Texts: score, spearman, pearson, cosine, top_overlap (– where undefined), and
-        ``mean of seeds``, the Spearman correlation of the score averaged over the runs.
+        A row for each curvature score averaged over training, the cumulative loss, the
+        score with the highest Spearman correlation, published scores, and those that
+        know nothing. Texts, mean ± standard deviation over seeds (– where undefined):
+        score, spearman, pearson, cosine, top_overlap, and mean_of_seeds, the Spearman
+        correlation of the score averaged over the runs.
     """
-    known = dict.fromkeys(agreements["score"])
+    is_extra = agreements["kind"].isin([PUBLISHED, NOTHING])
+    names = ["curvature_norm", "curvature_square", "cumulative_loss"]
+    names += [ranking(agreements).index[0], "random", *agreements["score"][is_extra]]
     rows = []
-    for name in names or known:
-        if name not in known:
-            continue
+    for name in dict.fromkeys(names):
         part = agreements[agreements["score"] == name]
         one = part[part["kind"] != MEAN]
         shown = {
@@ -126,7 +133,7 @@ def in_words(agreements: pd.DataFrame, names: list[str] | None = None) -> pd.Dat
         }
         averaged = part.loc[part["kind"] == MEAN, "spearman"]
         mean = _text(averaged.iloc[0] if len(averaged) else np.nan)
-        rows.append({"score": name, **shown, "mean of seeds": mean})
+        rows.append({"score": name, **shown, "mean_of_seeds": mean})
     return pd.DataFrame(rows)
 
 
@@ -165,3 +172,17 @@ def ranking(agreements: pd.DataFrame, kind: str = SEED) -> pd.Series:
     rows = agreements[agreements["kind"] == kind]
     found = rows.groupby("score", sort=False)["spearman"].mean().drop("random")
     return found.sort_values(ascending=False, kind="stable")
+
+
+def cosines(agreements: pd.DataFrame) -> pd.Series:
+    """Cosine of the norm of curvature, and of the two scores that know nothing.
+
+    Args:
+        agreements: As ``of_scores`` returns it.
+
+    Returns:
+        By name of the score, curvature first; curvature as the mean over seeds.
+    """
+    one = agreements[agreements["kind"].isin([SEED, NOTHING])]
+    means = one.groupby("score")["cosine"].mean()
+    return means[["curvature_norm", "constant", SHUFFLED]]

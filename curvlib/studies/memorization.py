@@ -5,6 +5,7 @@ memorization of every image with its standard error. Then we train single networ
 all images and compare their scores with these estimates.
 """
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -270,6 +271,17 @@ def nearest_neighbour(
     )
 
 
+def error_ratio(known: pd.DataFrame) -> float:
+    """Errors of the estimates in units of their standard errors, root mean square.
+
+    Args:
+        known: As ``nearest_neighbour`` returns it; rows without an error are left out.
+    """
+    sure = known[known["standard_error"] > 0]
+    ratio = (sure["estimate"] - sure["exact"]) / sure["standard_error"]
+    return float(np.sqrt(np.mean(ratio**2)))
+
+
 # -------------------------------------------------------- what the ensemble tells
 
 
@@ -287,6 +299,28 @@ def accuracy(ensemble: "Ensemble") -> pd.DataFrame:
         "test images": ensemble.correct_test.mean(),
     }
     return pd.DataFrame({"answers_on": list(found), "accuracy": list(found.values())})
+
+
+def distribution(memorization: pd.DataFrame) -> pd.DataFrame:
+    """How memorization is spread over the images.
+
+    Args:
+        memorization: Of each image, with its standard_error; NaN where undefined.
+
+    Returns:
+        Columns fact and value (texts).
+    """
+    told = memorization.dropna(subset="memorization")
+    value, error = told["memorization"], told["standard_error"]
+    facts = {
+        "mean memorization": f"{value.mean():.3f}",
+        "mean standard error": f"{error.mean():.4f}",
+        "images within 0.05 of zero": f"{np.mean(np.abs(value) < 0.05):.0%}",
+        "images above 0.25": f"{np.mean(value > 0.25):.1%}",
+        "images with a standard error of 0": f"{np.mean(error == 0):.0%}",
+        "images in all subsets or in none": f"{len(memorization) - len(told)}",
+    }
+    return pd.DataFrame(facts.items(), columns=["fact", "value"])
 
 
 def six_digits(values: np.ndarray) -> np.ndarray:
@@ -375,6 +409,26 @@ def influential(
             }
         ),
     )
+
+
+def in_two_rows(pairs: pd.DataFrame, count: int) -> dict[str, list]:
+    """What a gallery of the first pairs says below its images, training images first.
+
+    Args:
+        pairs: The table ``influential-pairs``.
+        count: Pairs to show.
+
+    Returns:
+        Lists of 2 × count: captions (split and class), index, score (influence of the
+        pair) and its error.
+    """
+    shown, splits = pairs[:count], ("train", "test")
+    return {
+        "captions": [f"{s}: {c}" for s in splits for c in shown[f"{s}_class"]],
+        "index": [i for s in splits for i in shown[f"{s}_index"]],
+        "score": [*shown["second_half"]] * 2,
+        "error": [*shown["standard_error"]] * 2,
+    }
 
 
 def sizes(half: int) -> np.ndarray:
@@ -590,3 +644,49 @@ def as_good_as_one_run(spent: pd.DataFrame) -> pd.DataFrame:
                 }
             )
     return pd.DataFrame(rows)
+
+
+def numbers(tables: Mapping[str, pd.DataFrame]) -> dict[str, float | str]:
+    """The numbers that the text of the page shows.
+
+    Args:
+        tables: As ``measure`` returns them.
+
+    Returns:
+        By name; whole numbers as texts with a comma for thousands.
+    """
+    ensemble, top = tables["ensemble"].iloc[0], tables["most-memorised"]
+    known, pairs = tables["nearest-neighbour"], tables["influential-pairs"]
+    scored, last = tables["agreement"], tables["convergence"].iloc[-1]
+    ranking = agreement.ranking(scored)
+    outside = ensemble["networks"] - tables["memorization"]["networks_inside"].max()
+    whole = {
+        "num_samples": ensemble["images"],
+        "num_models": ensemble["networks"],
+        "subset_size": ensemble["images_inside"],
+        "half": last["networks"],
+        "num_seeds": agreement.of(scored, "curvature_norm", agreement.SEED)[
+            "seed"
+        ].size,
+        "num_known": len(known),
+        "num_sure": (known["standard_error"] > 0).sum(),
+        "num_bins": len(tables["line"]),
+        "place": list(ranking.index).index("curvature_norm") + 1,
+        "num_scores": len(ranking),
+    }
+    texts = {name: f"{value:,.0f}" for name, value in whole.items()}
+    return texts | {
+        "smallest": 3 / outside,  # a chance that so many networks may all miss
+        "top_first": top["first_half"].mean(),
+        "top_second": top["second_half"].mean(),
+        "pairs_first": pairs["first_half"][:NUM_PAIRS_SHOWN].mean(),
+        "pairs_second": pairs["second_half"][:NUM_PAIRS_SHOWN].mean(),
+        "half_spearman": last["spearman"],
+        "norm_spearman": agreement.text(scored, "curvature_norm"),
+        "loss_spearman": agreement.text(scored, "cumulative_loss"),
+        "fitted": ensemble["fitted"],
+        "ensemble_seconds": ensemble["seconds"],
+        "model_seconds": ensemble["seconds"] / ensemble["networks"],
+        "bins_r2": tables["line-fit"]["bins_r2"].iloc[0],
+        "images_r2": tables["line-fit"]["images_r2"].iloc[0],
+    }
