@@ -29,6 +29,8 @@ FIELDS = {  # of a trace, for the agreement of single epochs
 }
 ALONE, SO_FAR = "this epoch alone", "mean so far"
 NUM_CELLS = 35  # of the plots of density, on a side
+TARGET = 0.65  # agreement that the number of runs is asked for
+FACTS = ("fitted", "reference_mean", "reference_none", "reference_all", "epoch_error")
 NUM_EXTREMES = 20  # images kept at either end of the disagreement
 
 
@@ -506,3 +508,79 @@ def with_contrast(
     rows.append(["memorization", spearman(reference, contrast), np.nan, np.nan])
     columns = ["score", "with_contrast", "with_memorization", "times_contrast"]
     return pd.DataFrame(rows, columns=columns)
+
+
+def noise_in_words(noise: pd.DataFrame) -> pd.DataFrame:
+    """Rows of the table of noise for readers, and the runs that a target takes.
+
+    Args:
+        noise: As the function of that name returns it.
+
+    Returns:
+        The score that agrees best without noise, then cumulative loss, the two
+        curvatures and the cumulative gradient, with the column runs, as
+        ``runs_to_reach`` finds it for a Spearman correlation of 0.65.
+    """
+    rows = noise.set_index("score", drop=False)
+    names = [rows.index[0], "cumulative_loss", "curvature_norm", "curvature_square"]
+    rows = rows.loc[list(dict.fromkeys([*names, "cumulative_gradient"]))]
+    known = zip(rows["one_seed"], rows["between_seeds"], strict=True)
+    return rows.assign(runs=[runs_to_reach(TARGET, *pair) for pair in known])
+
+
+def gap_to_loss(noise: pd.DataFrame) -> dict[str, float]:
+    """How much better the cumulative loss agrees with memorization than curvature does.
+
+    Args:
+        noise: As the function of that name returns it.
+
+    Returns:
+        Differences of Spearman correlations: one_seed, without_noise, and explained,
+        the share of the former that noise explains (NaN without a gap, or with one
+        seed).
+    """
+    by_name = noise.set_index("score")
+    gaps = by_name.loc["cumulative_loss"] - by_name.loc["curvature_norm"]
+    gap, left = float(gaps["one_seed"]), float(gaps["without_noise"])
+    explained = (gap - left) / gap if gap > 0 else np.nan
+    return {"one_seed": gap, "without_noise": left, "explained": explained}
+
+
+def numbers(tables: Mapping[str, pd.DataFrame]) -> dict[str, float | str]:
+    """The numbers that the text of the page shows.
+
+    Args:
+        tables: As ``measure`` returns them.
+
+    Returns:
+        By name; whole numbers as texts with a comma for thousands.
+    """
+    facts, scored = tables["summary"].iloc[0], tables["agreement"]
+    cosines = agreement.cosines(scored)
+    ranking = agreement.ranking(scored, agreement.MEAN)
+    bins = tables["bins"].query("score == 'curvature_norm'")
+    groups = tables["disagreements"].groupby("group")
+    whole = {
+        "num_samples": facts["images"],
+        "num_scored": facts["scored_epochs"],
+        "num_seeds": len(agreement.of(scored, "curvature_norm", agreement.SEED)),
+        "num_scores": len(ranking),
+        "place": list(ranking.index).index("curvature_norm") + 1,
+    }
+    found = {name: f"{value:,.0f}" for name, value in whole.items()}
+    found |= {name: float(facts[name]) for name in FACTS}
+    for name in ("curvature", "memorization"):  # what is high in the group
+        part = groups.get_group(name)
+        found[f"{name}_only"] = part["memorization"].mean()
+        found[f"{name}_contrast"] = part["contrast"].median()
+    return found | {
+        "norm_spearman": agreement.text(scored, "curvature_norm"),
+        "square_spearman": agreement.text(scored, "curvature_square"),
+        "loss_spearman": agreement.text(scored, "cumulative_loss"),
+        "norm_cosine": agreement.text(scored, "curvature_norm", "cosine"),
+        "constant_cosine": cosines["constant"],
+        "shuffled_cosine": cosines[agreement.SHUFFLED],
+        "bin_low": bins["mean"].iloc[0],
+        "bin_high": bins["mean"].iloc[-1],
+        "bin_sd": bins["sd"].mean(),
+    }
