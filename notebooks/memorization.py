@@ -106,7 +106,8 @@ page.claim(
 # right.
 
 # %%
-figures.table(record["accuracy"], answers_on="answers on")
+accuracy = record["accuracy"]
+figures.table(accuracy, formats={"accuracy": "{:.2%}"}, answers_on="answers on")
 
 # %%
 figures.table(memorization.distribution(record["memorization"]))
@@ -148,8 +149,10 @@ _ = figures.gallery(record["memorised-images"], **below, error=error, columns=7)
 # most.
 
 # %%
+counts = record["pair-counts"]
 figures.table(
-    record["pair-counts"],
+    counts,
+    formats=dict.fromkeys(counts, "{:,}"),
     searched="training images searched",
     both_above="influence above 0.15 by both halves",
     both_below="below −0.15 by both halves",
@@ -309,7 +312,7 @@ page.claim(
     curvature["cheaper"]["spearman"],
 )
 page.claim(
-    "The same holds for the Pearson correlation and for the overlap of the top.",
+    "It also takes fewer by the Pearson correlation and by the overlap of the top.",
     curvature["cheaper"][["pearson", "top_overlap"]].all(),
 )
 page.claim(

@@ -675,21 +675,21 @@ def numbers(tables: Mapping[str, pd.DataFrame]) -> dict[str, float | str]:
         "num_scores": len(ranking),
     }
     texts = {name: f"{value:,.0f}" for name, value in whole.items()}
-    return (
-        texts
-        | {
-            "smallest": 3 / outside,  # a chance that so many networks may all miss
-            "top_first": top["first_half"].mean(),
-            "top_second": top["second_half"].mean(),
-            "pairs_first": pairs["first_half"][:NUM_PAIRS_SHOWN].mean(),
-            "pairs_second": pairs["second_half"][:NUM_PAIRS_SHOWN].mean(),
-            "half_spearman": last["spearman"],
-            "norm_spearman": agreement.text(scored, "curvature_norm"),
-            "loss_spearman": agreement.text(scored, "cumulative_loss"),
-            "fitted": ensemble["fitted"],
-            "ensemble_seconds": ensemble["seconds"],
-            "model_seconds": ensemble["seconds"] / ensemble["networks"],
-            "bins_r2": tables["line-fit"]["bins_r2"].iloc[0],
-            "images_r2": tables["line-fit"]["images_r2"].iloc[0],
-        }
-    )
+    texts |= {
+        "norm_spearman": agreement.text(scored, "curvature_norm"),
+        "loss_spearman": agreement.text(scored, "cumulative_loss"),
+    }
+    values = {
+        "smallest": 3 / outside,  # a chance that so many networks may all miss
+        "top_first": top["first_half"].mean(),
+        "top_second": top["second_half"].mean(),
+        "pairs_first": pairs["first_half"][:NUM_PAIRS_SHOWN].mean(),
+        "pairs_second": pairs["second_half"][:NUM_PAIRS_SHOWN].mean(),
+        "half_spearman": last["spearman"],
+        "fitted": ensemble["fitted"],
+        "ensemble_seconds": ensemble["seconds"],
+        "model_seconds": ensemble["seconds"] / ensemble["networks"],
+        "bins_r2": tables["line-fit"]["bins_r2"].iloc[0],
+        "images_r2": tables["line-fit"]["images_r2"].iloc[0],
+    }
+    return texts | {name: float(value) for name, value in values.items()}
