@@ -8,17 +8,26 @@
 
 # %% [markdown]
 # # Does curvature agree with memorization scores that took thousands of models?
-
-# %% [markdown]
-# *Ten minutes to read. Needs: [what curvature is](/book/method.md).*
+#
+# **In short.** Over {glue:text}`num_samples` images the norm of curvature, averaged over
+# training, has a rank correlation of {glue:text}`norm_spearman` with the memorization
+# scores that {cite:t}`feldman2020` released (mean ± standard deviation over
+# {glue:text}`num_seeds` seeds); its square reaches {glue:text}`square_spearman`, and the
+# cumulative loss, which needs no derivative, {glue:text}`loss_spearman`. The cosine of
+# curvature is {glue:text}`norm_cosine`, where a constant reaches
+# {glue:text}`constant_cosine:.3f` and curvature in shuffled order
+# {glue:text}`shuffled_cosine:.3f`. {numref}`fig-scores` shows every score.
+#
+# *Ten minutes to read. Read first: [the method](/book/method.md). After this page you can
+# judge an agreement beside its null values, say what averaging over epochs gains, and tell
+# noise between runs from a real difference between two scores.*
 #
 # {cite:t}`feldman2020` call a training sample memorised if networks get it right when they
-# were trained on it, and wrong when they were not. They measured it with thousands of
-# networks and released the result. Here every score of one network, trained once, is held
-# against those values, sample by sample. **Expected**, from the paper: curvature averaged
-# over training agrees with them, single epochs less so. The paper tells it by a cosine,
-# which flatters; so each value below stands beside that of a constant and of the same
-# score in shuffled order.
+# were trained on it, and wrong when they were not. They measured this with thousands of
+# networks. We train one network for each seed and compare its scores with theirs, sample by
+# sample. {cite:t}`garg2024` report that curvature averaged over training agrees with
+# memorization, and that single epochs agree less. They report a cosine, which flatters:
+# every value below has that of a constant and of shuffled scores beside it.
 
 # %% tags=["parameters"]
 dataset = "cifar100"  # a data set that curvlib.load knows
@@ -31,633 +40,273 @@ model = "strided_resnet"  # resnet18, slim_resnet, strided_resnet or mlp
 width = 48  # channels of its first stage
 epochs = 30  # passes over the training set
 lr = 0.1  # learning rate at the start
-batch_size = 128  # images a step
+batch_size = 128  # images in a step
 schedule = "cosine"  # of the learning rate; step, cosine or constant
 weight_decay = 0.0  # on all weights
 augment = False  # random crops and flips
-precision = "float32"  # of the passes of training; float32 or bfloat16
-num_probes = 2  # random directions a scored epoch, new ones each time
+precision = "float32"  # of the training passes; float32 or bfloat16
+num_probes = 2  # random directions in a scored epoch, new ones each time
 step = 0.001  # finite step h, in units of the normalised input
-score_every = 1  # score each so many epochs, and the last
+score_every = 1  # score every epoch, or every second, ...; the last always
 num_top = 5000  # length of the lists of highest scores that are compared
 runs = "runs"  # folder of the training runs; a finished run is read, not trained again
-results = "results/scratch/feldman_zhang"  # folder for tables and figure data
+records: list = None  # records to show; None measures with the values above
+results = "results/scratch/feldman_zhang"  # folder of the record that is measured
 
-# %% tags=["hide-input"]
-from itertools import combinations
-from pathlib import Path
+# %%
+from curvlib.book import Page, figures
+from curvlib.studies import agreement, feldman_zhang
 
-import matplotlib.pyplot as plt
-import numpy as np
-import pandas as pd
-from curvlib.book.source import check_parameters
-from myst_nb import glue
-
-from curvlib import metrics, scores
-from curvlib.book import figures
-from curvlib.runs import training
-from curvlib.studies import costs, published
-
-check_parameters(In)
-results = Path(results)
-results.mkdir(parents=True, exist_ok=True)
+page = Page.begin(In)
+record = page.record(feldman_zhang.measure)
+page.tell(**feldman_zhang.numbers(record), num_top=f"{record.parameters.num_top:,}")
 
 # %% [markdown]
 # (sec-runs)=
 # ## The runs
 #
-# The file of released scores is joined to the images by their labels before anything is
-# trained: one in another order would be refused.
+# We join the released scores to the images by their labels before we train anything, so a
+# file in another order is refused. Each run scores {glue:text}`num_scored` epochs, and at
+# the end it fits at least {glue:text}`fitted:.1%` of the training labels. The released
+# memorization has a mean of {glue:text}`reference_mean:.3f`.
+# {glue:text}`reference_none:.1%` of the images have none of it (0 or below), and
+# {glue:text}`reference_all:.1%` have all of it (1).
 
-# %%
-configs = [
-    training.TrainConfig(
-        dataset=dataset,
-        num_train=num_train,
-        num_heldout=num_heldout,
-        seed=seed,
-        model=model,
-        width=width,
-        epochs=epochs,
-        lr=lr,
-        batch_size=batch_size,
-        schedule=schedule,
-        weight_decay=weight_decay,
-        augment=augment,
-        precision=precision,
-        num_probes=num_probes,
-        step=step,
-        score_every=score_every,
-    )
-    for seed in seeds
-]
-images, heldout = training.prepare(configs[0])  # no noise: the same for each seed
-reference = released.memorization(released, images)
-regular = released.consistency(consistency, images) if consistency else None
-
-# %%
-traces = [training.fit(c, images, heldout, runs=runs) for c in configs]
-costs.of_runs(traces).to_csv(results / "runs.csv", index=False)
-by_seed = [scores.suspicion(scores.compute(trace)) for trace in traces]
-names = list(scores.SCORES)
-mean_score = sum(frame[names] for frame in by_seed) / len(by_seed)
-
-# %% tags=["remove-cell"]
-fitted = [float(trace.read("correct")[-1].mean()) for trace in traces]
-seen = len(images)
-glue("num_samples", f"{seen:,}", display=False)
-glue("num_seeds", len(seeds), display=False)
-glue("fitted", min(fitted), display=False)
-glue("num_scored", len(traces[0].epochs), display=False)
-glue("reference_mean", float(reference.mean()), display=False)
-glue("reference_zero", float((reference <= 0).mean()), display=False)
-glue("reference_one", float((reference >= 1).mean()), display=False)
-
-# %% [markdown]
-# {glue:text}`num_samples` images, {glue:text}`num_seeds` seeds, {glue:text}`num_scored`
-# scored epochs in each run; at the end at least {glue:text}`fitted:.1%` of the training
-# labels are fitted. The released memorization has mean {glue:text}`reference_mean:.3f`;
-# {glue:text}`reference_zero:.1%` of the images have none of it (0 or below),
-# {glue:text}`reference_one:.1%` have all (1).
-
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "How the released memorization and the curvature of this run are spread over the samples. Both are uneven, in different ways: memorization piles up at 0, curvature has a long tail on a logarithmic axis.", "name": "fig-spread"}, "image": {"alt": "Two histograms: released memorization, with most samples near zero, and curvature on a logarithmic axis."}}
-fig, axes = plt.subplots(
-    1, 2, figsize=(7, 2.6), layout="constrained", facecolor="white"
-)
-norm = mean_score["curvature_norm"].to_numpy()
-counts, edges = np.histogram(reference, 40)
-axes[0].stairs(counts, edges, fill=True, color=figures.COLOURS[0])
-axes[0].set(xlabel="released memorization", ylabel="samples")
-positive = norm[norm > 0]
-counts, edges = np.histogram(positive, np.geomspace(positive.min(), positive.max(), 41))
-axes[1].stairs(counts, edges, fill=True, color=figures.COLOURS[1])
-axes[1].set(xlabel="curvature, mean norm E‖Hv‖", xscale="log", ylabel="samples")
-for ax in axes:
-    ax.spines[["top", "right"]].set_visible(False)
+# %% mystnb={"figure": {"caption": "Memorization and curvature are spread unevenly over the {glue:text}`num_samples` images, in different ways: the released memorization piles up at 0, and curvature has a long tail on a logarithmic axis.", "name": "fig-spread"}, "image": {"alt": "Two histograms: released memorization, with most samples near zero, and curvature on a logarithmic axis."}}
+_, axes = figures.panels(height=2.6)
+parts = record["spread"].groupby("quantity", sort=False)
+for ax, (name, part), colour in zip(axes, parts, figures.COLOURS, strict=False):
+    edges = [*part["low"], part["high"].iloc[-1]]
+    ax.stairs(part["images"], edges, fill=True, color=colour)
+    ax.set(xlabel=name, ylabel="images")
+axes[1].set_xscale("log")
 
 # %% [markdown]
 # ## Every score against memorization
 #
-# Agreement of each score with the released memorization over all samples: Spearman's rank
-# correlation, Pearson's correlation, cosine, and the share of the
-# {glue:text}`num_top` highest that both lists share. High is suspect in every score (AUM
-# is turned round, so its cosine, of negative numbers, means nothing). "Mean of seeds" is the
-# score averaged over the runs.
+# We compare each score with the released memorization over all images: rank correlation,
+# Pearson correlation, cosine, and the share of the {glue:text}`num_top` highest values that
+# both lists have in common. High means suspect in every score, so AUM changes its sign, and
+# its cosine means nothing. C-scores are another reference; the section below uses them.
 
 # %%
-columns = list(metrics.Agreement._fields)
-rows = []
-for name in names:
-    for kind, frame in [
-        *zip(seeds, by_seed, strict=True),
-        ("mean of seeds", mean_score),
-    ]:
-        found = metrics.agreement(frame[name].to_numpy(), reference, num_top)
-        rows.append({"score": name, "seed": str(kind), **found._asdict()})
-for name, values in metrics.null_scores(norm).items():
-    found = metrics.agreement(values, reference, num_top)
-    name = "shuffled curvature_norm" if name == "shuffled" else name
-    rows.append({"score": name, "seed": "null", **found._asdict()})
-if regular is not None:  # another reference, for scale: how well do two of them agree?
-    found = metrics.agreement(1 - regular, reference, num_top)
-    rows.append({"score": "1 - C-score", "seed": "published", **found._asdict()})
-agreements = pd.DataFrame(rows)
-agreements.to_csv(results / "agreement.csv", index=False)
+scored = record["agreement"]
+figures.table(agreement.in_words(scored), **agreement.WORDS)
 
-
-# %% tags=["hide-input"]
-def table_of(frame, columns, over="seed"):
-    """One row a score: mean ± sd over seeds, and the value of the mean of seeds."""
-    order = list(dict.fromkeys(frame["score"]))
-    rows = []
-    for name in order:
-        part = frame[frame["score"] == name]
-        runs_ = part[part[over].isin([str(seed) for seed in seeds])]
-        row = {"score": name}
-        for column in columns:
-            row[column] = (
-                metrics.mean_sd(runs_[column])
-                if len(runs_) > 1
-                else f"{part[column].iloc[0]:.3f}".replace("nan", "–")
-            )
-        averaged = part.loc[part[over] == "mean of seeds", "spearman"]
-        row["spearman, mean of seeds"] = (
-            f"{averaged.iloc[0]:.3f}" if len(averaged) else "–"
-        )
-        rows.append(row)
-    return pd.DataFrame(rows)
-
-
-shown = table_of(agreements, columns)
-shown.columns = [c.replace("_", " ") for c in shown.columns]
-shown.style.hide(axis="index")
-
-# %% tags=["remove-cell"]
-averaged = agreements[agreements["seed"] == "mean of seeds"].set_index("score")
-nulls = agreements[agreements["seed"] == "null"].set_index("score")
-
-
-def of(name, column="spearman"):
-    chosen = agreements["score"].eq(name) & agreements["seed"].isin(map(str, seeds))
-    return metrics.mean_sd(agreements.loc[chosen, column])
-
-
-ranking = averaged["spearman"].drop(["random"]).sort_values(ascending=False)
-glue("num_top", f"{num_top:,}", display=False)
-glue("norm_spearman", of("curvature_norm"), display=False)
-glue("square_spearman", of("curvature_square"), display=False)
-glue("loss_spearman", of("cumulative_loss"), display=False)
-glue("norm_cosine", of("curvature_norm", "cosine"), display=False)
-glue("norm_averaged", float(averaged.loc["curvature_norm", "spearman"]), display=False)
-glue("constant_cosine", float(nulls.loc["constant", "cosine"]), display=False)
-glue(
-    "shuffled_cosine",
-    float(nulls.loc["shuffled curvature_norm", "cosine"]),
-    display=False,
-)
-glue("best", ranking.index[0], display=False)
-glue("best_spearman", of(ranking.index[0]), display=False)
-glue("place", list(ranking.index).index("curvature_norm") + 1, display=False)
-glue("num_scores", len(ranking), display=False)
-pairs = [
-    metrics.agreement(
-        a["curvature_norm"].to_numpy(), b["curvature_norm"].to_numpy(), num_top
-    ).spearman
-    for a, b in combinations(by_seed, 2)
-]
-glue(
-    "between_seeds",
-    f"Two seeds of this network agree with each other at {np.mean(pairs):.3f}."
-    if pairs
-    else "One seed was run, so that nothing is known of the agreement between runs.",
-    display=False,
-)
-error = [
-    np.mean(frame_se)
-    for frame_se in (
-        trace.read("mean_hvp_norm").std(0, ddof=1) / len(trace.epochs) ** 0.5
-        for trace in traces
-    )
-]
-glue("epoch_error", float(np.mean(error) / norm.mean()), display=False)
+# %% mystnb={"figure": {"caption": "Every score agrees better with the released memorization than a random score does: Spearman correlation over all {glue:text}`num_samples` images.", "name": "fig-scores"}, "image": {"alt": "Dots with error bars: rank correlation of each score with released memorization, the best on top, a random score at zero."}}
+one_run = scored[scored["kind"] == agreement.SEED]
+_ = figures.score_dots(one_run, value="spearman", xlabel="Spearman", chance=0)
 
 # %% [markdown]
-# Read the cosine with care: curvature has {glue:text}`norm_cosine`, a vector of ones
-# {glue:text}`constant_cosine:.3f`, and curvature in shuffled order
-# {glue:text}`shuffled_cosine:.3f`. Ranks tell more. {glue:text}`between_seeds` The standard
-# error of a sample's mean over epochs is {glue:text}`epoch_error:.0%` of the mean score, so that
-# a single image's place is uncertain where its group's is not.
+# When we average over the seeds, the norm of curvature has place {glue:text}`place` among
+# {glue:text}`num_scores` scores by rank correlation. The standard error of an image's mean
+# over epochs is {glue:text}`epoch_error:.0%` of the mean curvature. So the place of a single
+# image is uncertain where that of its group is not.
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "Spearman correlation of each score with the released memorization, over all {glue:text}`num_samples` images.", "name": "fig-scores"}, "image": {"alt": "Dots with error bars: rank correlation of each score with released memorization, the best on top, a random score at zero."}}
-_ = figures.score_dots(
-    agreements[agreements["seed"].isin([str(s) for s in seeds])],
-    value="spearman",
-    xlabel="Spearman correlation with memorization",
-    chance=0,
+# %%
+cosine = agreement.cosines(scored)
+page.claim(
+    "The cosine of curvature with memorization is above that of a constant and above that "
+    "of shuffled curvature.",
+    cosine.idxmax() == "curvature_norm",
+    ours=", ".join(f"{name} {value:.3f}" for name, value in cosine.items()),
+    published="0.69 for curvature alone (Ravikumar et al., 2025)",
+)
+ranks = agreement.ranking(scored)
+page.claim(
+    "The cumulative loss, which needs no derivative, ranks the images better.",
+    ranks["cumulative_loss"] > ranks["curvature_norm"],
+    ours=f"{ranks['cumulative_loss']:.3f} against {ranks['curvature_norm']:.3f}",
 )
 
 # %% [markdown]
 # ### Another reference
 #
 # C-scores {cite}`jiang2021` answer nearly the same question in another way: how often do
-# networks trained *without* an image get it right? {glue:text}`consistency_text`
+# networks that were trained *without* an image get it right? The table shows the Spearman
+# correlation of the best scores, averaged over seeds, with both references. It shows dashes
+# where no file of C-scores was given.
 
-# %% tags=["hide-input"]
-if regular is None:
-    other_reference = None
-    consistency_text = "No file of C-scores was given for this page."
-else:
-    irregular = 1 - regular
-    rows = []
-    for name in [n for n in names if n != "random"] + ["random"]:
-        row = {"score": name, "with memorization": averaged.loc[name, "spearman"]}
-        found = metrics.agreement(mean_score[name].to_numpy(), irregular, num_top)
-        row |= {"with 1 - C-score": found.spearman, "top overlap": found.top_overlap}
-        rows.append(row)
-    other = pd.DataFrame(rows).sort_values(
-        "with 1 - C-score", ascending=False, kind="stable"
-    )
-    other.to_csv(results / "agreement-consistency.csv", index=False)
-    both_ways = other.set_index("score")
-    gap = metrics.agreement(irregular, reference, num_top).spearman
-    consistency_text = (
-        f"The two references agree with each other at {gap:.3f} (Spearman). With 1 minus "
-        "the C-score the norm of curvature has "
-        f"{both_ways.loc['curvature_norm', 'with 1 - C-score']:.3f}, the cumulative loss "
-        f"{both_ways.loc['cumulative_loss', 'with 1 - C-score']:.3f} (mean of seeds)."
-    )
-    other_reference = other.style.hide(axis="index").format(
-        {c: "{:.3f}" for c in other.columns[1:]}
-    )
-glue("consistency_text", consistency_text, display=False)
-other_reference
+# %%
+other = record["agreement-consistency"].set_index("score", drop=False)
+figures.table(
+    other.loc[[*other.index[:3], "curvature_norm", "random"]],
+    formats=dict.fromkeys(other.columns[1:], "{:.3f}"),
+    with_irregularity="with 1 − C-score",
+)
+
+# %%
+both = other.loc["curvature_norm"]
+page.claim(
+    "Curvature agrees better with 1 − C-score than with memorization.",
+    both["with_irregularity"] > both["with_memorization"]
+    if other["with_irregularity"].notna().all()
+    else None,
+    ours=f"{both['with_irregularity']:.3f} against {both['with_memorization']:.3f}",
+)
 
 # %% [markdown]
 # ## Sample by sample
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "Each image by the rank of its curvature and of its loss against its released memorization; darker cells hold more images. A perfect score would be a rising line.", "name": "fig-hexbin"}, "image": {"alt": "Two density plots of released memorization against the rank of curvature and of cumulative loss; both rise from left to right."}}
-fig, axes = plt.subplots(
-    1, 2, figsize=(7, 3.2), layout="constrained", facecolor="white", sharey=True
-)
-for ax, name in zip(axes, ("curvature_norm", "cumulative_loss"), strict=True):
-    ranks = mean_score[name].rank(pct=True).to_numpy()
-    shown_bins = ax.hexbin(
-        ranks, reference, gridsize=35, bins="log", mincnt=1, cmap="Blues"
-    )
+# %% mystnb={"figure": {"caption": "Memorization rises with the rank of curvature (left) and more clearly with that of the cumulative loss (right), with a wide spread: {glue:text}`num_samples` images, darker cells hold more.", "name": "fig-density"}, "image": {"alt": "Two density plots of released memorization against the rank of curvature and of cumulative loss; both rise from left to right."}}
+edges, counts = record["density-edges"], record["density"]
+_, axes = figures.panels(height=3.2, sharey=True)
+for ax, name, cells in zip(axes, feldman_zhang.DENSE, counts, strict=True):
+    style = {"top": counts.max(), "bar": "images" if ax is axes[1] else None, "ax": ax}
+    figures.density(cells, edges["rank"], edges["memorization"], **style)
     ax.set(xlabel=f"rank of {name}")
-axes[0].set(ylabel="released memorization")
-_ = fig.colorbar(shown_bins, ax=axes, label="images")
+axes[0].set(ylabel="memorization")
 
 # %% [markdown]
-# The same in twenty bins of equal size: mean memorization in each, with a bootstrap
-# interval of 95 %. The narrow intervals are those of the mean; the spread of single images
-# in a bin, its standard deviation, is in the table of this figure.
+# The next figure shows the mean memorization of twenty bins of equal size, with a bootstrap
+# interval of 95 %. The narrow intervals are those of the mean. Single images of a bin
+# spread far more: their standard deviation is {glue:text}`bin_sd:.2f` on average.
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "Mean released memorization in twenty bins by rank of score, with 95 % bootstrap intervals. From the lowest to the highest bin of curvature it goes from {glue:text}`bin_low:.2f` to {glue:text}`bin_high:.2f`; within a bin single images have a standard deviation of {glue:text}`bin_sd:.2f` on average.", "name": "fig-bins"}, "image": {"alt": "Three rising lines of mean memorization against the bin of a score's rank."}}
-num_bins = min(20, seen // 5)
-rng = np.random.default_rng(0)
-rows = []
-for name in ("curvature_norm", "curvature_square", "cumulative_loss"):
-    place = (mean_score[name].rank(method="first") - 1).to_numpy() * num_bins // seen
-    for k in range(num_bins):
-        values = reference[place == k]
-        means = rng.choice(values, (500, len(values))).mean(1)
-        low, high = np.quantile(means, [0.025, 0.975])
-        rows.append(
-            [name, (k + 0.5) / num_bins, values.mean(), low, high, values.std()]
-        )
-bins = pd.DataFrame(rows, columns=["score", "rank", "mean", "low", "high", "sd"])
-bins.to_csv(results / "fig-bins.csv", index=False)
-of_norm = bins[bins["score"] == "curvature_norm"]
-glue("bin_low", float(of_norm["mean"].iloc[0]), display=False)
-glue("bin_high", float(of_norm["mean"].iloc[-1]), display=False)
-glue("bin_sd", float(of_norm["sd"].mean()), display=False)
-fig, ax = plt.subplots(figsize=(7, 3), layout="constrained", facecolor="white")
-for (name, part), line, colour in zip(
-    bins.groupby("score", sort=False), figures.LINES, figures.COLOURS, strict=False
-):
-    ax.plot(part["rank"], part["mean"], line, color=colour, label=name)
-    ax.fill_between(part["rank"], part["low"], part["high"], color=colour, alpha=0.25)
-ax.set(xlabel="rank of the score (0 lowest, 1 highest)", ylabel="mean memorization")
-ax.spines[["top", "right"]].set_visible(False)
-_ = ax.legend(frameon=False)
+# %% mystnb={"figure": {"caption": "Mean memorization rises with the rank of each score, in twenty bins with 95 % bootstrap intervals; from the lowest to the highest bin of the norm of curvature it goes from {glue:text}`bin_low:.2f` to {glue:text}`bin_high:.2f`.", "name": "fig-bins"}, "image": {"alt": "Three rising lines of mean memorization against the bin of a score's rank."}}
+style = {"by": "score", "band": ("low", "high"), "ylabel": "mean memorization"}
+_ = figures.lines(record["bins"], "rank", "mean", **style)
 
 # %% [markdown]
 # ## Why average over epochs
 #
-# Agreement of the curvature at single scored epochs, and of its mean over all epochs so
-# far.
+# We compare the curvature of single scored epochs, and its mean over all epochs so far,
+# with memorization.
 
-# %% tags=["hide-input"]
-rows = []
-for trace, seed in zip(traces, seeds, strict=True):
-    for name, field in (
-        ("curvature_norm", "mean_hvp_norm"),
-        ("curvature_square", "squared_frobenius_norm"),
-        ("cumulative_loss", "loss"),
-    ):
-        values = trace.read(field).astype(np.float64)
-        running = np.cumsum(values, axis=0) / np.arange(1, len(values) + 1)[:, None]
-        for kind, scored in (("this epoch alone", values), ("mean so far", running)):
-            for number, row in zip(trace.epochs, scored, strict=True):
-                found = metrics.agreement(row, reference, num_top)
-                rows.append([seed, name, kind, int(number), *found])
-over_epochs = pd.DataFrame(rows, columns=["seed", "score", "kind", "epoch", *columns])
-over_epochs.to_csv(results / "fig-epochs.csv", index=False)
-last = int(over_epochs["epoch"].max())
-
-
-def summary(name, kind):
-    part = over_epochs[(over_epochs["score"] == name) & (over_epochs["kind"] == kind)]
-    return part.groupby("epoch")["spearman"].agg(["mean", "std"]).fillna(0)
-
-
-single, mean = (
-    summary("curvature_norm", k) for k in ("this epoch alone", "mean so far")
-)
-best_epoch = int(single["mean"].idxmax())
-gain = float(mean["mean"].iloc[-1] - single["mean"].max())
-glue("best_epoch", best_epoch, display=False)
-glue("best_single", float(single["mean"].max()), display=False)
-glue("last_single", float(single["mean"].iloc[-1]), display=False)
-glue("mean_all", float(mean["mean"].iloc[-1]), display=False)
-glue(
-    "average_verdict",
-    "The mean over epochs agrees better than any single epoch"
-    if gain > 0
-    else "The mean over epochs does not beat the best single epoch here",
-    display=False,
-)
-glue("gain", f"{gain:+.3f}", display=False)
-
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "{glue:text}`average_verdict`: Spearman {glue:text}`mean_all:.3f` for the mean over all scored epochs, {glue:text}`best_single:.3f` at the best of them (epoch {glue:text}`best_epoch`), {glue:text}`last_single:.3f` at the last. Means over seeds; bands: sd.", "name": "fig-epochs"}, "image": {"alt": "Two panels, norm and square of curvature: rank correlation with memorization of single epochs and of the running mean, against the epoch."}}
-fig, axes = plt.subplots(
-    1, 2, figsize=(7, 3), layout="constrained", facecolor="white", sharey=True
-)
+# %% mystnb={"figure": {"caption": "The mean over all epochs so far keeps rising where single epochs fall: Spearman correlation with memorization, mean over {glue:text}`num_seeds` seeds, band: standard deviation.", "name": "fig-epochs"}, "image": {"alt": "Two panels, norm and square of curvature: rank correlation with memorization of single epochs and of the running mean, against the epoch."}}
+by_epoch = feldman_zhang.by_epoch(record["epochs"])
+_, axes = figures.panels(sharey=True)
 for ax, name in zip(axes, ("curvature_norm", "curvature_square"), strict=True):
-    for kind, line, colour in zip(
-        ("this epoch alone", "mean so far"),
-        figures.LINES,
-        figures.COLOURS,
-        strict=False,
-    ):
-        part = summary(name, kind)
-        ax.plot(
-            part.index, part["mean"], line, color=colour, label=kind, marker="o", ms=3
-        )
-        ax.fill_between(
-            part.index,
-            part["mean"] - part["std"],
-            part["mean"] + part["std"],
-            color=colour,
-            alpha=0.2,
-            lw=0,
-        )
-    ax.set(xlabel="epoch", title=name)
-    ax.spines[["top", "right"]].set_visible(False)
-axes[0].set(ylabel="Spearman with memorization")
-_ = axes[0].legend(frameon=False)
+    part = by_epoch[by_epoch["score"] == name]
+    figures.lines(part, "epoch", "mean", by="kind", band="sd", ylabel="Spearman", ax=ax)
+    ax.set_title(name)
+
+# %%
+norm = by_epoch[by_epoch["score"] == "curvature_norm"].set_index("epoch")
+alone, so_far = (
+    norm.loc[norm["kind"] == kind, "mean"]
+    for kind in (feldman_zhang.ALONE, feldman_zhang.SO_FAR)
+)
+page.claim(
+    "Curvature averaged over all epochs agrees better than at any single epoch.",
+    so_far.iloc[-1] > alone.max(),
+    ours=f"{so_far.iloc[-1]:.3f}, against {alone.max():.3f} at best (epoch "
+    f"{alone.idxmax()}) and {alone.iloc[-1]:.3f} at the last epoch",
+)
 
 # %% [markdown]
 # ## How much of the gap is noise?
 #
 # A score that a second run does not repeat cannot agree with anything. The agreement of two
-# seeds with each other, $r$, tells how much of a score belongs to the images. If what two
-# runs do not share is noise, the agreement with memorization that the mean of very many
-# runs would have is about $\rho / \sqrt{r}$ {cite}`spearman1904`; the mean of our
-# {glue:text}`num_seeds` shows a part of the way there.
+# runs with each other, $r$, tells how much of a score belongs to the images. If all that
+# two runs do not share is noise, the mean of very many runs agrees with memorization at
+# about $\rho / \sqrt{r}$ {cite}`spearman1904`. The last column applies the same rule to the
+# number of runs whose mean reaches 0.65; a dash means that no number does.
 
-# %% tags=["hide-input"]
-rows = []
-for name in averaged.index.intersection(list(scores.SCORES)).drop("random"):
-    alone = agreements["score"].eq(name) & agreements["seed"].isin(map(str, seeds))
-    alone = agreements.loc[alone, "spearman"].mean()
-    repeated = np.mean(
-        [
-            metrics.agreement(a[name].to_numpy(), b[name].to_numpy(), 1).spearman
-            for a, b in combinations(by_seed, 2)
-        ]
-        or [np.nan]
-    )
-    rows.append(
-        {
-            "score": name,
-            "one seed": alone,
-            "between seeds": repeated,
-            "mean of seeds": averaged.loc[name, "spearman"],
-            "without noise": alone / repeated**0.5 if repeated > 0 else np.nan,
-        }
-    )
-noise = pd.DataFrame(rows).sort_values("without noise", ascending=False, kind="stable")
-noise.to_csv(results / "noise.csv", index=False)
-by_name = noise.set_index("score")
+# %%
+noise = record["noise"]
+figures.table(
+    feldman_zhang.noise_in_words(noise),
+    formats={"runs": "{:.1f}"},
+    runs="runs to reach 0.65",
+)
 
-
-def without_noise(name):
-    row = by_name.loc[name]
-    return (
-        f"from {row['one seed']:.3f} with one seed to {row['mean of seeds']:.3f} with the "
-        f"mean of {len(seeds)}, and about {row['without noise']:.3f} without noise"
-    )
-
-
-if len(seeds) > 1:
-    noise_text = (
-        f"The norm of curvature goes {without_noise('curvature_norm')}; the cumulative "
-        f"loss {without_noise('cumulative_loss')}. "
-    )
-    gaps = [
-        by_name.loc["cumulative_loss", column] - by_name.loc["curvature_norm", column]
-        for column in ("one seed", "without noise")
-    ]
-    repeats, smooth = (
-        by_name.loc[name, "between seeds"]
-        for name in ("curvature_norm", "cumulative_gradient")
-    )
-    noise_text += (
-        f"Two runs repeat each other's curvature at {repeats:.3f} and each other's "
-        f"cumulative gradient, which needs no random probes, at {smooth:.3f}: "
-        + (
-            "the probes are not the main reason why runs differ. "
-            if smooth < repeats + 0.02
-            else "some of what they do not share comes from the probes. "
-        )
-    )
-    row = by_name.loc["curvature_norm"]
-    target = 0.65
-    spare = (row["one seed"] / target) ** 2 - repeats
-    if row["one seed"] < target and spare > 0:
-        noise_text += (
-            f"By the same rule it takes the mean of about {(1 - repeats) / spare:.0f} "
-            f"runs to bring it to {target}. "
-        )
-    noise_text += (
-        f"Of the distance between the two, {gaps[0]:.3f}, noise explains "
-        f"{(gaps[0] - gaps[1]) / gaps[0]:.0%}; the rest is that the two scores measure "
-        "different things."
-        if gaps[0] > 0
-        else "Curvature does not stay behind the loss here."
-    )
-else:
-    noise_text = "It takes two seeds to tell; one was run."
-glue("noise_text", noise_text, display=False)
-noise.style.hide(axis="index").format(
-    {c: "{:.3f}" for c in noise.columns[1:]}, na_rep="–"
+# %%
+gap = feldman_zhang.gap_to_loss(noise)
+page.claim(
+    "Less than half of the distance between cumulative loss and curvature is noise; the "
+    "rest means that the two scores measure different things.",
+    gap["explained"] < 0.5 if gap["explained"] == gap["explained"] else None,
+    ours="{one_seed:.3f} with one seed, {without_noise:.3f} without noise, which explains "
+    "{explained:.0%}".format(**gap),
+)
+repeat = noise.set_index("score")["between_seeds"]
+page.claim(
+    "The random probes are not the main reason why runs differ: two runs repeat the "
+    "cumulative gradient, which needs none, by less than 0.02 better than curvature.",
+    repeat["cumulative_gradient"] < repeat["curvature_norm"] + 0.02
+    if repeat.notna().all()
+    else None,
+    ours=f"{repeat['cumulative_gradient']:.3f}, {repeat['curvature_norm']:.3f}",
 )
 
 # %% [markdown]
-# {glue:text}`noise_text`
-#
 # ## Among the most memorised
 #
-# Within the {glue:text}`num_top` images of highest released memorization the scale is used
-# up: the values lie close together, the cosine of a constant comes near 1, and it takes
-# more to tell them apart. Beside our values those of the re-run in *Towards Memorization
-# Estimation* {cite}`ravikumar2025` (ResNet-18, 200 epochs; one value each).
+# Within the {glue:text}`num_top` most memorised images the values lie close together: the
+# cosine of a constant comes near 1, and it is harder to tell the images apart. Our values
+# are means over seeds. Beside them are those of *Towards Memorization Estimation*
+# {cite}`ravikumar2025` (ResNet-18, 200 epochs, one value each).
 
 # %%
-top = np.argsort(-reference, kind="stable")[:num_top]
-rows = []
-for name in names:
-    for seed, frame in zip(seeds, by_seed, strict=True):
-        found = metrics.agreement(
-            frame[name].to_numpy()[top], reference[top], max(1, num_top // 10)
-        )
-        rows.append({"score": name, "seed": str(seed), **found._asdict()})
-for name, values in metrics.null_scores(norm[top]).items():
-    found = metrics.agreement(values, reference[top], max(1, num_top // 10))
-    name = "shuffled curvature_norm" if name == "shuffled" else name
-    rows.append({"score": name, "seed": "null", **found._asdict()})
-among_top = pd.DataFrame(rows)
-among_top.to_csv(results / "agreement-top.csv", index=False)
-
-# %% tags=["hide-input"]
-known = published.agreement_with_memorization().set_index("score")
-rows = []
-for name in dict.fromkeys(agreements["score"]):
-    row = {"score": name}
-    for part, frame in (("all", agreements), ("top", among_top)):
-        chosen = frame[
-            (frame["score"] == name)
-            & ~frame["seed"].isin(["mean of seeds", "published"])
-        ]
-        for column in ("cosine", "pearson"):
-            has = name in known.index and dataset == "cifar100"
-            there = known.loc[name, f"{column}_{part}"] if has else np.nan
-            row[f"{column}, {part}"] = chosen[column].mean() if len(chosen) else np.nan
-            row[f"published {column}, {part}"] = there
-    rows.append(row)
-beside = pd.DataFrame(rows)
-beside.to_csv(results / "beside-published.csv", index=False)
-beside.style.hide(axis="index").format(
-    {c: "{:.2f}" for c in beside.columns[1:]}, na_rep="–"
+beside = feldman_zhang.beside_published(
+    scored, record["agreement-top"], record.parameters.dataset
+)
+compared = beside.iloc[:, 2::2].notna().any(axis=1)
+nothing = beside["score"].isin(["constant", agreement.SHUFFLED])
+figures.table(
+    beside[compared | nothing], formats=dict.fromkeys(beside.columns[1:], "{:.2f}")
 )
 
 # %% [markdown]
 # ## Where they disagree most
 #
-# Images whose rank by curvature and rank by released memorization lie furthest apart. Under
-# each: class, memorization, curvature with its standard error over
-# {glue:text}`num_seeds` seeds and {glue:text}`num_scored` epochs, index.
-
-# %% tags=["hide-input"]
-ranks = pd.DataFrame({"curvature": norm, "memorization": reference}).rank(pct=True)
-difference = (ranks["curvature"] - ranks["memorization"]).to_numpy()
-per_epoch = np.concatenate([trace.read("mean_hvp_norm") for trace in traces])
-standard_error = per_epoch.std(0, ddof=1) / len(per_epoch) ** 0.5
-order = np.argsort(difference, kind="stable")
-extremes = pd.DataFrame(
-    {
-        "index": images.index,
-        "class": np.array(images.classes)[images.labels],
-        "curvature": norm,
-        "standard_error": standard_error,
-        "curvature_rank": ranks["curvature"],
-        "memorization": reference,
-        "memorization_rank": ranks["memorization"],
-    }
-).iloc[np.concatenate([order[::-1][:20], order[:20]])]
-extremes.to_csv(results / "disagreements.csv", index=False)
-glue("far_memorization", float(extremes["memorization"][:20].mean()), display=False)
-glue("near_memorization", float(extremes["memorization"][20:].mean()), display=False)
+# We look at the images whose ranks by curvature and by released memorization lie furthest
+# apart. Below each image: memorization, class, curvature with its standard error over seeds
+# and epochs, index.
 
 
-def show(positions):
+# %%
+def show(group):
+    """Images of one group of disagreements."""
+    part = record["disagreements"].query("group == @group")
     return figures.gallery(
-        images.images[positions],
-        captions=[f"mem {reference[i]:.2f}" for i in positions],
-        label=np.array(images.classes)[images.labels[positions]],
-        score=norm[positions],
-        error=standard_error[positions],
-        index=images.index[positions],
-        columns=10,
+        record["images"][part.index],
+        [f"mem {value:.2f}" for value in part["memorization"]],
+        label=part["class"].tolist(),
+        score=part["curvature"].tolist(),
+        error=part["standard_error"].tolist(),
+        index=part["index"].tolist(),
     )
 
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "High curvature, little released memorization (mean {glue:text}`far_memorization:.2f`): this network found them hard, the thousands did not need them to get them right.", "name": "fig-only-curvature"}, "image": {"alt": "Twenty images with high curvature and low memorization."}}
-_ = show(order[::-1][:20])
+# %% mystnb={"figure": {"caption": "High curvature, little released memorization (mean {glue:text}`curvature_only:.2f`): this network found these images hard, but thousands of networks get them right without having seen them.", "name": "fig-only-curvature"}, "image": {"alt": "Twenty images with high curvature and low memorization."}}
+_ = show("curvature")
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "Low curvature, high released memorization (mean {glue:text}`near_memorization:.2f`): learned by heart by the thousands, flat here.", "name": "fig-only-memorization"}, "image": {"alt": "Twenty images with low curvature and high memorization."}}
-_ = show(order[:20])
+# %% mystnb={"figure": {"caption": "Low curvature, high released memorization (mean {glue:text}`memorization_only:.2f`): thousands of networks needed to see these images, but the loss is flat around them here.", "name": "fig-only-memorization"}, "image": {"alt": "Twenty images with low curvature and high memorization."}}
+_ = show("memorization")
 
 # %% [markdown]
-# The two groups differ to the eye in their contrast, and curvature is measured per unit of
-# input: stretch an image's grey values, and the same network bends as much over a longer
-# way. Contrast, the standard deviation of an image's pixels, is a property of the
-# photograph and not of what a network makes of it. How much of curvature is that?
+# The two groups may differ in their contrast, the standard deviation of an image's pixels:
+# its median is {glue:text}`curvature_contrast:.2f` in the first group and
+# {glue:text}`memorization_contrast:.2f` in the second. Curvature is measured per unit of
+# input. If we stretch the grey values of an image, the same network bends as much over a
+# longer way. So contrast belongs to the photograph, and not to what a network makes of it.
+# The table shows Spearman correlations over all images.
 
-# %% tags=["hide-input"]
-pixels = images.images.reshape(len(images), -1)
-contrast = np.array([image.std() for image in pixels]) / 255
-rows = []
-for name in ("curvature_norm", "curvature_square", "cumulative_loss"):
-    values = mean_score[name].to_numpy()
-    rows.append(
-        {
-            "score": name,
-            "with contrast": metrics.agreement(values, contrast, num_top).spearman,
-            "with memorization": averaged.loc[name, "spearman"],
-            "times contrast, with memorization": metrics.agreement(
-                values * contrast, reference, num_top
-            ).spearman,
-        }
-    )
-by_contrast = pd.DataFrame(rows)
-by_contrast.to_csv(results / "contrast.csv", index=False)
-of_curvature = by_contrast.set_index("score").loc["curvature_norm"]
-memorized_contrast = metrics.agreement(reference, contrast, num_top).spearman
-groups = [
-    float(np.median(contrast[chosen])) for chosen in (order[::-1][:20], order[:20])
-]
-glue(
-    "contrast_text",
-    f"The median contrast is {groups[0]:.2f} in the first group and {groups[1]:.2f} in the "
-    f"second. Over all images curvature has a rank correlation of "
-    f"{of_curvature['with contrast']:.2f} with contrast, memorization "
-    f"{memorized_contrast:.2f}. Curvature times contrast agrees with memorization at "
-    f"{of_curvature['times contrast, with memorization']:.3f} in place of "
-    f"{of_curvature['with memorization']:.3f}: "
-    + (
-        "a part of what keeps curvature from memorization is how bright and dark the "
-        "photographs are."
-        if of_curvature["times contrast, with memorization"]
-        > of_curvature["with memorization"] + 0.005
-        else "contrast does not explain what keeps curvature from memorization."
-    ),
-    display=False,
+# %%
+contrast = record["contrast"]
+figures.table(
+    contrast,
+    formats=dict.fromkeys(contrast.columns[1:], "{:.3f}"),
+    times_contrast="times contrast, with memorization",
 )
-by_contrast.style.hide(axis="index").format(precision=3)
+
+# %%
+norm = contrast.set_index("score").loc["curvature_norm"]
+page.claim(
+    "Contrast explains a part of what separates curvature from memorization: curvature "
+    "times contrast agrees better, by more than 0.005.",
+    norm["times_contrast"] > norm["with_memorization"] + 0.005,
+    ours=f"{norm['times_contrast']:.3f} against {norm['with_memorization']:.3f}",
+)
 
 # %% [markdown]
-# {glue:text}`contrast_text`
+# ## Exercises
 #
-# ## The answer
+# 1. *To think about.* The cosine of a constant with memorization depends on two numbers
+#    only. Which are they, and when does it come near 1?
+# 2. *To run.* Set `score_every = 1` and `num_probes = 10`. How much closer do two runs come
+#    to each other, and to memorization?
 #
-# Over all {glue:text}`num_samples` images curvature averaged over training has a rank
-# correlation with released memorization of {glue:text}`norm_spearman` (norm) and
-# {glue:text}`square_spearman` (square), mean ± sd over {glue:text}`num_seeds` seeds;
-# {glue:text}`norm_averaged:.3f` when the norm is averaged over the seeds, too.
-# {glue:text}`average_verdict` ({glue:text}`gain` in Spearman against the best epoch). Among
-# {glue:text}`num_scores` scores the norm is number {glue:text}`place` by that measure; the
-# best is {glue:text}`best` ({glue:text}`best_spearman`), and the cumulative loss, which
-# needs no derivative, has {glue:text}`loss_spearman`. {glue:text}`noise_text`
+# Read next: [memorization measured here](/book/pages/digits/memorization), with a standard
+# error for each image, and [duplicates under two labels](/book/pages/cpu/duplicates_cifar100).

@@ -40,6 +40,10 @@ FIGURES = {
     ),
     "score_dots": lambda: figures.score_dots(TABLE[TABLE["noise_rate"] == 0.1]),
     "auroc_by_noise": lambda: figures.auroc_by_noise(TABLE),
+    "lines": lambda: figures.lines(
+        TABLE, "noise_rate", "auroc", by="score", band="noise_rate", error="noise_rate"
+    ),
+    "density": lambda: figures.density(np.eye(3), np.arange(4), np.arange(4)),
 }
 each_figure = pytest.mark.parametrize("name", FIGURES)
 
@@ -361,3 +365,84 @@ def test_auroc_by_noise_names_what_it_lacks():
         ValueError, match=r"the columns \['score', 'noise_rate', 'auroc'\]"
     ):
         figures.auroc_by_noise(TABLE.drop(columns="noise_rate"))
+
+
+def test_lines_draw_a_line_for_each_group_in_its_order():
+    table = TABLE[TABLE["seed"] == 0]
+    ax = figures.lines(table, "noise_rate", "auroc", by="score", ylabel="AUROC")
+    drawn = ax.get_lines()
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == [
+        "loss",
+        "curvature",
+        "random",
+    ]
+    for line, (_, part) in zip(drawn, table.groupby("score", sort=False), strict=True):
+        np.testing.assert_array_equal(line.get_xdata(), part["noise_rate"])
+        np.testing.assert_array_equal(line.get_ydata(), part["auroc"])
+    looks = {(line.get_color(), line.get_linestyle()) for line in drawn}
+    assert len(looks) == 3
+    assert ax.get_xlabel() == "noise rate" and ax.get_ylabel() == "AUROC"
+
+
+@pytest.mark.parametrize("band", ["half", ("low", "high")])
+def test_a_band_is_given_by_its_half_width_or_by_its_ends(band):
+    table = pd.DataFrame({"x": [1, 2], "y": [5.0, 6.0], "half": [1.0, 2.0]})
+    table = table.assign(
+        low=table["y"] - table["half"], high=table["y"] + table["half"]
+    )
+    ax = figures.lines(table, "x", "y", band=band)
+    (drawn,) = ax.collections
+    corners = {tuple(map(float, point)) for point in drawn.get_paths()[0].vertices}
+    assert corners == {(1, 4), (1, 6), (2, 4), (2, 8)}
+
+
+def test_points_that_are_not_joined_have_markers_and_error_bars():
+    table = pd.DataFrame({"x": np.arange(40.0), "y": np.ones(40), "e": np.ones(40)})
+    ax = figures.lines(table, "x", "y", error="e", joined=False)
+    (line,) = ax.get_lines()
+    assert line.get_linestyle() == "None" and line.get_marker() == "o"
+    assert len(ax.collections[0].get_segments()) == 40
+    assert ax.get_legend() is None
+
+
+def test_several_columns_are_several_lines_on_logarithmic_axes():
+    table = pd.DataFrame({"m": [1, 10], "first_one": [1.0, 2.0], "second": [3.0, 4.0]})
+    ax = figures.lines(table, "m", ["first_one", "second"], log="xy", ylabel="size")
+    names = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert names == ["first one", "second"]
+    heights = [list(line.get_ydata()) for line in ax.get_lines()]
+    assert heights == [[1, 2], [3, 4]]
+    assert (ax.get_xscale(), ax.get_yscale()) == ("log", "log")
+
+
+def test_lines_refuse_a_column_that_is_missing_or_not_finite():
+    table = pd.DataFrame({"x": [1, 2], "y": [1.0, np.nan]})
+    with pytest.raises(ValueError, match="needs rows and the columns"):
+        figures.lines(table, "x", "z")
+    with pytest.raises(ValueError, match="y must be finite"):
+        figures.lines(table, "x", "y")
+
+
+def test_density_leaves_empty_cells_white_and_darkens_with_the_count():
+    counts = np.array([[0, 1], [10, 100]])
+    ax = figures.density(counts, [0, 1, 2], [0, 1, 2], bar=None)
+    ax.figure.canvas.draw()
+    (mesh,) = ax.collections
+    shown = mesh.get_array()  # a row for each cell of y
+    np.testing.assert_array_equal(shown.filled(0).reshape(2, 2), counts.T)
+    assert shown.mask.sum() == 1
+    darkness = [-sum(mesh.to_rgba(value)[:3]) for value in (1, 10, 100)]
+    assert darkness == sorted(darkness)
+
+
+def test_density_refuses_edges_that_do_not_fit():
+    with pytest.raises(ValueError, match=r"counts must have shape \[2, 3\]"):
+        figures.density(np.ones((3, 3)), np.arange(3), np.arange(4))
+    with pytest.raises(ValueError, match="at least one sample"):
+        figures.density(np.zeros((1, 1)), np.arange(2), np.arange(2))
+
+
+def test_panels_share_the_width_of_the_page():
+    figure, axes = figures.panels(3, height=2.0)
+    assert list(figure.get_size_inches()) == [7, 2]
+    assert len(axes) == 3

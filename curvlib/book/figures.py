@@ -14,6 +14,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.textpath import TextPath
@@ -545,3 +546,149 @@ def table(
     styled = frame.style.hide(axis="index").format(given, na_rep=missing)
     words = [names.get(n, str(n).replace("_", " ")) for n in frame.columns]
     return styled.relabel_index(words, axis="columns")
+
+
+def panels(count: int = 2, *, height: float = 3.0, **options) -> tuple[Figure, list]:
+    """Axes side by side, as wide as the page together.
+
+    Args:
+        count: Number of axes.
+        height: Of the figure, in inches.
+        **options: As for ``matplotlib.pyplot.subplots``, such as ``sharey=True``.
+
+    Returns:
+        The figure and its axes.
+    """
+    figure, axes = plt.subplots(
+        1,
+        count,
+        figsize=(WIDTH, height),
+        layout="constrained",
+        facecolor="white",
+        squeeze=False,
+        **options,
+    )
+    return figure, [_axes(ax) for ax in axes[0]]
+
+
+def lines(
+    frame: pd.DataFrame,
+    x: str,
+    y: str | Sequence[str],
+    *,
+    by: str | None = None,
+    band: str | tuple[str, str] | None = None,
+    error: str | None = None,
+    joined: bool = True,
+    log: str = "",
+    xlabel: str | None = None,
+    ylabel: str | None = None,
+    ax: Axes | None = None,
+) -> Axes:
+    """One line for each group of a table, in its own colour, dash and marker.
+
+    Args:
+        frame: One row for each point; the order of the rows is kept.
+        x: Column of the horizontal axis.
+        y: Column of the vertical axis, or several, a line for each.
+        by: Column that names the groups, in their order; None for one line.
+        band: Column of the half width of a band around the line, or the two columns of
+            its ends.
+        error: Column of the half length of error bars.
+        joined: Whether to join the points.
+        log: Axes that are logarithmic: ``"x"``, ``"y"`` or ``"xy"``.
+        xlabel: Name and unit; None for the name of the column.
+        ylabel: The same.
+        ax: Where to draw; a new figure if None. Lines drawn before keep their colours.
+
+    Raises:
+        ValueError: If a column is missing, or a value is not finite.
+    """
+    several = [] if isinstance(y, str) else list(y)
+    ends = [band] if isinstance(band, str) else list(band or ())
+    for column in (*ends, error, x, *(several or [y])):
+        if column is not None:
+            _check_columns(frame, column)
+    if several:
+        frame = frame.melt(x, several, var_name="_line", value_name="value")
+        by, y = "_line", "value"
+    ax = _axes(ax)
+    first = len(ax.get_lines())
+    groups = {"": frame} if by is None else dict(list(frame.groupby(by, sort=False)))
+    for k, (name, part) in enumerate(groups.items(), start=first):
+        colour = COLOURS[k % len(COLOURS)]
+        ax.errorbar(
+            part[x],
+            part[y],
+            yerr=None if error is None else part[error],
+            color=colour,
+            linestyle=LINES[k % len(LINES)] if joined else "none",
+            marker=MARKERS[k % len(MARKERS)] if len(part) <= 30 or not joined else None,
+            markersize=4,
+            linewidth=1.5,
+            elinewidth=0.9,
+            label=str(name).replace("_", " "),
+        )
+        if ends:
+            low, high = (
+                (part[ends[0]], part[ends[1]])
+                if len(ends) == 2
+                else (part[y] - part[ends[0]], part[y] + part[ends[0]])
+            )
+            ax.fill_between(part[x], low, high, color=colour, alpha=0.2, linewidth=0)
+    if "x" in log:
+        ax.set_xscale("log")
+    if "y" in log:
+        ax.set_yscale("log")
+    ax.set(
+        xlabel=xlabel or x.replace("_", " "), ylabel=ylabel or str(y).replace("_", " ")
+    )
+    if by is not None:
+        ax.legend(frameon=False, fontsize=9)
+    return ax
+
+
+def density(
+    counts: np.ndarray,
+    x_edges: np.ndarray,
+    y_edges: np.ndarray,
+    *,
+    xlabel: str = "",
+    ylabel: str = "",
+    top: float | None = None,
+    bar: str | None = "samples",
+    ax: Axes | None = None,
+) -> Axes:
+    """Numbers of samples in the cells of a grid; darker cells hold more (log scale).
+
+    Args:
+        counts: Shape [X, Y].
+        x_edges: Of the cells, shape [X + 1].
+        y_edges: Shape [Y + 1].
+        xlabel: Name and unit of the horizontal axis.
+        ylabel: The same.
+        top: Number that is drawn darkest, so that figures can share a scale; None for
+            the largest.
+        bar: Label of the colour bar; None for no bar.
+        ax: Where to draw; a new figure if None.
+
+    Raises:
+        ValueError: If the shapes do not fit, or no sample is counted.
+    """
+    counts = np.asarray(counts)
+    if counts.shape != (len(x_edges) - 1, len(y_edges) - 1):
+        raise ValueError(
+            f"counts must have shape {[len(x_edges) - 1, len(y_edges) - 1]}, one cell "
+            f"between each two edges, got {list(counts.shape)}"
+        )
+    if not counts.max() > 0:
+        raise ValueError("counts must hold at least one sample, got none")
+    ax = _axes(ax)
+    ax.grid(visible=False)
+    scale = LogNorm(vmin=0.5, vmax=top or counts.max())  # so that one sample is seen
+    shown = np.ma.masked_equal(counts.T, 0)
+    cells = ax.pcolormesh(x_edges, y_edges, shown, cmap="Blues", norm=scale)
+    if bar is not None:
+        ax.figure.colorbar(cells, ax=ax, label=bar)
+    ax.set(xlabel=xlabel, ylabel=ylabel)
+    return ax
