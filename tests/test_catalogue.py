@@ -53,7 +53,7 @@ def load(root):
         ("- digits", "must hold records and pages"),
         ("a: [", "is not YAML"),
         (
-            "records: {}\npages: {digits: {toy: {records: null}}, cpu: {toy: {records: x}}}",
+            "records: {}\npages: {cpu: {toy: {records: x}}}",
             "pages cpu/toy: records must be a valid list, got 'x'",
         ),
     ],

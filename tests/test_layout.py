@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from curvlib import _HOMES
+
 ROOT = Path(__file__).parents[1]
 LIBRARY = ROOT / "curvlib"
 CORE = ("hvp", "curvature", "trace", "scores", "metrics")
@@ -28,7 +30,7 @@ def imported(file: Path) -> set[str]:
             assert not node.level, f"{file}: relative imports hide the layer"
             parts = (node.module or "").split(".")
             if parts == ["curvlib"]:
-                found |= {alias.name for alias in node.names}
+                found |= {_HOMES.get(a.name, a.name) for a in node.names}
             elif parts[0] == "curvlib":
                 found.add(".".join(parts[1:]))
         elif isinstance(node, ast.Import):

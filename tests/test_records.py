@@ -107,9 +107,11 @@ def test_a_parameter_that_is_new_to_a_record_is_a_reason(tmp_path):
 
 
 def test_wrong_parameters_are_refused_whatever_is_there(tmp_path):
-    with pytest.raises(PageError, match="unknown parameter 'epoch'; expected dataset"):
+    with pytest.raises(PageError, match=r"unknown parameter 'epoch'; expected dataset"):
         why(tmp_path, {"epoch": 1})
-    with pytest.raises(PageError, match="parameter epochs must be int, got 1.5, float"):
+    with pytest.raises(
+        PageError, match=r"parameter epochs must be int, got 1\.5, float"
+    ):
         why(tmp_path, {"epochs": 1.5})
 
 

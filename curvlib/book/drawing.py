@@ -317,8 +317,10 @@ def about(page: Page, notebook: dict, shown: list[Record]) -> str:
         body = [
             "| record | took | where | recipes |\n| --- | --- | --- | --- |\n"
             + "\n".join(
-                f"| `{name}` | {took(r.made)} | {machine(r.made)} | {_recipes(r.made)} |"
-                for name, r in zip(page.records, shown, strict=True)
+                f"| `{name}` | {took(made)} | {machine(made)} | {_recipes(made)} |"
+                for name, made in zip(
+                    page.records, (r.made for r in shown), strict=True
+                )
             )
         ]
     text = "\n\n".join([f":::{{dropdown}} {head}\n:class-container: run-facts", *body])

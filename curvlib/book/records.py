@@ -90,8 +90,7 @@ class Record(Mapping):
         try:
             content = file.read_bytes()
             if file.suffix == ".csv":
-                # Round trip: each number is read as it was written.
-                return pd.read_csv(io.BytesIO(content), float_precision="round_trip")
+                return pd.read_csv(io.BytesIO(content))
             if file.suffix == ".parquet":
                 return pd.read_parquet(io.BytesIO(content))
             if file.suffix == ".npz":

@@ -197,7 +197,7 @@ def crossings(model: nn.Module, x: Tensor, probes: Tensor, *, step: float) -> Te
     kink of the network between the two points.
 
     Args:
-        model: In evaluation mode, a graph as ``curvlib.runs.networks.fold_batch_norm`` makes.
+        model: In evaluation mode, a graph as ``fold_batch_norm`` makes.
         x: Inputs [B, *input].
         probes: Shape [K, *input].
         step: h, in units of x.
@@ -218,7 +218,7 @@ def crossings(model: nn.Module, x: Tensor, probes: Tensor, *, step: float) -> Te
     """
     if not isinstance(model, fx.GraphModule):
         raise ValueError(
-            "model must be a traced graph; use curvlib.runs.networks.fold_batch_norm, got "
+            "model must be a traced graph; use fold_batch_norm, got "
             f"{type(model).__name__}"
         )
     model, x = copy.deepcopy(model).double(), x.double()
