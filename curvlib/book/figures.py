@@ -692,3 +692,55 @@ def density(
         ax.figure.colorbar(cells, ax=ax, label=bar)
     ax.set(xlabel=xlabel, ylabel=ylabel)
     return ax
+
+
+def dots(
+    frame: pd.DataFrame,
+    *,
+    group: str,
+    order: Sequence[str],
+    value: str = "auroc",
+    xlabel: str = "AUROC",
+    chance: float | None = 0.5,
+    ax: Axes | None = None,
+) -> Axes:
+    """Mean and standard deviation of a metric by score and group, side by side.
+
+    Args:
+        frame: One row for each score, group and seed, with a column ``score``.
+        group: Column that names the groups, each in its own colour and marker.
+        order: Names of the scores, from top to bottom.
+        value: Column of the metric.
+        xlabel: Name of the metric.
+        chance: Value of knowing nothing, drawn as a line; None for no line.
+        ax: Where to draw; a new figure if None.
+
+    Raises:
+        ValueError: If a column is missing, or a score of the order has no row.
+    """
+    _check_columns(frame, "score", group, value)
+    if absent := [name for name in order if name not in set(frame["score"])]:
+        raise ValueError(f"no row for the scores {', '.join(absent)}")
+    ax = _axes(ax, height=0.9 + 0.26 * len(order))
+    if chance is not None:
+        ax.axvline(chance, color=GREY, linestyle=":", linewidth=1.2)
+    groups = list(dict.fromkeys(frame[group]))
+    place = np.arange(len(order))[::-1]
+    for k, name in enumerate(groups):
+        values = frame[frame[group] == name].groupby("score")[value]
+        found = values.agg(["mean", "std"]).reindex(order)
+        ax.errorbar(
+            found["mean"],
+            place + 0.4 * ((len(groups) - 1) / 2 - k) / max(1, len(groups) - 1),
+            xerr=found["std"].fillna(0),
+            fmt=MARKERS[k % len(MARKERS)],
+            color=COLOURS[k % len(COLOURS)],
+            markersize=5,
+            capsize=2,
+            label=str(name),
+        )
+    ax.set_yticks(place, order, fontsize=9)
+    ax.set_xlabel(xlabel)
+    ax.grid(axis="y", visible=False)
+    ax.legend(frameon=False, fontsize=9, loc="lower left")
+    return ax
