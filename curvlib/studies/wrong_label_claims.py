@@ -11,8 +11,19 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
+from curvlib import metrics
 from curvlib.studies import detection, published
-from curvlib.studies.wrong_label_tables import UNRANKED, kind_of
+from curvlib.studies.wrong_label_tables import (
+    UNRANKED,
+    at_main,
+    gains,
+    kind_of,
+    largest_probability,
+    leak,
+    moved,
+    published_beside,
+    ranked,
+)
 
 BY_INTERVAL = "Student's 95 % interval over seeds lies above zero"
 IN_MOST = "more than half of the settings"
@@ -102,11 +113,42 @@ def aurocs(found: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
         was not run.
     """
     cells = list(dict.fromkeys(found["cell"]))
-    names = [name for name in dict.fromkeys(found["score"]) if name != "random"]
-    names += ["random"] * (found["score"] == "random").any()
+    names = sorted(dict.fromkeys(found["score"]), key=lambda name: name == "random")
     grouped = found.groupby(["score", "cell"], sort=False)["auroc"]
     mean, sd = grouped.mean().unstack(), grouped.std().unstack()
     return mean.loc[names, cells], sd.loc[names, cells]
+
+
+def whole_table(mean: pd.DataFrame, sd: pd.DataFrame) -> tuple[pd.DataFrame, ...]:
+    """The AUROC of every score in every setting, and the mean rank, to be shown.
+
+    Args:
+        mean: As ``aurocs`` returns it.
+        sd: Likewise.
+
+    Returns:
+        Values to sort by and texts to show, of one shape, as
+        ``figures.sortable_table`` takes them.
+    """
+    ranks, _ = mean_ranks(mean)
+    texts = pd.DataFrame(
+        {
+            cell: [
+                "not run"
+                if np.isnan(value)
+                else f"{value:.3f}"
+                if np.isnan(spread)
+                else f"{value:.3f} ± {spread:.3f}"
+                for value, spread in zip(mean[cell], sd[cell], strict=True)
+            ]
+            for cell in mean
+        },
+        index=mean.index,
+    )
+    values = mean.copy()
+    values.insert(0, "mean rank", ranks.reindex(mean.index))
+    texts.insert(0, "mean rank", values["mean rank"].map("{:.1f}".format, "ignore"))
+    return values, texts
 
 
 def mean_ranks(mean: pd.DataFrame) -> tuple[pd.Series, int]:
@@ -302,6 +344,139 @@ def nearer_with_the_slip(table: pd.DataFrame) -> Verdict:
         f"{table['true'].min():.3f} or more",
         rule,
     )
+
+
+def less_sure_of_planted(tables: Mapping) -> Verdict:
+    """Whether the network is less sure of planted images than of the others at the end.
+
+    Args:
+        tables: Of one record.
+
+    Returns:
+        Undecided if the record has no planted duplicates.
+    """
+    rule = "mean largest probability at the end, first seed"
+    if "copies" not in tables:
+        return Verdict(None, "no planted duplicates", rule)
+    planted, others = largest_probability(tables["scores.parquet"], tables["copies"])
+    return Verdict(bool(planted < others), f"{planted:.2f} against {others:.2f}", rule)
+
+
+def of_record(tables: Mapping) -> dict[str, dict]:
+    """Everything that the page of one record claims, by a short name.
+
+    Args:
+        tables: Of the record.
+
+    Returns:
+        Verdicts, as ``page.claim`` takes them, at the main share if no other is said:
+
+        - memorised: every run learned 95 % of its wrong labels;
+        - chance: curvature lies above one half, at every share and for every seed;
+        - average, peak: averaging beats the last epoch, the epoch of the peak;
+        - loss: the cumulative loss beats curvature;
+        - top: curvature misses at most a tenth;
+        - random: most intervals of the random score hold one half, over all shares;
+        - leak: true labels raise the AUROC of every score that looks at the label;
+        - nearer: they take every score nearer to its published value;
+        - adds: curvature adds 0.01 to cheaper scores, in at least one combination;
+        - planted: the network is less sure of planted images;
+        - published: curvature reaches the published AUROC, at every share.
+    """
+    found, fitted = tables["metrics"], tables["fitted"]
+    main = at_main(found)
+    square = found[found["score"] == "curvature_square"]
+    missed = main.groupby("score")["false_negative_rate"]
+    texts, best = missed.agg(metrics.mean_sd), ranked(main).index[0]
+    inside, intervals = chance_intervals(found)
+    slipped = moved(leak(found, tables["leaked"], fitted)).set_index("score")
+    change = slipped["change"]
+    known = slipped[slipped["published"].notna()]
+    gain = gains(tables["combined"])
+    by_case = gain.groupby(["scores", "how"])["gain"].mean()
+    norm = published_beside(found, fitted).query("score == 'curvature_norm'")
+    learned = fitted["wrong labels learned"].min()
+    verdicts = {
+        "memorised": Verdict(
+            learned >= 0.95, f"{learned:.1%} in the run that learned fewest", ""
+        ),
+        "chance": Verdict(
+            (square["low"] > 0.5).all(),
+            f"AUROC {square['auroc'].min():.3f} to {square['auroc'].max():.3f}",
+            "bootstrap interval above one half for every share and seed",
+        ),
+        "average": beats(main, "curvature_square", "curvature_last"),
+        "peak": beats(main, "curvature_square", "curvature_peak"),
+        "loss": beats(main, "cumulative_loss", "curvature_square"),
+        "top": Verdict(
+            missed.mean()["curvature_square"] <= 0.1,
+            f"{texts['curvature_square']} missed; {texts[best]} by {best}",
+            "as many samples flagged as there are wrong labels",
+        ),
+        "random": Verdict(
+            inside > intervals / 2,
+            f"{inside} of {intervals} intervals",
+            "95 % of them should, on average",
+        ),
+        "leak": Verdict(
+            change.min() > 0,
+            f"from {change.min():+.3f} ({change.idxmin()}) to {change.max():+.3f} "
+            f"({change.idxmax()})",
+            "mean over seeds",
+        ),
+        "nearer": Verdict(
+            known["nearer"].all() if len(known) else None,
+            f"{known['nearer'].sum()} of {len(known)} scores",
+            "",
+        ),
+        "adds": Verdict(
+            by_case.max() >= 0.01,
+            f"mean change {by_case.min():+.3f} to {by_case.max():+.3f}; over all seeds "
+            f"{gain['gain'].min():+.3f} to {gain['gain'].max():+.3f}",
+            "mean over seeds",
+        ),
+        "planted": less_sure_of_planted(tables),
+        "published": Verdict(
+            (norm["here"] > norm["published"] - 0.01).all() if len(norm) else None,
+            ", ".join(f"{value:.3f}" for value in norm["here"]) or "nothing to compare",
+            "at most 0.01 below the published value, at every share",
+        ),
+    }
+    return {name: verdict._asdict() for name, verdict in verdicts.items()}
+
+
+def of_settings(all_of: Together, reference: str) -> dict[str, dict]:
+    """Everything that the summary claims, by a short name.
+
+    Args:
+        all_of: The tables of its records.
+        reference: The score that the claims are about.
+
+    Returns:
+        Verdicts over all settings, as ``page.claim`` takes them: chance, top, average,
+        peak, in_confidence, confident_learning, second_split, planted, loss, published.
+    """
+    found = all_of.found
+    second = beats_in_most(found, reference, "second_split_forgetting")
+    kept = all_of.fitted["wrong never forgotten"].mean()
+    short = (
+        f"; cut short: {kept:.0%} of the wrong labels are not forgotten in its epochs"
+    )
+    verdicts = {
+        "chance": better_than_chance(found, reference),
+        "top": at_the_top(found, reference),
+        "average": beats_in_most(found, reference, "curvature_last"),
+        "peak": beats_in_most(found, reference, "curvature_peak"),
+        "in_confidence": beats_in_most(found, reference, "in_confidence_max_last"),
+        "confident_learning": beats_in_most(found, reference, "confident_learning"),
+        "second_split": second._replace(
+            ours=second.ours + (short if second.holds is not None else "")
+        ),
+        "planted": beats_in_most(all_of.planted, reference, "in_confidence_max_last"),
+        "loss": beats_in_most(found, "cumulative_loss", reference),
+        "published": as_published(found),
+    }
+    return {name: verdict._asdict() for name, verdict in verdicts.items()}
 
 
 def chance_intervals(found: pd.DataFrame) -> tuple[int, int]:

@@ -17,6 +17,17 @@ from curvlib.studies.mislabelled import SETS, main_rate
 # in_confidence_last does, and random is no score.
 UNRANKED = ("random", "final_loss")
 MEASURES = ("average_precision", "fpr_at_95_tpr", "false_negative_rate")
+SHOWN = (  # rows of a short table
+    "curvature_square",
+    "curvature_norm",
+    "curvature_last",
+    "cumulative_loss",
+    "aum",
+    "confident_learning",
+    "second_split_forgetting",
+    "in_confidence_max_last",
+    "random",
+)
 
 
 def kind_of(noise: str, planted_duplicates: int) -> str:
@@ -37,6 +48,15 @@ def at_main(frame: pd.DataFrame) -> pd.DataFrame:
     return frame[frame["noise_rate"] == rate]
 
 
+def few(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows of a table that are about the scores in ``SHOWN``.
+
+    Args:
+        table: With a column score.
+    """
+    return table[table["score"].isin(SHOWN)]
+
+
 def ranked(found: pd.DataFrame) -> pd.Series:
     """Mean AUROC over seeds by score, the best first, without ``UNRANKED``.
 
@@ -46,6 +66,39 @@ def ranked(found: pd.DataFrame) -> pd.Series:
     means = found.groupby("score", sort=False)["auroc"].mean()
     means = means.drop([name for name in UNRANKED if name in means])
     return means.sort_values(ascending=False)
+
+
+def headline(found: pd.DataFrame, fitted: pd.DataFrame) -> dict:
+    """The numbers that a page opens with, for ``page.tell``.
+
+    Args:
+        found: The table ``metrics``.
+        fitted: The table of that name.
+
+    Returns:
+        kind of wrong labels; share of them, num_samples, num_seeds; num_scores that are
+        ranked, best, its name; auroc_best, auroc_square, auroc_loss and auroc_random,
+        mean ± standard deviation over seeds, as text; rank_square and rank_norm, places
+        of curvature.
+    """
+    used, main = fitted.iloc[0], at_main(found)
+    order = ranked(main)
+    place = {name: i for i, name in enumerate(order.index, start=1)}
+    auroc = main.groupby("score")["auroc"].agg(metrics.mean_sd)
+    return {
+        "kind": kind_of(used["noise"], used["planted_duplicates"]),
+        "share": float(at_main(fitted)["share wrong"].mean()),
+        "num_samples": int(at_main(fitted)["samples"].iloc[0]),
+        "num_seeds": fitted["seed"].nunique(),
+        "num_scores": len(order),
+        "best": order.index[0],
+        "auroc_best": auroc[order.index[0]],
+        "auroc_square": auroc["curvature_square"],
+        "auroc_loss": auroc["cumulative_loss"],
+        "auroc_random": auroc["random"],
+        "rank_square": place["curvature_square"],
+        "rank_norm": place["curvature_norm"],
+    }
 
 
 def what_was_learned(fitted: pd.DataFrame) -> pd.DataFrame:
@@ -271,32 +324,82 @@ def all_numbers(tables: Mapping) -> tuple[pd.DataFrame, pd.DataFrame]:
         tables: Of the record.
 
     Returns:
-        Two frames of one shape, indexed by score: AUROC at each share, the other
-        measures at the main share, AUROC with the leak, and cost.
+        Two frames of one shape, indexed by score: AUROC at each share; at the main one
+        its interval, the other measures, AUROC with the leak, and cost; AUROC for
+        planted duplicates counted both ways, where there are any.
     """
-    found = tables["metrics"]
-    texts = by_share(found, tables["fitted"]).set_index("score").add_prefix("AUROC, ")
+    found, fitted = tables["metrics"], tables["fitted"]
+    texts = by_share(found, fitted).set_index("score").add_prefix("AUROC, ")
     rates = found["noise_rate"].unique()
     mean = found.groupby(["score", "noise_rate"], sort=False)["auroc"].mean().unstack()
     values = mean.loc[texts.index, rates].set_axis(texts.columns, axis=1)
     main = at_main(found)
     asked = for_checking(main, tables["cost"]).set_index("score")
-    by_score = main.groupby("score", sort=False)
-    slip = at_main(tables["leaked"]).groupby("score", sort=False)["auroc"]
+    first = main[main["seed"] == main["seed"].iloc[0]].set_index("score")
+    means = main.groupby("score", sort=False)[list(MEASURES)].mean()
     change = detection.paired_difference(main, "curvature_square")["difference"]
-    for name, value, text in (
-        (
-            "average precision",
-            by_score["average_precision"].mean(),
-            "average_precision",
-        ),
-        ("FPR at 95 % TPR", by_score["fpr_at_95_tpr"].mean(), "fpr_at_95_tpr"),
-        ("missed", by_score["false_negative_rate"].mean(), "false_negative_rate"),
-        ("minus curvature", change, "difference"),
-    ):
-        values[name], texts[name] = value, asked[text]
-    values["AUROC with the leak"] = slip.mean()
-    texts["AUROC with the leak"] = slip.agg(metrics.mean_sd)
-    for name, form in (("trainings", "{:.2f}"), ("seconds", "{:.0f}")):
-        values[name], texts[name] = asked[name], asked[name].map(form.format)
+    slip = leak(found, tables["leaked"], fitted).set_index("score")
+    true = at_main(tables["leaked"]).groupby("score", sort=False)["auroc"]
+    columns = {
+        "interval over samples": (first["low"], asked["interval"]),
+        "average precision": (means[MEASURES[0]], asked[MEASURES[0]]),
+        "FPR at 95 % TPR": (means[MEASURES[1]], asked[MEASURES[1]]),
+        "missed": (means[MEASURES[2]], asked[MEASURES[2]]),
+        "minus curvature": (change, asked["difference"]),
+        "AUROC with the leak": (true.mean(), true.agg(metrics.mean_sd)),
+        "change by the leak": (slip["change"], slip["change"].map("{:+.3f}".format)),
+        "trainings": (asked["trainings"], asked["trainings"].map("{:.2f}".format)),
+        "seconds": (asked["seconds"], asked["seconds"].map("{:.0f}".format)),
+    }
+    if "planted" in tables:
+        grouped = tables["planted"].groupby("score", sort=False)
+        for way in ("both copies", "only the wrong one"):
+            means, texts_of = grouped[way].mean(), grouped[way].agg(metrics.mean_sd)
+            columns[f"AUROC, {way}"] = (means, texts_of)
+    for name, (value, text) in columns.items():
+        values[name], texts[name] = value, text
     return values, texts
+
+
+def fooled_captions(fooled: pd.DataFrame) -> list[str]:
+    r"""A caption for each image that fools a score: score, kind, rank.
+
+    Args:
+        fooled: The table of that name.
+
+    Example:
+        >>> row = {"score": "aum", "kind": "missed", "rank": 90, "tied": 11}
+        >>> fooled_captions(pd.DataFrame([row, row | {"tied": 1}]))
+        ['aum\nmissed, 90 (of 11)', 'aum\nmissed, 90']
+    """
+    return [
+        f"{row.score.replace('_', ' ')}\n{row.kind}, {row.rank}"
+        + (f" (of {row.tied})" if row.tied > 1 else "")
+        for row in fooled.itertuples()
+    ]
+
+
+def published_by_share(table: pd.DataFrame) -> pd.DataFrame:
+    """Published and our AUROCs side by side, as text.
+
+    Args:
+        table: As ``published_beside`` returns it.
+
+    Returns:
+        score, then for each noise rate a column ``published, 10 %`` and a column
+        ``here, 10 %``: mean ± standard deviation, where it is known.
+    """
+    rows = table[["score"]].drop_duplicates().set_index("score")
+    for rate, block in table.groupby("noise_rate"):
+        block = block.set_index("score")
+        for name, digits in (("published", 4), ("here", 3)):
+            rows[f"{name}, {100 * rate:.3g} %"] = [
+                _with_sd(block.loc[score, name], block.loc[score, f"{name} sd"], digits)
+                for score in rows.index
+            ]
+    return rows.reset_index()
+
+
+def _with_sd(mean: float, sd: float, digits: int) -> str:
+    spread = "" if np.isnan(sd) else f" ± {sd:.{digits}f}"
+    return f"{mean:.{digits}f}{spread}"
