@@ -23,7 +23,7 @@
 # can be with a few seeds.*
 
 # %% tags=["parameters"]
-reference = "curvature_square"  # the score that the claims are about
+reference = "curvature_square"  # the score that stands for curvature in the claims
 records: list = (
     None  # records of mislabelled to put together, such as digits/mislabelled
 )
@@ -210,13 +210,15 @@ page.claim(
 #
 # 1. *To think about.* Two settings share their images and seeds. Why do two settings in
 #    which a claim holds say less than two independent experiments?
-# 2. *To run.* Ask about another score: `papermill notebooks/mislabel_summary.ipynb
-#    out.ipynb -p reference aum -y '{records: [digits/mislabelled]}'`. Which claims change?
+# 2. *To run.* Let the plain norm stand for curvature: `papermill
+#    notebooks/mislabel_summary.ipynb out.ipynb -p reference curvature_norm -y '{records:
+#    [digits/mislabelled]}'`. Which marks change?
 #
 # :::{dropdown} Solutions
 # 1. The same seed gives the same first weights and the same wrong labels at lower shares,
 #    so what is luck in one setting is the same luck in the other.
-# 2. Read the marks again: each claim names the same comparison, now for `aum`.
+# 2. Compare the differences in parentheses before the marks: a mark changes only where a
+#    difference was close to the end of its interval.
 # :::
 #
 # Read next: [which score finds wrong labels](/book/pages/cpu/mislabelled), one setting at a

@@ -77,11 +77,11 @@ page.tell(**read.headline(found, fitted))
 #   label.
 #
 # Wrong labels on this page: {glue:text}`kind`. We train one network for each seed and
-# each share of wrong labels. A run leaves a *trace*: loss, margin, input gradient, curvature and
-# more, for every sample at every scored epoch. Every score is a reduction of that trace,
-# under the labels that were *trained on*. Confident learning and second-split forgetting
-# need a second training, on one half of the samples and then on the other
-# ([method](/book/method.md)).
+# each share of wrong labels. A run leaves a *trace*: loss, margin, input gradient,
+# curvature and more, for every sample at every scored epoch. Every score is a reduction
+# of that trace, under the labels that were *trained on*. Confident learning and
+# second-split forgetting need a second training, on one half of the samples and then on
+# the other ([method](/book/method.md)).
 #
 # The method is about labels that were *memorised*. Were they? The last column is about
 # the second training: the share of the wrong labels that the network still gives after
@@ -358,12 +358,12 @@ figures.table(read.published_by_share(beside)) if len(beside) else None
 #    them?
 #
 # :::{dropdown} Solutions
-# 1. Half of the images cannot be inferred from the others. The network has to memorise
-#    them one by one, just as it memorises wrong labels, so loss, margin and curvature
-#    fall late for both.
-# 2. Compare the first table: fewer wrong labels are memorised. Scores that average over
-#    training still find wrong labels, because these are learned last; the last epoch
-#    alone now finds them too, because their loss is still high.
+# 1. Such a network cannot infer half of the images from the others. It has to memorise
+#    many training images one by one, just as it memorises wrong labels. For both, loss,
+#    margin and curvature change late.
+# 2. Few wrong labels are memorised after 5 epochs. The cumulative loss and AUM find them
+#    all the same, since they only need that wrong labels are learned late. Curvature
+#    averaged over training finds them too; its last epoch alone is weaker in both runs.
 # :::
 #
 # Read next: [which claims hold over all data sets](/book/pages/cpu/mislabel_summary), and

@@ -361,3 +361,20 @@ def test_auroc_by_noise_names_what_it_lacks():
         ValueError, match=r"the columns \['score', 'noise_rate', 'auroc'\]"
     ):
         figures.auroc_by_noise(TABLE.drop(columns="noise_rate"))
+
+
+def test_a_sortable_table_sorts_by_values_and_shows_texts():
+    values = pd.DataFrame(
+        {"a & b": [0.5, np.nan]}, index=pd.Index(["loss", "aum"], name="score")
+    )
+    texts = pd.DataFrame({"a & b": ["0.500 ± 0.100", "not run"]}, index=values.index)
+    page = figures.sortable_table(values, texts, caption="AUROC < 1.").data
+    assert '<table class="dataframe sortable">' in page
+    assert '<th scope="col">score</th><th scope="col">a &amp; b</th>' in page
+    assert '<td>loss</td><td data-value="0.5">0.500 <small>± 0.100</small></td>' in page
+    assert '<td>aum</td><td data-value="nan">not run</td>' in page
+    assert "<caption>AUROC &lt; 1. Click a head to sort.</caption>" in page
+    empty = figures.sortable_table(values, texts.map(lambda _: None), caption="").data
+    assert empty.count(">–</td>") == 2
+    with pytest.raises(ValueError, match="need the same rows and columns"):
+        figures.sortable_table(values, texts.rename(columns=str.upper), caption="")

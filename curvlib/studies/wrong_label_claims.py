@@ -426,7 +426,9 @@ def of_record(tables: Mapping) -> dict[str, dict]:
         ),
         "nearer": Verdict(
             known["nearer"].all() if len(known) else None,
-            f"{known['nearer'].sum()} of {len(known)} scores",
+            f"{known['nearer'].sum()} of {len(known)} scores"
+            if len(known)
+            else "nothing to compare",
             "",
         ),
         "adds": Verdict(

@@ -136,13 +136,15 @@ def by_share(found: pd.DataFrame, fitted: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         score, then a column for each share, such as ``10 %``: mean ± standard deviation
-        over seeds, or NaN where a score was not run. The order is that of ``found``.
+        over seeds, or NaN where a score was not run. The order is that of ``found`` at
+        the main share, random last.
     """
     grouped = found.groupby(["score", "noise_rate"], sort=False)["auroc"]
     table = grouped.agg(metrics.mean_sd).unstack()
     shares = fitted.groupby("noise_rate")["share wrong"].mean()
     table.columns = [f"{100 * shares[rate]:.3g} %" for rate in table.columns]
-    return table.loc[list(dict.fromkeys(found["score"]))].reset_index()
+    names = dict.fromkeys([*at_main(found)["score"], *found["score"]])
+    return table.loc[sorted(names, key=lambda name: name == "random")].reset_index()
 
 
 def for_checking(found: pd.DataFrame, cost: pd.DataFrame) -> pd.DataFrame:
