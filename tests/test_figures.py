@@ -446,3 +446,20 @@ def test_panels_share_the_width_of_the_page():
     figure, axes = figures.panels(3, height=2.0)
     assert list(figure.get_size_inches()) == [7, 2]
     assert len(axes) == 3
+
+
+def test_a_sortable_table_sorts_by_values_and_shows_texts():
+    values = pd.DataFrame(
+        {"a & b": [0.5, np.nan]}, index=pd.Index(["loss", "aum"], name="score")
+    )
+    texts = pd.DataFrame({"a & b": ["0.500 ± 0.100", "not run"]}, index=values.index)
+    page = figures.sortable_table(values, texts, caption="AUROC < 1.").data
+    assert '<table class="dataframe sortable">' in page
+    assert '<th scope="col">score</th><th scope="col">a &amp; b</th>' in page
+    assert '<td>loss</td><td data-value="0.5">0.500 <small>± 0.100</small></td>' in page
+    assert '<td>aum</td><td data-value="nan">not run</td>' in page
+    assert "<caption>AUROC &lt; 1. Click a head to sort.</caption>" in page
+    empty = figures.sortable_table(values, texts.map(lambda _: None), caption="").data
+    assert empty.count(">–</td>") == 2
+    with pytest.raises(ValueError, match="need the same rows and columns"):
+        figures.sortable_table(values, texts.rename(columns=str.upper), caption="")

@@ -6,6 +6,7 @@ arguments give the same bytes. Keep the result, as in ``ax = epoch_band(...)``: 
 notebook would otherwise show the figure twice.
 """
 
+import html
 import math
 import textwrap
 from collections.abc import Mapping, Sequence
@@ -403,6 +404,47 @@ def auroc_by_noise(
     ax.set(xlabel="wrong labels, %", ylabel=_with_seeds(ylabel, rows))
     _label_ends(ax, ends)
     return ax
+
+
+def sortable_table(values: pd.DataFrame, texts: pd.DataFrame, *, caption: str):
+    """A wide table whose heads sort it: scrolls by itself, keeps its first column.
+
+    Args:
+        values: Numbers to sort by, NaN where there is none; the index names the rows.
+        texts: What is shown, of the same rows and columns; a part after ``±`` is small.
+        caption: Above the table; that a click sorts is added.
+
+    Returns:
+        IPython's HTML, which notebooks show.
+
+    Raises:
+        ValueError: If rows or columns of the two frames differ.
+    """
+    from IPython.display import HTML
+
+    if not (values.index.equals(texts.index) and values.columns.equals(texts.columns)):
+        raise ValueError(
+            "values and texts need the same rows and columns, got "
+            f"{list(values.columns)} and {list(texts.columns)}"
+        )
+    heads = "".join(
+        f'<th scope="col">{html.escape(str(head))}</th>'
+        for head in (values.index.name or "", *values.columns)
+    )
+    rows = []
+    for i, name in enumerate(values.index):
+        cells = [f"<td>{html.escape(str(name))}</td>"]
+        for value, text in zip(values.iloc[i], texts.iloc[i], strict=True):
+            shown = "–" if pd.isna(text) else html.escape(str(text))
+            main, sign, spread = shown.partition(" ±")
+            small = f" <small>±{spread}</small>" if sign else ""
+            cells.append(f'<td data-value="{value}">{main}{small}</td>')
+        rows.append(f"<tr>{''.join(cells)}</tr>")
+    return HTML(
+        '<div class="wide-table"><table class="dataframe sortable">'
+        f"<caption>{html.escape(caption)} Click a head to sort.</caption>"
+        f"<thead><tr>{heads}</tr></thead><tbody>{''.join(rows)}</tbody></table></div>"
+    )
 
 
 def _label_ends(ax: Axes, ends: Mapping[str, tuple[float, float, str]]) -> None:

@@ -347,13 +347,13 @@ def _spearman(a: np.ndarray, b: np.ndarray) -> float:
     return float(spearmanr(a, b).statistic)
 
 
-# ------------------------------------------------------- read off the tables of a record
+# --------------------------------------------------- read off the tables of a record
 
 
 def summary(record: Mapping) -> pd.DataFrame:
     """AUROC of each variant: columns mean and std, by activation and score."""
     by = record["auroc"].groupby(["activation", "score"], sort=False)["auroc"]
-    return by.agg(["mean", "std"])
+    return by.agg(["mean", "std"]).sort_index()
 
 
 def curvatures(record: Mapping) -> list[str]:
@@ -373,6 +373,7 @@ def numbers(record: Mapping) -> dict[str, float | str]:
         exact_share), of crossings, of AUROC (texts, mean ± sd over seeds), of probes.
     """
     table = record["steps"].set_index(["activation", "kind", "score"])["mean"]
+    table = table.sort_index()
     names = [named(h) for h in STEPS]
     square, norm = (table["relu", kind].loc[names] for kind in ("square", "norm"))
     ratio = table / table.xs(EXACT, level="score")
