@@ -135,10 +135,11 @@ def _columns(
 
 def _read(file: str | Path, images: Images, key: str, label_key: str) -> np.ndarray:
     path, values, labels = _columns(file, key, label_key)
-    if images.source.max() >= len(values):
+    outside = (images.source < 0) | (images.source >= len(values))
+    if outside.any():
         raise ValueError(
             f"{path} has {len(values)} samples, but {images.name} has one with index "
-            f"{images.source.max()}; is it of the same split?"
+            f"{images.source[outside][0]}; is it of the same split?"
         )
     other = np.flatnonzero(labels[images.source] != images.original_labels)
     if len(other):
