@@ -109,7 +109,8 @@ def splits(place: str | Path) -> dict[str, Path]:
     if place.suffix.lower() == ".csv" and place.is_file():
         return {"train": place}
     if not place.is_dir():
-        raise FileNotFoundError(f"there is no folder {place}")
+        kind = "file" if place.suffix.lower() == ".csv" else "folder"
+        raise FileNotFoundError(f"there is no {kind} {place}")
     found = {
         split: next((place / n for n in names if (place / n).is_dir()), None)
         for split, names in SPLITS.items()

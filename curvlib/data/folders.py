@@ -200,7 +200,7 @@ def index_of(source: str | Path, *, workers: int | None = None) -> pd.DataFrame:
             ``curvlib.data.files.list_csv``).
     """
     source = Path(source)
-    from_csv = source.is_file()
+    from_csv = not source.is_dir() and source.suffix.lower() == ".csv"
     listing = list_csv(source) if from_csv else list_folder(source)
     if not listing.files:
         raise FileNotFoundError(f"the class folders in {source} hold no files")
@@ -636,8 +636,11 @@ class Photographs:
         differ in their transparency alone have different digests.
         """
         if self._digests is None:
-            found = [_examine(Path(path), True)[3].encode() for path in self.paths]
-            self._digests = np.array(found)
+            found = [_examine(Path(path), True) for path in self.paths]
+            for path, (status, remark, _, _) in zip(self.paths, found, strict=True):
+                if status != "used":
+                    raise BrokenFileError(f"{path} cannot be used: {remark}")
+            self._digests = np.array([digest.encode() for *_, digest in found])
         return self._digests
 
     def thumbnails(self) -> np.ndarray:
