@@ -623,6 +623,19 @@ def test_the_layout_of_medmnist_is_read_as_it_is_published(tmp_path):
     assert load("given", tmp_path, split="test").labels.tolist() == [2]
 
 
+def test_one_hot_and_numbers_in_two_splits_agree_on_the_classes(tmp_path):
+    train = load_arrays(
+        tmp_path,
+        train_images=four(6, 5),
+        train_labels=np.eye(5)[[0, 1, 0, 2]],
+        test_images=four(6, 5)[:2],
+        test_labels=np.array([3, 0]),
+    )
+    test = load("given", tmp_path, split="test")
+    assert train.classes == test.classes == tuple("01234")
+    assert test.labels.tolist() == [3, 0]
+
+
 @pytest.mark.parametrize(
     ("names", "test"),
     [

@@ -876,6 +876,22 @@ def test_photographs_that_differ_outside_the_centre_crop_are_no_duplicates(place
     assert len(found) == 2 and found["conflict"].all()
 
 
+def test_drawings_that_differ_in_what_white_hides_are_no_near_duplicates(place):
+    for k, name in enumerate(CLASSES):  # a dot that shows, and strokes that do not
+        pixels = np.array(drawing(k, colour=(255, 255, 255), size=(64, 64)))
+        pixels[30:33, 30:33] = 0, 0, 0, 255
+        content = encoded(Image.fromarray(pixels), "PNG")
+        (place / "train" / name / "faint.png").write_bytes(content)
+    images = data.load(str(place), image_size=64)
+    pair = np.flatnonzero([b"faint" in name for name in images.images.names])
+    np.testing.assert_array_equal(*images.images[pair])
+    compared = duplicates.compare(images)
+    first = compared.places[pair[0]].tolist()
+    similarity = dict(zip(first, compared.similarity[pair[0]], strict=True))
+    assert similarity.get(pair[1], 0) < 0.9
+    assert duplicates.exact(images).empty
+
+
 # Class folders without train/ above them
 
 

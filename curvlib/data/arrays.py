@@ -162,7 +162,9 @@ def as_labels(
             numbers, columns = _numbers(other, name, len(other), None)
         except (ValueError, TypeError):
             continue
-        if not columns and numbers.min(initial=0) >= 0:
+        if columns:
+            numbers = np.arange(columns)
+        if numbers.min(initial=0) >= 0:
             known.append(numbers)
     values = np.unique(np.concatenate(known))
     return np.searchsorted(values, found), tuple(str(value) for value in values)

@@ -7,7 +7,7 @@ reach is due to chance.
 
 All functions take images in memory and photographs in files. Photographs are compared
 as a viewer shows them: whole, before their centre is cut out for training, and with
-their transparency.
+their transparency. ``curvlib.data.folders`` says how.
 """
 
 import hashlib

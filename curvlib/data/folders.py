@@ -23,9 +23,10 @@ float, 32 bits, LAB  Refused as broken: which value is white is unknown.
 several frames       The first frame, page or picture.
 ===================  ===================================================================
 
-Training and scoring see the centre of the picture. Duplicates do not: they are found on
-the whole picture. The column ``pixels`` of the index is a digest of it, at its full
+Training and scoring see the centre of the picture. Duplicates are found on the whole
+picture. For exact ones, the column ``pixels`` of the index is a digest of it at full
 size, together with all that decoding drops: transparency, lower bits, further frames.
+For near ones, transparent parts are grey, so that white strokes on them count.
 """
 
 import csv
@@ -123,7 +124,9 @@ def shown(image: Image.Image) -> Image.Image:
     return _decoded(image)[0]
 
 
-def _decoded(image: Image.Image) -> tuple[Image.Image, Image.Image | None]:
+def _decoded(
+    image: Image.Image, background: str = "white"
+) -> tuple[Image.Image, Image.Image | None]:
     """The picture that a viewer shows, and its transparency, or None if it has none."""
     image.load()  # Pillow turns TIFF here, and then no longer says that it is turned
     turn = _turn(image)
@@ -137,8 +140,8 @@ def _decoded(image: Image.Image) -> tuple[Image.Image, Image.Image | None]:
     alpha = image.getchannel("A")
     if alpha.getextrema()[0] == 255:
         return image.convert("RGB"), None
-    white = Image.new("RGBA", image.size, "white")
-    return Image.alpha_composite(white, image).convert("RGB"), alpha
+    behind = Image.new("RGBA", image.size, background)
+    return Image.alpha_composite(behind, image).convert("RGB"), alpha
 
 
 def _turn(image: Image.Image) -> Image.Transpose | None:
@@ -474,8 +477,10 @@ def _unusual(image: Image.Image, path: Path) -> tuple[list[str], bool]:
         remarks.append("16 bits a channel, the upper 8 read")
         lossy = True
     if getattr(image, "n_frames", 1) > 1:
-        kind = "animated" if image.format in ("WEBP", "PNG") else "several pages"
-        remarks.append(f"{kind}, first frame read")
+        animated = image.format in ("WEBP", "PNG", "GIF")
+        remarks.append(
+            "animated, first frame read" if animated else "several pages, first read"
+        )
         lossy = True
     usual = Image.registered_extensions().get(path.suffix.lower())
     if image.format != usual and {image.format, usual} != {"JPEG", "MPO"}:
@@ -646,7 +651,7 @@ class Photographs:
     def thumbnails(self) -> np.ndarray:
         """The whole pictures at ``THUMBNAIL`` pixels a side, squeezed, never cut.
 
-        They are decoded once and then kept, 12 kB each.
+        What is transparent is grey. They are decoded once and then kept, 12 kB each.
 
         Returns:
             uint8, shape [N, THUMBNAIL, THUMBNAIL, 3].
@@ -681,6 +686,7 @@ class _Files(Dataset):
         self._folder = os.fsencode(photographs.folder)
         self._names = photographs.names
         self._upside_down = photographs._upside_down
+        self._background = "grey" if whole else "white"
         size = photographs.shape[1]
         cut = [v2.Resize(round(size * RESIZED)), v2.CenterCrop(size)]
         squeezed = [v2.Resize((THUMBNAIL, THUMBNAIL))]
@@ -694,7 +700,7 @@ class _Files(Dataset):
         path = os.fsdecode(os.path.join(self._folder, self._names[position]))
         try:
             with Image.open(path) as file:
-                image = shown(file)
+                image, _ = _decoded(file, self._background)
         except Exception as error:  # broken since it was indexed
             raise BrokenFileError(
                 f"{path} could be read when the folder was indexed, but no longer "
