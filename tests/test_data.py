@@ -965,6 +965,15 @@ def test_human_labels_in_another_order_are_refused(tmp_path):
         data.with_human_labels(images, "human_worse", tmp_path)
 
 
+@pytest.mark.parametrize("index", [-1, 10**13])
+def test_human_labels_are_never_those_of_another_index(tmp_path, index):
+    images = cifar10()
+    save_human(tmp_path / "CIFAR-10_human.npz", human_arrays(images))
+    odd = replace(images, index=[*range(19), index], source=None)
+    with pytest.raises(ValueError, match="is of other images"):
+        data.with_human_labels(odd, "human_worse", tmp_path)
+
+
 def test_human_labels_that_cannot_be_had_say_why(tmp_path):
     images = cifar10()
     with pytest.raises(

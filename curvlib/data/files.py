@@ -312,8 +312,8 @@ def list_csv(file: Path) -> Listing:
         number, path = missing[0]
         more = f" (first of {len(missing)} that are missing)" if missing[1:] else ""
         raise FileNotFoundError(
-            f"{file}: row {number}: there is no file {path} in {base}{more}; paths "
-            "are relative to the CSV file"
+            f"{file}: row {number}: there is no file {path} in {base.resolve()}{more}; "
+            "paths are relative to the CSV file"
         )
     return Listing(base, files, {})
 
