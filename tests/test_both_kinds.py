@@ -162,7 +162,8 @@ def taking_images(layer: str) -> set[str]:
             named += [node.args.vararg] if node.args.vararg else []
             kinds = [ast.unparse(a.annotation) for a in named if a.annotation]
             if any("Images" in kind or "Photographs" in kind for kind in kinds):
-                found.add(f"{layer}.{file.stem}.{node.name}")
+                module = file.parent if file.stem == "__init__" else file
+                found.add(f"{layer}.{module.stem}.{node.name}")
     return found
 
 
