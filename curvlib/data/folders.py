@@ -155,12 +155,12 @@ def _turn(image: Image.Image) -> Image.Transpose | None:
 def _digest(
     picture: Image.Image, alpha: Image.Image | None, dropped: bytes = b""
 ) -> str:
-    """Sixteen digits that change with anything in the picture, or with what it lacks.
+    """Sixteen digits that change with a picture and with all that decoding dropped.
 
     Args:
         picture: Of mode RGB.
         alpha: Its transparency, if any.
-        dropped: What decoding could not keep, if anything.
+        dropped: The content of the file, if decoding drops more than that.
     """
     digest = hashlib.blake2b(repr(picture.size).encode(), digest_size=8)
     for part in (picture.tobytes(), b"" if alpha is None else alpha.tobytes(), dropped):
@@ -172,15 +172,16 @@ def _digest(
 
 
 def index_of(source: str | Path, *, workers: int | None = None) -> pd.DataFrame:
-    """Read the index of the images in class folders or in a CSV; make it if need be.
+    """Read the index of the images in class folders or in a CSV; make it if needed.
 
-    To make it, every file is decoded once. It also reports what is broken. It is a CSV
-    file beside its source, ``curvlib-<name>.csv``, or in ``default_root()`` where that
-    place cannot be written to.
+    The index also reports which files are broken. To make it, every file is decoded
+    once. It is a CSV file beside its source, ``curvlib-<name>.csv``, or a file in
+    ``default_root()`` if that folder is read-only.
 
-    The row of a file in class folders, in order of class and name, is the index of its
-    sample for good. If files are added, taken away or changed, the index is refused. A
-    row of a CSV is what its author makes it: if the CSV changes, the index follows.
+    In class folders, the order is that of classes and names, and the row of a file
+    stays the index of its sample: if files are added, removed or changed, the index is
+    refused. For a CSV file, the index is the row of that file, from 0: if the CSV
+    changes, the index follows.
 
     Args:
         source: A folder such as ``imagenet/train``, with one folder a class; or a CSV
@@ -188,7 +189,7 @@ def index_of(source: str | Path, *, workers: int | None = None) -> pd.DataFrame:
         workers: Processes that decode; None: one a core.
 
     Returns:
-        One row a file: ``index``; ``path`` relative to the folder, or to that of the
+        One row for each file: ``index``; ``path`` relative to the folder, or to that of the
         CSV; ``class``; ``status``, one of ``used``, ``broken`` and ``ignored`` (no part
         of the data); ``remark``, what is wrong or unusual, or empty; ``bytes``;
         ``crc32`` of the content, hexadecimal; ``pixels``, a digest of the whole
@@ -317,7 +318,7 @@ def default_root() -> Path:
 
 
 def index_file(source: str | Path) -> Path:
-    """Where the index of a folder, or of a CSV file, is or would be made."""
+    """Path of the index of a folder or a CSV file, whether it exists or not."""
     source = Path(source).resolve()
     beside = source.with_name(f"curvlib-{source.name}.csv")
     if beside.exists() or os.access(source.parent, os.W_OK):
@@ -492,22 +493,22 @@ def _unusual(image: Image.Image, path: Path) -> tuple[list[str], bool]:
 
 
 class Photographs:
-    """Images in files, each decoded when asked for: an array that is not there.
+    """Images in files, which behave as an array and are decoded when asked for.
 
-    Stands where ``curvlib.data.Images`` has an array. The shorter side is resized to
-    256/224 of the size, and the centre cut out, as usual on ImageNet. It is indexed as
-    an array is: ``photographs[3]``, ``photographs[mask]``, ``photographs[:, ::-1]``;
-    what is asked for is decoded, here and now.
+    They take the place of the array in ``curvlib.data.Images``. The shorter side is
+    resized to 256/224 of the size, and the centre is cut out, as usual on ImageNet.
+    They are indexed as an array is: ``photographs[3]``, ``photographs[mask]``,
+    ``photographs[:, ::-1]``. Each time, the images asked for are decoded.
 
     Args:
-        folder: That the names are relative to.
-        names: Paths, bytes, shape [N].
-        checksums: CRC-32 of each file's content, uint32, shape [N].
+        folder: The folder that the names are relative to.
+        names: Paths of the files, bytes, shape [N].
+        checksums: CRC-32 of the content of each file, uint32, shape [N].
         size: Pixels on a side.
         workers: Processes that decode for a reader; None: one a core, at most 8.
-        digests: Of the whole pictures, as the index has them, shape [N]; made from the
-            files if left out.
-        upside_down: Whether the pictures are shown standing on their heads.
+        digests: Digests of the whole pictures, as in the index, bytes, shape [N]; made
+            from the files if left out.
+        upside_down: Whether the pictures are turned upside down.
     """
 
     dtype = np.dtype(np.uint8)
@@ -582,7 +583,7 @@ class Photographs:
         return some
 
     def turned(self) -> "Photographs":
-        """The same pictures standing on their heads, still in their files."""
+        """The same pictures turned upside down, still in their files."""
         turned = self._with(upside_down=not self._upside_down)
         if self._thumbnails is not None:
             turned._thumbnails = self._thumbnails[:, ::-1]
@@ -590,7 +591,7 @@ class Photographs:
 
     @classmethod
     def joined(cls, parts: Sequence["Photographs"]) -> "Photographs":
-        """Those of several folders as one, still in their files; of one size."""
+        """Photographs of several folders as one, still in their files, of one size."""
         names = [os.fsencode(path) for part in parts for path in part.paths]
         known = all(part._digests is not None for part in parts)
         one = cls(
@@ -669,7 +670,7 @@ class Photographs:
         return self._thumbnails
 
     def reader(self, device: torch.device) -> "Reader":
-        """Workers that decode batch after batch, and are there until the end."""
+        """Start workers that decode batch after batch, until the reader is deleted."""
         return Reader(_Files(self), self._processes(), device)
 
     def _processes(self) -> int:
@@ -717,7 +718,7 @@ class _Files(Dataset):
 class Reader:
     """Reads batches of uint8 images, shape [B, 3, size, size], onto a device.
 
-    What comes out does not depend on the number of workers.
+    The images do not depend on the number of workers.
     """
 
     def __init__(self, files: _Files, workers: int, device: torch.device):
@@ -742,9 +743,15 @@ class Reader:
         """Yield the images of each batch.
 
         Args:
-            batches: Positions, one tensor a batch.
-            generator: For random crops and flips; None: the images as they are.
-            share: Of each batch, the part that is wanted here.
+            batches: Positions of the images, one tensor for each batch.
+            generator: For random crops and flips; None: the centre crops.
+            share: The part of each batch that this process needs.
+
+        Yields:
+            uint8 [B, 3, size, size], for each batch in turn.
+
+        Raises:
+            BrokenFileError: If a file can no longer be read.
         """
         seed = None
         if generator is not None:

@@ -1,7 +1,7 @@
 """Labelled images, in memory or in files, and how batches of them are read.
 
-A *sample* has an *index*: its place in the original data set. It is carried along with
-every score, so that a number can always be traced to an image.
+A *sample* has an *index*: its place in the original data set. Every score carries it
+along, so that a number can always be traced to an image.
 """
 
 import hashlib
@@ -238,8 +238,8 @@ def augment(batch: Tensor, *, generator: torch.Generator, padding: int = 4) -> T
 
     Args:
         batch: uint8 images, shape [B, C, H, W].
-        generator: On the CPU; three draws a sample.
-        padding: Pixels on each side.
+        generator: On the CPU; each sample takes three draws.
+        padding: Pixels added on each side.
 
     Returns:
         Images of the same type and shape.
@@ -260,9 +260,10 @@ def augment(batch: Tensor, *, generator: torch.Generator, padding: int = 4) -> T
 
 
 def normalise(batch: Tensor, mean: list[float], std: list[float]) -> Tensor:
-    """Pixels in [0, 255] to float32 of mean 0 and deviation 1 over the training set.
+    """Turn pixels in [0, 255] into floats of mean 0 and standard deviation 1.
 
-    The step h of the curvature is in units of this output, as in the paper.
+    Mean and deviation are those of each channel over the training set. The step h of
+    the curvature is in units of this output, as in the paper.
 
     Args:
         batch: uint8 images, shape [B, C, H, W].
