@@ -189,9 +189,9 @@ def index_of(source: str | Path, *, workers: int | None = None) -> pd.DataFrame:
         workers: Processes that decode; None: one a core.
 
     Returns:
-        One row for each file: ``index``; ``path`` relative to the folder, or to that of the
-        CSV; ``class``; ``status``, one of ``used``, ``broken`` and ``ignored`` (no part
-        of the data); ``remark``, what is wrong or unusual, or empty; ``bytes``;
+        One row for each file: ``index``; ``path`` relative to the folder, or to that of
+        the CSV; ``class``; ``status``, one of ``used``, ``broken`` and ``ignored`` (no
+        part of the data); ``remark``, what is wrong or unusual, or empty; ``bytes``;
         ``crc32`` of the content, hexadecimal; ``pixels``, a digest of the whole
         picture, hexadecimal. Files that a system or a tool left behind, or that lie in
         no class folder, come last. The index file leaves them out: they come and go.
