@@ -23,7 +23,11 @@ def parser(command: str | None = None) -> argparse.ArgumentParser:
     _add_train(commands, complete=command == "train")
     _add_score(commands)
     check = commands.add_parser("check", help="name the files of a folder to be mended")
-    check.add_argument("folder", help="with train/<class>/ and val/<class>/ in it")
+    check.add_argument(
+        "folder",
+        help="with train/<class>/ and val/<class>/ in it, or <class>/; or a .csv file "
+        "with the columns path and label",
+    )
     return parser
 
 
@@ -289,25 +293,23 @@ def _score(options: argparse.Namespace) -> int:
 
 
 def _check(options: argparse.Namespace) -> int:
-    from curvlib.data import folders
+    from curvlib.data import files, folders
 
     place = Path(options.folder)
-    splits = [name for name in ("train", "val") if (place / name).is_dir()]
-    if not splits:
-        raise FileNotFoundError(
-            f"there is neither a folder train nor val in {place}; each should hold one "
-            "folder of images a class"
-        )
+    splits = files.splits(place)
     broken = 0
-    for split in splits:
-        index = folders.index_of(place / split)
-        print(f"{place / split}: {folders.summary(index)}")
-        print(f"  all of them: {folders.index_file(place / split)}")
+    for source in splits.values():
+        index = folders.index_of(source)
+        print(f"{source}: {folders.summary(index)}")
+        print(f"  all of them: {folders.index_file(source)}")
         broken += int((index["status"] == "broken").sum())
     if len(splits) == 2:
-        classes = [set(folders.class_names(place / split)) for split in splits]
-        if unknown := sorted(classes[1] - classes[0]):
-            print(f"  broken: val has classes that train has not: {', '.join(unknown)}")
+        classes = {s: set(folders.class_names(splits[s])) for s in splits}
+        if unknown := sorted(classes["test"] - classes["train"]):
+            val = splits["test"].name
+            print(
+                f"  broken: {val} has classes that train has not: {', '.join(unknown)}"
+            )
             broken += 1
     return 1 if broken else 0
 

@@ -376,7 +376,14 @@ def random(index: np.ndarray, *, seed: int = 0) -> np.ndarray:
         )
     if index.min() < 0:
         raise ValueError(f"index counts from 0, got {index.min()}")
-    return np.random.default_rng(seed).random(index.max() + 1)[index]
+    places, which = np.unique(index, return_inverse=True)
+    stream = np.random.default_rng(seed)
+    if places[-1] < 10 * len(places) + 1_000_000:
+        return stream.random(int(places[-1]) + 1)[index]
+    # The same values one by one, jumping over those between: an index may be 10^13.
+    steps = np.diff(places.astype(object), prepend=-1) - 1
+    jump = stream.bit_generator.advance
+    return np.array([(jump(int(n)), stream.random())[1] for n in steps])[which]
 
 
 class Score(NamedTuple):

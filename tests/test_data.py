@@ -192,6 +192,63 @@ def test_wrong_labels_are_uniform_over_the_other_classes():
     assert ((off - expected) ** 2 / expected).sum() < chi2.ppf(0.999, 15)
 
 
+def gappy(count: int = 300) -> Images:
+    """Samples of three of 27 classes: 24 are named, and no sample has them."""
+    labels = np.array([0, 2, 26])[np.random.default_rng(1).integers(0, 3, count)]
+    names = tuple(f"class {k}" for k in range(27))
+    return replace(some(count, labels=labels % 2), labels=labels, classes=names,
+                   original_labels=None)  # fmt: skip
+
+
+def test_no_wrong_label_is_of_a_class_without_samples():
+    images = gappy()
+    noisy = with_symmetric_noise(images, 0.9, seed=0)
+    assert noisy.mislabelled.sum() == 270
+    assert set(noisy.labels) == {0, 2, 26}
+    # Each of the two other classes is as likely: 270 draws.
+    higher = (noisy.labels > noisy.original_labels)[noisy.original_labels == 2].sum()
+    count = noisy.mislabelled[noisy.original_labels == 2].sum()
+    assert abs(higher - count / 2) < 4 * (count / 4) ** 0.5
+    flipped = data.with_pair_flip(images, 1.0, seed=0)
+    following = {0: 2, 2: 26, 26: 0}
+    assert flipped.labels.tolist() == [following[k] for k in images.labels.tolist()]
+    planted = with_planted_duplicates(images, 200, seed=0)
+    assert set(planted.labels) == {0, 2, 26} and planted.mislabelled.sum() == 200
+    both = with_planted_duplicates(noisy, 30, seed=0)
+    assert set(both.labels) == {0, 2, 26} and both.mislabelled[300:].all()
+
+
+def test_a_part_of_the_data_gets_the_classes_of_that_part_as_wrong_labels():
+    part = some(200, 10).select(np.arange(200))
+    part = part.select(part.labels < 3)
+    noisy = with_symmetric_noise(part, 0.5, seed=0)
+    assert set(noisy.labels) == {0, 1, 2} and len(noisy.classes) == 10
+
+
+def test_where_all_samples_have_one_class_the_others_that_are_named_will_do():
+    images = some(20, labels=[1] * 20)
+    noisy = with_symmetric_noise(images, 0.5, seed=0)
+    assert noisy.mislabelled.sum() == 10
+    assert set(data.with_pair_flip(images, 1.0, seed=0).labels) == {2}
+
+
+@pytest.mark.parametrize("classes", [2, 4, 10])
+def test_where_every_class_has_samples_the_draws_are_what_they_were(classes):
+    # Published numbers rest on them.
+    images = some(300, classes, labels=np.arange(300) % classes)
+    rng = np.random.default_rng(5)
+    chosen = rng.permutation(300)[:60]
+    shift = rng.integers(1, classes, size=300)
+    expected = images.labels.copy()
+    expected[chosen] = ((images.labels + shift) % classes)[chosen]
+    noisy = with_symmetric_noise(images, 0.2, seed=5)
+    np.testing.assert_array_equal(noisy.labels, expected)
+    flipped = data.with_pair_flip(images, 0.2, seed=5)
+    expected = images.labels.copy()
+    expected[chosen] = (images.labels[chosen] + 1) % classes
+    np.testing.assert_array_equal(flipped.labels, expected)
+
+
 @pytest.mark.parametrize("rate", [-0.1, 1.1, float("nan")])
 def test_a_rate_that_is_no_fraction_is_refused(rate):
     with pytest.raises(ValueError, match=r"rate is a fraction in \[0, 1\], got"):
@@ -234,6 +291,33 @@ def test_copies_of_a_part_of_the_data_can_keep_off_the_indices_of_the_rest():
     assert (planted.source[50:] < 199).all()
     with pytest.raises(ValueError, match="first_index must be at least 199, got 198"):
         with_planted_duplicates(images, 3, seed=0, first_index=198)
+
+
+LARGEST = np.iinfo(np.int64).max
+
+
+def test_an_index_may_be_as_large_as_a_number_and_no_larger():
+    images = some(4, index=[10**13, 5, LARGEST - 2, 0])
+    noisy = with_symmetric_noise(images, 0.5, seed=0)
+    np.testing.assert_array_equal(noisy.index, images.index)
+    planted = with_planted_duplicates(images, 2, seed=0)
+    assert planted.index[4:].tolist() == [LARGEST - 1, LARGEST]
+    with pytest.raises(ValueError, match="no room for 3 copies from index 9223"):
+        with_planted_duplicates(images, 3, seed=0)
+    with pytest.raises(ValueError, match=r"index must fit into int64, .* 184467440737"):
+        some(4, index=np.array([0, 1, 2, 2**64 - 1], np.uint64))
+
+
+@pytest.mark.parametrize(
+    ("labels", "advice"),
+    [
+        (np.zeros((20, 1), int), r"flatten them with .ravel\(\)"),
+        (np.eye(4)[np.arange(20) % 4], r"of one-hot rows take .argmax\(1\)"),
+    ],
+)
+def test_labels_of_another_form_say_how_to_convert_them(labels, advice):
+    with pytest.raises(ValueError, match=advice):
+        some(labels=labels)
 
 
 def test_planted_duplicates_repeat_with_their_seed_and_none_changes_nothing():
@@ -361,6 +445,263 @@ def test_an_npz_of_another_layout_is_refused(tmp_path, arrays, message):
     save(tmp_path / "bad.npz", **arrays)
     with pytest.raises(ValueError, match=message):
         load("bad", tmp_path)
+
+
+def load_arrays(tmp_path, split="train", **arrays) -> Images:
+    save(tmp_path / "given.npz", **arrays)
+    return load("given", tmp_path, split=split)
+
+
+ONE_HOT = np.eye(3, dtype=np.uint8)[[2, 0, 2, 1]]
+
+
+@pytest.mark.parametrize(
+    ("labels", "classes", "numbers", "names"),
+    [
+        (np.array([[2], [0], [2], [1]]), None, [2, 0, 2, 1], "0 1 2"),  # MedMNIST
+        (np.array([[[2]], [[0]], [[2]], [[1]]]), None, [2, 0, 2, 1], "0 1 2"),
+        (np.array([[2.0], [0], [2], [1]]), None, [2, 0, 2, 1], "0 1 2"),
+        (np.array([2, 0, 2, 1], np.float32), None, [2, 0, 2, 1], "0 1 2"),
+        (np.array([True, False, True, True]), None, [1, 0, 1, 1], "False True"),
+        (ONE_HOT, None, [2, 0, 2, 1], "0 1 2"),
+        (ONE_HOT.astype(np.float32), ["a", "b", "c"], [2, 0, 2, 1], "a b c"),
+        (ONE_HOT.astype(bool), None, [2, 0, 2, 1], "0 1 2"),
+        # A column that no sample has is a class that the file declares.
+        (np.eye(3, dtype=int)[[2, 0, 2, 0]], None, [2, 0, 2, 0], "0 1 2"),
+        (np.array(["dog", "cat", "dog", "cat"]), ["dog", "cat"], [0, 1, 0, 1],
+         "dog cat"),
+        (np.array([["dog"], ["cat"], ["dog"], ["cat"]]), ["dog", "cat", "eel"],
+         [0, 1, 0, 1], "dog cat eel"),
+        (np.array([b"dog", b"cat", b"dog", b"cat"]), [b"dog", b"cat"], [0, 1, 0, 1],
+         "dog cat"),
+        (np.array([26, 0, 2, 0]), None, [2, 0, 1, 0], "0 2 26"),
+        (np.array([1, 2, 3, 2]), None, [0, 1, 2, 1], "1 2 3"),
+        (np.array([10**13, 7, 10**13, 7]), None, [1, 0, 1, 0], f"7 {10**13}"),
+        (np.array([2, 0, 2, 1], np.uint64), None, [2, 0, 2, 1], "0 1 2"),
+    ],
+)  # fmt: skip
+def test_labels_of_one_meaning_are_taken(tmp_path, labels, classes, numbers, names):
+    given = {} if classes is None else {"classes": np.array(classes)}
+    images = load_arrays(
+        tmp_path, train_images=four(3, 3), train_labels=labels, **given
+    )
+    assert images.labels.tolist() == numbers and images.labels.dtype == np.int64
+    assert images.classes == tuple(names.split())
+
+
+def test_classes_named_by_the_file_stay_even_where_labels_have_gaps(tmp_path):
+    names = np.array([f"class {k}" for k in range(27)])
+    labels = np.array([26, 0, 2, 0])
+    images = load_arrays(
+        tmp_path, train_images=four(3, 3), train_labels=labels, classes=names
+    )
+    assert images.labels.tolist() == labels.tolist() and len(images.classes) == 27
+
+
+@pytest.mark.parametrize(
+    ("labels", "classes", "message"),
+    [
+        (np.array([[1, 0, 1], [1, 0, 0], [0, 1, 0], [0, 0, 1]]), None,
+         r"got int64 of shape \[4, 3\]: multi-label.*sample 0 has 2 classes.*choose"),
+        (np.array([[0, 1], [0, 0], [0, 1], [1, 0]]), None, "sample 1 has 0 classes"),
+        (np.array([[0.9, 0.1], [0.5, 0.5], [0, 1], [1, 0]]), None,
+         r"probabilities; choose .*labels.argmax\(1\)"),
+        (np.array([[3, 1], [0, 2], [1, 1], [2, 0]]), None,
+         r"several labels for each image; choose one, such as labels\[:, 0\]"),
+        (ONE_HOT, ["a", "b"], "one-hot, with 3 columns, but classes names 2"),
+        (np.array(["dog", "cat", "dog", "eel"]), ["dog", "cat"],
+         "sample 3 has the label 'eel', which is not among the 2 classes: dog, cat$"),
+        (np.array(["dog", "", "dog", "cat"]), ["dog", "cat"], "sample 1 has the label"),
+        (np.array(["dog", "cat", "dog", "cat"]), ["dog", "cat", "dog"],
+         "classes names one class twice"),
+        (np.array(["dog", "cat", "dog", "cat"]), None,
+         "add an array classes that lists them .*classes=np.unique"),
+        (np.array([0, 1, np.nan, 1]), None, "sample 2 has nan; leave out images"),
+        (np.array([0, 1, 0.5, 1]), None, "sample 2 has 0.5; .*measured values"),
+        (np.array([0, 1, np.inf, 1]), None, "sample 2 has inf"),
+        (np.array([0, 1, 2, -1]), None, "sample 3 has -1; leave out images without"),
+        (np.array([0, 1, 2, 5]), ["a", "b", "c"], r"\[0, 3\).*sample 3 has 5"),
+        (np.array([0, 1, 2, 2**64 - 1], np.uint64), None, "largest is 18446744073709"),
+        (np.array([0, 1, 2, 3], complex), None, "got complex128"),
+        (np.array([0, 1, 2, 3], "M8[s]"), None, "got datetime64"),
+        (np.array([0, 1, 2]), None, r"4 images, got int64 of shape \[3\]"),
+        (np.array([[0, 1, 2, 3]]), None, r"4 images, got int64 of shape \[1, 4\]"),
+        (np.array(3), None, r"4 images, got int64 of shape \[\]"),
+        (np.zeros((4, 2, 2), int), None, r"got int64 of shape \[4, 2, 2\]"),
+        (np.arange(4), [["a", "b"], ["c", "d"]], "classes must be a list of names"),
+        (np.arange(4), [], "classes must be a list of names"),
+    ],
+)  # fmt: skip
+def test_labels_of_no_meaning_or_two_are_refused(tmp_path, labels, classes, message):
+    given = {} if classes is None else {"classes": np.array(classes)}
+    with pytest.raises(ValueError, match=message) as caught:
+        load_arrays(tmp_path, train_images=four(3, 3), train_labels=labels, **given)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("dtype", ["int64", "int16", "uint16", "uint32", ">i4"])
+def test_pixels_are_pixels_whatever_integers_hold_them(tmp_path, dtype):
+    images = load_arrays(
+        tmp_path, train_images=four(6, 5, 3).astype(dtype), train_labels=np.arange(4)
+    )
+    np.testing.assert_array_equal(images.images, four(6, 5, 3))
+
+
+def test_booleans_are_black_and_white(tmp_path):
+    mask = four(6, 5) > 99
+    images = load_arrays(tmp_path, train_images=mask, train_labels=np.arange(4))
+    np.testing.assert_array_equal(images.images[..., 0], np.where(mask, 255, 0))
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_channels_first_are_moved_to_the_end(tmp_path, channels):
+    images = load_arrays(
+        tmp_path, train_images=four(channels, 6, 5), train_labels=np.arange(4)
+    )
+    assert images.images.shape == (4, 6, 5, channels)
+    np.testing.assert_array_equal(
+        images.images, four(channels, 6, 5).transpose(0, 2, 3, 1)
+    )
+
+
+DEEP = four(6, 5).astype(np.uint16) * 257
+
+
+@pytest.mark.parametrize(
+    ("images", "message"),
+    [
+        (four(6, 5) / 255, r"from 0 to .*if 1 is white, save np.round\(255 \*"),
+        (four(6, 5) / np.float32(2), r"got float32 .*save np.round\(images\)"),
+        (four(6, 5).astype(np.float16), r"got float16 .*save np.round\(images\)"),
+        ((four(6, 5) - 127.0) / 60, "values from -2.*as after normalisation"),
+        (four(6, 5).astype(int) - 128, "values from -1.*as after normalisation"),
+        (DEEP, "got uint16 with values .*65535 for all of 16 bits"),
+        (DEEP.astype(np.float32), "divide them by the value of white"),
+        (four(6, 5).astype(int) // 128, "values from 0 to 1; if 1 is white"),
+        (np.where(four(6, 5) > 99, 1.0, np.nan), "a value of nan in image 0; repair"),
+        (np.where(four(6, 5) > 200, np.inf, 1.0), "a value of inf in image [0-3]"),
+        (four(6, 5).astype(complex), "got complex128 of shape"),
+        (four(6, 5).astype(str), "got <U3 of shape"),
+        (np.full((4, 6, 5), 7, np.uint8), "channel 0 has the value 7 in every pixel"),
+        (np.stack([four(6, 5), 0 * four(6, 5), four(6, 5)], 3), "channel 1 has the v"),
+        (four(30), r"got \[4, 30\]; these are flattened: .*reshape\(-1, height"),
+        (four(6, 5, 4), r"got \[4, 6, 5, 4\]; if the fourth channel is transparency"),
+        (four(4, 6, 5), "if the fourth channel is transparency"),
+        (four(6, 5, 2), "volumes and other channels are not images"),
+        (four(6, 6, 6, 1), r"got \[4, 6, 6, 6, 1\]; volumes"),
+        (four(6, 0), "no side may be 0"),
+        (np.uint8(3), r"got \[\]"),
+    ],
+)  # fmt: skip
+def test_images_of_no_meaning_or_two_are_refused(tmp_path, images, message):
+    with pytest.raises(ValueError, match=f"^given: .*{message}") as caught:
+        load_arrays(tmp_path, train_images=images, train_labels=np.arange(4))
+    assert "\n" not in str(caught.value)
+
+
+def test_the_layout_of_medmnist_is_read_as_it_is_published(tmp_path):
+    arrays = {
+        "train_images": four(28, 28),
+        "train_labels": np.array([[0], [3], [0], [1]], np.uint8),
+        "val_images": four(28, 28)[:1],
+        "val_labels": np.array([[2]], np.uint8),
+        "test_images": four(28, 28)[:2],
+        "test_labels": np.array([[1], [0]], np.uint8),
+    }
+    train = load_arrays(tmp_path, **arrays)
+    test = load("given", tmp_path, split="test")
+    assert train.images.shape == (4, 28, 28, 1) and train.labels.tolist() == [
+        0,
+        3,
+        0,
+        1,
+    ]
+    assert test.labels.tolist() == [1, 0] and len(test) == 2
+    assert train.classes == test.classes == ("0", "1", "2", "3")  # 2 is in val alone
+    del arrays["test_images"], arrays["test_labels"]
+    save(tmp_path / "given.npz", **arrays)
+    assert load("given", tmp_path, split="test").labels.tolist() == [2]
+
+
+def test_one_hot_and_numbers_in_two_splits_agree_on_the_classes(tmp_path):
+    train = load_arrays(
+        tmp_path,
+        train_images=four(6, 5),
+        train_labels=np.eye(5)[[0, 1, 0, 2]],
+        test_images=four(6, 5)[:2],
+        test_labels=np.array([3, 0]),
+    )
+    test = load("given", tmp_path, split="test")
+    assert train.classes == test.classes == tuple("01234")
+    assert test.labels.tolist() == [3, 0]
+
+
+@pytest.mark.parametrize(
+    ("names", "test"),
+    [
+        (("x_train", "y_train", "x_test", "y_test"), True),  # Keras
+        (("images", "labels"), False),
+    ],
+)
+def test_other_names_of_arrays_are_known(tmp_path, names, test):
+    arrays = [four(6, 5), np.arange(4), four(6, 5)[:2], np.arange(2)]
+    train = load_arrays(tmp_path, **dict(zip(names, arrays, strict=False)))
+    assert train.labels.tolist() == [0, 1, 2, 3]
+    if test:
+        assert len(load("given", tmp_path, split="test")) == 2
+    else:
+        with pytest.raises(ValueError, match="lacks test_images and test_labels; it h"):
+            load("given", tmp_path, split="test")
+
+
+def test_labels_of_the_other_split_that_are_withheld_do_not_matter(tmp_path):
+    for withheld in (np.full(2, -1), np.array(["?", "?"]), np.array([])):
+        images = load_arrays(
+            tmp_path,
+            train_images=four(6, 5),
+            train_labels=np.array([0, 1, 0, 1]),
+            test_images=four(6, 5)[:2],
+            test_labels=withheld,
+        )
+        assert images.classes == ("0", "1")
+
+
+def test_a_file_is_found_by_its_full_name_in_root(tmp_path):
+    save(tmp_path / "given.npz", images=four(6, 5), labels=np.arange(4))
+    assert len(load("given.npz", tmp_path)) == 4
+
+
+def test_text_stored_as_objects_says_how_to_store_it(tmp_path):
+    labels = np.array(["a", "b", "a", "b"], dtype=object)
+    with pytest.raises(ValueError, match=r"dtype=str\), without objects"):
+        load_arrays(tmp_path, train_images=four(3, 3), train_labels=labels)
+
+
+def test_labels_with_gaps_train_and_score_with_noise(tmp_path):
+    from curvlib import scores
+    from curvlib.runs import training
+    from curvlib.runs.settings import TrainConfig
+
+    rng = np.random.default_rng(0)
+    save(
+        tmp_path / "gaps.npz",
+        train_images=rng.integers(0, 256, (60, 8, 8), dtype=np.uint8),
+        train_labels=np.array([0, 2, 26] * 20),
+    )
+    config = TrainConfig(
+        dataset="gaps",
+        model="mlp",
+        width=8,
+        epochs=2,
+        num_probes=1,
+        noise_rate=0.2,
+        score_original_labels=True,
+    )
+    images, _ = training.prepare(config, tmp_path)
+    assert images.mislabelled.sum() == 12 and images.classes == ("0", "2", "26")
+    trace = training.fit(config, images, runs=tmp_path / "runs", device="cpu")
+    table = scores.compute(trace)
+    assert len(table) == 60 and np.isfinite(table["cumulative_loss"]).all()
 
 
 def test_a_pickle_inside_an_npz_is_never_opened(tmp_path):
@@ -622,6 +963,15 @@ def test_human_labels_in_another_order_are_refused(tmp_path):
     save_human(tmp_path / "CIFAR-10_human.npz", arrays)
     with pytest.raises(ValueError, match="in another order"):
         data.with_human_labels(images, "human_worse", tmp_path)
+
+
+@pytest.mark.parametrize("index", [-1, 10**13])
+def test_human_labels_are_never_those_of_another_index(tmp_path, index):
+    images = cifar10()
+    save_human(tmp_path / "CIFAR-10_human.npz", human_arrays(images))
+    odd = replace(images, index=[*range(19), index], source=None)
+    with pytest.raises(ValueError, match="is of other images"):
+        data.with_human_labels(odd, "human_worse", tmp_path)
 
 
 def test_human_labels_that_cannot_be_had_say_why(tmp_path):

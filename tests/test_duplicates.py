@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from scipy.ndimage import zoom
 from torch import nn
 
@@ -212,3 +213,128 @@ def test_a_network_describes_images_by_the_inputs_of_its_last_layer():
 def test_near_refuses_what_it_cannot_compare(count, options, match):
     with pytest.raises(ValueError, match=match):
         near(photographs(count), **options)
+
+
+# What is known of few pairs
+
+
+def written(folder: Path, pictures, copies=()) -> Images:
+    """Pictures in files of three classes, and copies of some of them, smaller."""
+    for name in "abc":
+        (folder / name).mkdir(parents=True)
+    for k, pixels in enumerate(pictures):
+        image = Image.fromarray(pixels)
+        image.save(folder / "abc"[k % 3] / f"{k:03d}.png")
+        if k in copies:
+            small = image.resize((image.width * 2 // 3, image.height * 2 // 3))
+            small.save(folder / "abc"[(k + 1) % 3] / f"{k:03d}-copy.jpg", quality=80)
+    return load(str(folder), image_size=32)
+
+
+def pictures(count, seed=0, size=(60, 90)):
+    """Smooth random pictures with details, no two alike."""
+    rng = np.random.default_rng(seed)
+    for _ in range(count):
+        coarse = rng.uniform(0, 255, (12, 18, 3))
+        yield zoom(coarse, (size[0] / 12, size[1] / 18, 1), order=1).astype(np.uint8)
+
+
+def names(images, positions) -> list[str]:
+    return [images.images.names[i].decode()[2:5] for i in positions]
+
+
+@pytest.mark.parametrize("copies", [5, 1])
+def test_a_few_resized_copies_in_a_small_folder_are_listed(tmp_path, copies):
+    images = written(tmp_path / "photos", pictures(60 - copies), range(copies))
+    assert len(images) == 60
+    found = near(images)
+    pairs = found.pairs
+    assert names(images, pairs["first"]) == names(images, pairs["second"])
+    assert sorted(names(images, pairs["first"])) == [f"{k:03d}" for k in range(copies)]
+    assert found.basis == "extrapolated" and pairs["conflict"].all()
+    # Counting says 1 - (0 + 2) / (2 * copies), chance hardly comes that far.
+    assert pairs["precision"].iloc[-1] == pytest.approx(1 - 1 / copies)
+    assert (pairs["by_chance"] < 0.05).all()
+    assert found.threshold == pytest.approx(pairs["similarity"].min(), abs=1e-5)
+    assert (found.runners_up["similarity"] < found.threshold).all()
+    across = near(images, across_labels=True)
+    assert len(across.pairs) == copies
+
+
+def test_without_copies_a_small_folder_lists_none_and_says_what_comes_closest(tmp_path):
+    found = near(written(tmp_path / "photos", pictures(60)))
+    assert found.pairs.empty and found.basis == "none" and np.isnan(found.threshold)
+    assert len(found.runners_up) == duplicates.RUNNERS_UP
+    assert (found.runners_up["by_chance"] > 0.1).all()
+
+
+def test_too_few_images_to_extrapolate_from_are_shown_as_runners_up(tmp_path):
+    images = written(tmp_path / "photos", pictures(7), [0])
+    found = near(images)
+    assert found.basis == "none" and found.pairs.empty
+    first = found.runners_up.iloc[0]
+    assert names(images, [int(first["first"]), int(first["second"])]) == ["000", "000"]
+    assert np.isnan(first["by_chance"]) and first["similarity"] > 0.9
+
+
+def test_enough_pairs_are_counted_as_before():
+    found = near(with_twins(photographs(600), lambda pixels: pixels))
+    assert found.basis == "counted"
+    assert (found.pairs["precision"] >= 0).all()
+    assert found.pairs["precision"].iloc[-1] >= 0.95 - 1e-9
+    check = found.check
+    assert check["by_chance"].is_monotonic_increasing
+    beyond = check[check["decoys"] == 0]
+    assert (beyond["by_chance"] < 5).all()
+
+
+def test_chance_seldom_makes_a_pair_that_counts():
+    # Each data set lists a chance pair with a probability of about 1 in 20.
+    listed = sum(not near(photographs(60, seed)).pairs.empty for seed in range(40))
+    assert listed <= 8
+
+
+def test_images_smaller_than_the_shift_are_compared():
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 256, (30, 2, 3, 1), dtype=np.uint8)
+    tiny = Images(
+        images=pixels, labels=[0] * 30, index=np.arange(30), classes=("a", "b")
+    )
+    compared = duplicates.compare(tiny)
+    assert np.isfinite(compared.similarity).all()
+
+
+def test_details_of_two_shapes_are_not_compared():
+    with pytest.raises(ValueError, match=r"got \[1, 16, 16, 3\] and \[2, 16, 16, 3\]"):
+        duplicates.detail_correlation(photographs(1).images, photographs(2).images)
+
+
+# Splits as one
+
+
+def test_joined_splits_keep_their_order_and_count_their_index_from_0():
+    train, test = photographs(9), photographs(6, seed=1)
+    both = duplicates.joined(train, test)
+    assert both.index.tolist() == list(range(15))
+    np.testing.assert_array_equal(both.images[9:], test.images)
+    np.testing.assert_array_equal(both.labels[9:], test.labels)
+    assert duplicates.joined(train).checksum == train.checksum  # no test split needed
+
+
+@pytest.mark.parametrize("change", ["classes", "shape", "kind", "none"])
+def test_splits_that_do_not_fit_are_not_joined(tmp_path, change):
+    train = photographs(6)
+    other = {
+        "classes": replace(train, classes=("x", "y", "z")),
+        "shape": replace(train, images=train.images[:, :8]),
+        "kind": written(tmp_path / "photos", pictures(6)),
+    }
+    with pytest.raises(ValueError, match=r"same classes and shape|no images were"):
+        duplicates.joined(*([train, other[change]] if change in other else []))
+
+
+def test_pixels_in_memory_and_in_files_are_not_compared(tmp_path):
+    files = written(tmp_path / "photos", pictures(6))
+    memory = replace(files, images=files.images[:])
+    with pytest.raises(ValueError, match="one is in memory and the other in files"):
+        duplicates.exact(files, memory)

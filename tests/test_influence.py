@@ -248,3 +248,11 @@ def test_a_file_with_a_name_twice_or_no_names_is_refused(by_name):
     np.savez(by_name, tr_mem=arrays["tr_mem"])
     with pytest.raises(ValueError, match="lacks tr_filenames; it has tr_mem"):
         released.memorization_by_name(by_name, ["n01440761_1.JPEG"])
+
+
+def test_an_index_that_no_file_has_is_refused(file, images):
+    # Counted from the end, as Python would, it were the value of another sample.
+    for index in (-3, 10**13):
+        odd = replace(images, index=[*images.index[1:], index], source=None)
+        with pytest.raises(ValueError, match=f"has one with index {index}"):
+            released.memorization(file, odd)

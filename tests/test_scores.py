@@ -161,6 +161,17 @@ def test_random_depends_on_seed_and_index_only():
     assert not np.isclose(many, scores.random(np.arange(1000), seed=4)).any()
 
 
+def test_random_jumps_to_a_far_index_and_gives_what_its_stream_has_there():
+    index = np.array([3, 10_000_000, 0, 2_000_001, 3, 2_000_000])
+    stream = np.random.default_rng(5).random(10_000_001)
+    np.testing.assert_array_equal(scores.random(index, seed=5), stream[index])
+    # The whole stream would take 73 TiB.
+    far = scores.random(np.array([10**13, 4, 2**63 - 1]), seed=5)
+    assert far[1] == stream[4] and (far >= 0).all() and (far < 1).all()
+    again = scores.random(np.array([2**63 - 1, 10**13]), seed=5)
+    np.testing.assert_array_equal(again, far[[2, 0]])
+
+
 def test_random_is_uniform_within_four_standard_errors():
     values = scores.random(np.arange(10_000))
     assert values.min() >= 0 and values.max() < 1

@@ -1,4 +1,8 @@
-"""Images and their labels: loading, label noise, augmentation, files, duplicates."""
+"""Images and their labels: loading, label noise, augmentation, files, duplicates.
+
+``load`` gives ``Images``, which everything else takes. They are in memory, or in files
+that are read when needed; every function here works with both.
+"""
 
 from curvlib.data.images import Images, augment, normalise
 from curvlib.data.loading import IMAGE_SIZE, NAMES, load
@@ -12,7 +16,9 @@ from curvlib.data.noise import (
     with_symmetric_noise,
 )
 
-RECIPE = 1  # of images, their order, label noise and augmentation
+# Of images, their order, label noise and augmentation. How photographs are decoded has
+# a number of its own, ``folders.DECODING``, which is part of their checksum.
+RECIPE = 1
 
 __all__ = [
     "HUMAN",

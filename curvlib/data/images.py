@@ -1,7 +1,7 @@
 """Labelled images, in memory or in files, and how batches of them are read.
 
-A *sample* has an *index*: its place in the original data set. It is carried along with
-every score, so that a number can always be traced to an image.
+A *sample* has an *index*: its place in the original data set. Every score carries it
+along, so that a number can always be traced to an image.
 """
 
 import hashlib
@@ -27,18 +27,19 @@ class Images:
     Attributes:
         images: uint8, shape [N, H, W, C] with C = 1 (grey) or 3 (RGB): an array, or
             ``curvlib.data.folders.Photographs``, which stay in their files.
-        labels: int64, shape [N], in [0, len(classes)): the labels given, those that
-            a network is trained on.
+        labels: int64, shape [N], in [0, len(classes)): the labels given. A network is
+            trained on these.
         index: int64, shape [N], unique: the place in the original data set.
-        classes: Names of the classes.
-        original_labels: int64, shape [N]: the labels before any noise; the labels
-            given, if left out.
-        source: int64, shape [N]: for a planted copy the index of its original, else
-            the sample's own index, which is also the value if left out.
-        name: What the data set is called.
+        classes: Names of the classes. A class may be without samples.
+        original_labels: int64, shape [N]: the labels before any noise. By default the
+            labels given.
+        source: int64, shape [N]: for a planted copy, the index of its original; for
+            other samples, and by default, their own index.
+        name: Name of the data set.
 
     Raises:
-        ValueError: If an array has another type, shape or range.
+        ValueError: If there is no image, or an array has another type, shape or range.
+            ``curvlib.load`` understands more forms than this.
     """
 
     images: np.ndarray | Photographs
@@ -93,14 +94,25 @@ class Images:
     def _integers(self, field: str, value: np.ndarray) -> np.ndarray:
         value = np.asarray(value)
         if value.shape != (len(self.images),) or value.dtype.kind not in "iu":
+            advice = ""
+            if value.ndim > 1 and value.size == len(self):
+                advice = "; flatten them with .ravel()"
+            elif value.ndim == 2 and len(value) == len(self):
+                advice = "; of one-hot rows take .argmax(1)"
             raise ValueError(
                 f"{self.name}: {field} must hold one integer for each of the "
                 f"{len(self.images)} images, got {value.dtype} of shape "
-                f"{list(value.shape)}"
+                f"{list(value.shape)}{advice}"
+            )
+        if value.size and value.max() > np.iinfo(np.int64).max:
+            raise ValueError(
+                f"{self.name}: {field} must fit into int64, but the largest is "
+                f"{value.max()}"
             )
         return value.astype(np.int64)
 
     def __len__(self) -> int:
+        """Number of samples N."""
         return len(self.images)
 
     @property
@@ -119,7 +131,18 @@ class Images:
         return digest.hexdigest()[:16]
 
     def select(self, chosen: np.ndarray) -> "Images":
-        """The samples at some positions, or where a mask of shape [N] is true."""
+        """The samples at some positions, or where a mask is true.
+
+        Args:
+            chosen: Positions, integers of any length, or bool of shape [N].
+
+        Returns:
+            Those samples, with their labels and indices; photographs stay in files.
+
+        Raises:
+            ValueError: If nothing is chosen, or a position twice.
+            IndexError: If there is no such position.
+        """
         fields = ("labels", "index", "original_labels", "source")
         return replace(
             self,
@@ -128,14 +151,22 @@ class Images:
         )
 
     def tensor(self) -> Tensor:
-        """All images as one uint8 tensor of shape [N, C, H, W], read if in files."""
+        """All images as one uint8 tensor of shape [N, C, H, W].
+
+        Photographs are read from their files, and held in memory.
+        """
         return torch.from_numpy(self.images[:]).permute(0, 3, 1, 2).contiguous()
 
     def reader(self, device: torch.device | str) -> "folders.Reader | _InMemory":
-        """What reads batches of these images, epoch after epoch, onto a device.
+        """A reader of batches of these images, epoch after epoch, onto a device.
 
-        Called with a list of batches, each the positions of its samples, it yields
-        uint8 tensors of shape [B, C, H, W]; see ``curvlib.data.folders.Reader``.
+        Args:
+            device: Where the batches are wanted.
+
+        Returns:
+            A function of a list of batches, each the positions of its samples. It
+            yields uint8 tensors of shape [B, C, H, W], and with a generator it crops
+            and flips them at random. See ``curvlib.data.folders.Reader``.
         """
         device = torch.device(device)
         if isinstance(self.images, Photographs):
@@ -146,6 +177,9 @@ class Images:
         """Mean and standard deviation of each channel, of pixels in [0, 1].
 
         Of photographs in files, ``MOST_MEASURED`` evenly spaced ones are measured.
+
+        Returns:
+            Two lists of C values: means and standard deviations.
 
         Raises:
             ValueError: If a channel has the same value in every pixel.
@@ -171,7 +205,10 @@ class Images:
         return mean.tolist(), std.tolist()
 
 
-def rows_of(pixels: np.ndarray | Photographs, rows: np.ndarray):
+def rows_of(
+    pixels: np.ndarray | Photographs, rows: np.ndarray
+) -> np.ndarray | Photographs:
+    """Some images, by position or mask; photographs stay in their files."""
     return pixels.select(rows) if isinstance(pixels, Photographs) else pixels[rows]
 
 
@@ -201,8 +238,8 @@ def augment(batch: Tensor, *, generator: torch.Generator, padding: int = 4) -> T
 
     Args:
         batch: uint8 images, shape [B, C, H, W].
-        generator: On the CPU; three draws a sample.
-        padding: Pixels on each side.
+        generator: On the CPU; each sample takes three draws.
+        padding: Pixels added on each side.
 
     Returns:
         Images of the same type and shape.
@@ -223,14 +260,18 @@ def augment(batch: Tensor, *, generator: torch.Generator, padding: int = 4) -> T
 
 
 def normalise(batch: Tensor, mean: list[float], std: list[float]) -> Tensor:
-    """Pixels in [0, 255] to float32 of mean 0 and deviation 1 over the training set.
+    """Turn pixels in [0, 255] into floats of mean 0 and standard deviation 1.
 
-    The step h of the curvature is in units of this output, as in the paper.
+    Mean and deviation are those of each channel over the training set. The step h of
+    the curvature is in units of this output, as in the paper.
 
     Args:
         batch: uint8 images, shape [B, C, H, W].
         mean: Of each channel, of pixels in [0, 1], as ``Images.statistics`` gives it.
-        std: Likewise.
+        std: Standard deviation, likewise.
+
+    Returns:
+        float32, shape [B, C, H, W].
     """
     scale = torch.tensor([1 / (255 * s) for s in std], device=batch.device)
     shift = torch.tensor(

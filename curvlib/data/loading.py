@@ -1,16 +1,23 @@
-"""Loading a data set by its name, an ``.npz`` file, or a folder of class folders."""
+"""Loading a data set: by name, from an ``.npz`` or a CSV file, or from a folder."""
 
 import os
 from pathlib import Path
 
 import numpy as np
 
-from curvlib.data import folders
+from curvlib.data import arrays, files, folders
 from curvlib.data.folders import Photographs, default_root
 from curvlib.data.images import Images
 
 NAMES = ("digits", "mnist", "fashion_mnist", "cifar10", "cifar100")
-IMAGE_SIZE = 224  # pixels on a side that photographs in folders are cut to
+IMAGE_SIZE = 224  # pixels on a side that photographs in files are cut to
+# Names of images and labels in an .npz, by split. "val" is the test split of a file
+# that has no other, as in folders.
+LAYOUTS = (
+    {s: (f"{s}_images", f"{s}_labels") for s in ("train", "test", "val")},  # MedMNIST
+    {s: (f"x_{s}", f"y_{s}") for s in ("train", "test", "val")},  # Keras
+    {"train": ("images", "labels")},
+)
 
 
 def load(
@@ -21,36 +28,51 @@ def load(
     image_size: int | None = None,
     broken_files: str = "stop",
 ) -> Images:
-    """Load a data set by its name, an ``.npz`` file, or a folder of class folders.
+    """Load a data set by its name, an ``.npz`` or ``.csv`` file, or a folder.
 
-    The layout: ``train_images`` uint8 [N, H, W] or [N, H, W, C], ``train_labels``
-    integers [N], the same for ``test``, and optionally ``classes``. A file
-    ``<name>.npz`` in root comes first, then what torchvision finds there, then its
-    download. The digits come with scikit-learn; every fifth is the test split.
+    *A known name.* A file ``<name>.npz`` in root comes first, then what torchvision
+    finds there, then its download. The digits come with scikit-learn; every fifth is
+    the test split.
 
-    Photographs lie in ``train/<class>/*.JPEG`` and ``val/<class>/*.JPEG``, the layout
-    of ImageNet, under ``root/<name>`` or, for ``"imagenet"``, under root itself. They
-    stay in their files; see ``curvlib.data.folders`` for the index that is made of them.
+    *An .npz file* has ``train_images``, integers from 0 to 255, of shape [N, H, W],
+    [N, H, W, C] or [N, C, H, W]; ``train_labels`` of shape [N], [N, 1] or, one-hot,
+    [N, C]; the same for ``test``, or ``val`` if there is no ``test``; and optionally
+    ``classes``, the names. MedMNIST has this layout. The names of Keras, ``x_train``
+    and ``y_train``, and plain ``images`` and ``labels`` are read, too. Without
+    ``classes``, the classes are the numbers that occur. ``curvlib.data.arrays`` says
+    what is accepted and what is refused.
+
+    *A folder* holds photographs in ``train/<class>/`` and ``val/<class>/``, the layout
+    of ImageNet, or in ``<class>/``, which is a training set without a test split. It
+    lies at ``root/<name>``, at ``<name>``, or, for ``"imagenet"``, at root itself.
+
+    *A CSV file* has the columns ``path``, relative to the file, and ``label``, the name
+    of the class; further columns are ignored. It, too, has no test split.
+
+    Photographs of folders and CSV files stay in their files. See
+    ``curvlib.data.folders`` for how they are decoded and for the index that is made.
 
     Args:
         name: One of ``curvlib.data.NAMES``; ``"imagenet"``; the name of an ``.npz``
-            file or of a folder in root; or the path of one.
+            file or of a folder in root; or the path of an ``.npz`` or ``.csv`` file or
+            of a folder.
         root: Where data sets lie; by default ``$CURVLIB_DATA``, else a cache folder.
         split: ``"train"`` or ``"test"``, which of photographs is ``val``.
         image_size: Pixels on a side that photographs are cut to, 224 if left out; other
             data sets have a size of their own.
-        broken_files: ``"stop"`` if a file of a folder cannot be used, or ``"skip"``
-            it: the index file lists them all either way.
+        broken_files: ``"stop"`` if an image file cannot be used, or ``"skip"`` it: the
+            index file lists them all either way.
 
     Returns:
-        The images in the original order: index i is torchvision's index i; of a
-        folder, the row of the index file.
+        The images in the original order: index i is torchvision's index i; of a folder
+        or a CSV, the row in the index file, which for a CSV is its own row, from 0.
 
     Raises:
         ValueError: If the name, the split or the policy is unknown, the file has
-            another layout, a size is given to images that have one, or files of a
-            folder are broken.
-        FileNotFoundError: If the data is neither there nor to be downloaded.
+            another layout, a size is given to images that have one, or image files are
+            broken.
+        FileNotFoundError: If the data is neither there nor to be downloaded, it has no
+            such split, or a CSV names a file that is missing.
     """
     if split not in ("train", "test"):
         raise ValueError(f"split must be 'train' or 'test', got {split!r}")
@@ -60,9 +82,12 @@ def load(
         )
     root = Path(root).expanduser() if root is not None else default_root()
     name = os.path.expanduser(name)
-    path = Path(name) if name.endswith(".npz") else root / f"{name}.npz"
-    if not path.exists() and (place := _class_folders(name, root)):
-        return _from_folders(place, split, image_size, broken_files)
+    path = root / f"{name}.npz"
+    if name.endswith(".npz"):
+        path = _first_there(Path(name), root / name)
+    in_files = not path.exists() and _in_files(name, root)
+    if in_files:
+        return _from_files(*in_files, split, image_size, broken_files)
     if image_size is not None and (path.exists() or name in NAMES):
         raise ValueError(
             f"image_size = {image_size} is for photographs in folders; {name} has a "
@@ -75,91 +100,149 @@ def load(
     if name in NAMES:
         return _from_torchvision(name, root, split)
     raise ValueError(
-        f"unknown data set {name!r}: expected one of {', '.join(NAMES)}, an .npz file, "
-        f"but {path} does not exist, or a folder with train/<class>/ in it, but there "
-        f"is neither {root / name / 'train'} nor {Path(name) / 'train'}"
+        f"unknown data set {name!r}: expected one of {', '.join(NAMES)}; an .npz file, "
+        f"but {path} does not exist; a .csv file; or a folder of class folders, but "
+        f"there is neither {root / name / 'train'} nor {Path(name) / 'train'}, and no "
+        "class folder with images there either"
     )
 
 
-def _class_folders(name: str, root: Path) -> Path | None:
-    """The folder that holds train/ and val/, if the name is of such a data set."""
+def _first_there(*paths: Path) -> Path:
+    return next((path for path in paths if path.exists()), paths[0])
+
+
+def _in_files(name: str, root: Path) -> tuple[Path, dict[str, Path]] | None:
+    """The place of a data set in files, and its splits; None if the name is no such."""
     if name in NAMES:
         return None
-    places = [root / name, root] if name == "imagenet" else [root / name, Path(name)]
-    return next((place for place in places if (place / "train").is_dir()), None)
+    if name.lower().endswith(".csv"):
+        place = _first_there(Path(name), root / name)
+        if place.is_dir():
+            raise ValueError(f"{place} is a folder, and its name that of a CSV file")
+        return place, {"train": place}
+    places = [root / name, Path(name)]
+    if name == "imagenet":
+        places = [root / name, *([root] if (root / "train").is_dir() else [])]
+    for place in places:
+        try:
+            return place, files.splits(place)
+        except FileNotFoundError:
+            continue
+    return None
 
 
-def _from_folders(
-    place: Path, split: str, image_size: int | None, broken_files: str
+def _from_files(
+    place: Path,
+    splits: dict[str, Path],
+    split: str,
+    image_size: int | None,
+    broken_files: str,
 ) -> Images:
     size = IMAGE_SIZE if image_size is None else image_size
     if size < folders.SMALLEST:
         raise ValueError(f"image_size must be at least {folders.SMALLEST}, got {size}")
-    folder = place / {"train": "train", "test": "val"}[split]
-    table = folders.index_of(folder)
+    if split not in splits:
+        kind = "val/<class>/" if split == "test" else "train/<class>/"
+        raise FileNotFoundError(
+            f"{place} has no {split} split; put its images into {place / kind}"
+            if place.is_dir()
+            else f"{place} has no {split} split; a CSV file is a training set"
+        )
+    source = splits[split]
+    table = folders.index_of(source)
     broken = table[table["status"] == "broken"]
     if len(broken) and broken_files == "stop":
         first = broken.iloc[0]
         raise ValueError(
-            f"{len(broken)} of {len(table)} files in {folder} cannot be used, the "
+            f"{len(broken)} of {len(table)} files in {source} cannot be used, the "
             f"first is {first['path']!r}: {first['remark']}. `curvlib check {place}` "
             "lists them all; mend or remove them and delete "
-            f"{folders.index_file(folder)}, or leave them out with "
+            f"{folders.index_file(source)}, or leave them out with "
             'broken_files="skip"'
         )
-    table = table[table["status"] == "used"]
-    if not len(table):
-        raise ValueError(f"{folder} holds no image that can be used")
-    classes = folders.class_names(place / "train")
-    number = {name: i for i, name in enumerate(classes)}
-    if unknown := sorted(set(table["class"]) - number.keys()):
+    used = table[table["status"] == "used"]
+    if not len(used):
+        raise ValueError(f"{source} holds no image that can be used")
+    in_csv = source.is_file()
+    if in_csv:
+        classes = files.in_order(list(table["class"]))
+    else:
+        classes = files.class_names(splits.get("train", source))
+    number = {label: i for i, label in enumerate(classes)}
+    if unknown := sorted(set(used["class"]) - number.keys()):
         raise ValueError(
-            f"{folder} has the class {unknown[0]}, which {place / 'train'} has not"
+            f"{source} has the class {unknown[0]}, which {splits['train']} has not"
         )
     photographs = Photographs(
-        folder,
-        np.array([os.fsencode(path) for path in table["path"]]),
-        np.array([int(checksum, 16) for checksum in table["crc32"]], np.uint32),
+        source.parent if in_csv else source,
+        np.array([os.fsencode(path) for path in used["path"]]),
+        np.array([int(checksum, 16) for checksum in used["crc32"]], np.uint32),
         size,
+        digests=np.array([digest.encode() for digest in used["pixels"]]),
     )
     return Images(
         images=photographs,
-        labels=table["class"].map(number).to_numpy(),
-        index=table["index"].to_numpy(),
+        labels=used["class"].map(number).to_numpy(),
+        index=used["index"].to_numpy(),
         classes=tuple(classes),
-        name=place.resolve().name,
+        name=place.stem if in_csv else place.resolve().name,
     )
 
 
 def _from_npz(path: Path, split: str) -> Images:
     try:
         with np.load(path, allow_pickle=False) as file:
-            arrays = {key: file[key] for key in file.files}
+            names = file.files
+            layout = next(
+                (k for k in LAYOUTS if any(_has(names, pair) for pair in k.values())),
+                LAYOUTS[0],
+            )
+            order = ("test", "val") if split == "test" else ("train",)
+            pairs = [layout[s] for s in order if s in layout] or [LAYOUTS[0][split]]
+            needed = next((pair for pair in pairs if _has(names, pair)), pairs[0])
+            missing = [key for key in needed if key not in names]
+            others = [labels for _, labels in layout.values() if labels in names]
+            wanted = [] if missing else [*needed, *others, "classes"]
+            found = {key: file[key] for key in wanted if key in names}
     except Exception as error:  # of zipfile, zlib or numpy, by where the damage lies
-        raise ValueError(f"{path} is not a readable .npz file: {error}") from error
-    needed = (f"{split}_images", f"{split}_labels")
-    if missing := [key for key in needed if key not in arrays]:
+        advice = ""
+        if "allow_pickle" in str(error):
+            advice = "; save text as np.array(..., dtype=str), without objects"
+        raise ValueError(
+            f"{path} is not a readable .npz file: {error}{advice}"
+        ) from error
+    if missing:
         raise ValueError(
             f"{path} lacks {' and '.join(missing)}; it has "
-            f"{', '.join(arrays) or 'nothing'}"
+            f"{', '.join(names) or 'nothing'}"
         )
-    images, labels = (arrays[key] for key in needed)
-    largest = max(
-        (
-            int(arrays[key].max(initial=0))
-            for key in ("train_labels", "test_labels")
-            if key in arrays and arrays[key].dtype.kind in "iu"
-        ),
-        default=0,
+    images = arrays.as_images(found[needed[0]], path.stem)
+    if split == "train":
+        arrays.refuse_constant(images, path.stem)
+    classes = found.get("classes")
+    if classes is not None and (classes.ndim != 1 or not len(classes)):
+        raise ValueError(
+            f"{path}: classes must be a list of names, one for each class, got shape "
+            f"{list(classes.shape)}"
+        )
+    labels, names_of_classes = arrays.as_labels(
+        found[needed[1]],
+        path.stem,
+        count=len(images),
+        classes=None if classes is None else arrays.as_text(classes),
+        others=[found[key] for key in others if key != needed[1]],
     )
-    classes = arrays.get("classes", np.arange(largest + 1))
     return Images(
-        images=images[..., None] if images.ndim == 3 else images,
+        images=images,
         labels=labels,
         index=np.arange(len(images)),
-        classes=tuple(classes.tolist()),
+        classes=names_of_classes,
         name=path.stem,
     )
+
+
+def _has(names: list[str], pair: tuple[str, str]) -> bool:
+    return any(key in names for key in pair)
 
 
 def _digits(split: str) -> Images:

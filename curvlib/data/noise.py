@@ -1,4 +1,9 @@
-"""The ways in which labels can be wrong: replaced, flipped, given by people, planted."""
+"""Wrong labels of four kinds: replaced, flipped, given by people, on planted copies.
+
+The wrong labels made here are classes that have samples. A class that is only named,
+as one may be in a subset, gets none, unless all samples have one class: then any other
+class will do.
+"""
 
 from dataclasses import replace
 from pathlib import Path
@@ -11,20 +16,23 @@ from curvlib.data.images import Images, rows_of
 
 
 def with_symmetric_noise(images: Images, rate: float, *, seed: int) -> Images:
-    """Replace the labels of a share of the samples by another class, uniformly.
+    """Replace the labels of a share of the samples by other classes, uniformly.
 
-    Exactly ``round(rate * N)`` labels change, none to itself. For one seed the wrong
-    labels at a low rate are among those at a higher one, so that rates can be compared
-    on the same samples.
+    Exactly ``round(rate * N)`` labels change, each to a different class that has
+    samples. With one seed, the wrong labels at a low rate are among those at a higher
+    rate, so that rates can be compared on the same samples.
 
     Args:
         images: Samples with their original labels.
         rate: Share of the labels replaced, in [0, 1].
         seed: Of the choice of samples and of their new labels.
 
+    Returns:
+        The same samples; ``labels`` has the noise and ``original_labels`` has not.
+
     Raises:
         ValueError: If the rate is out of range or changes no label at all, if there is
-            but one class, or if labels are wrong already.
+            only one class, or if labels are wrong already.
     """
     if not 0 <= rate <= 1:
         raise ValueError(f"rate is a fraction in [0, 1], got {rate!r}")
@@ -47,20 +55,24 @@ def with_symmetric_noise(images: Images, rate: float, *, seed: int) -> Images:
 def with_pair_flip(images: Images, rate: float, *, seed: int) -> Images:
     """Replace the labels of a share of the samples by the next class.
 
-    The asymmetric noise of Han et al. (2018), *Co-teaching*: class c becomes c + 1, the
-    last one the first. Exactly ``round(rate * N)`` labels change; which samples, is as
-    for ``with_symmetric_noise`` with the same seed.
+    The asymmetric noise of Han et al. (2018), *Co-teaching*: class c becomes c + 1, and
+    the last class becomes the first. Classes without samples are passed over. Exactly
+    ``round(rate * N)`` labels change, those of the samples that
+    ``with_symmetric_noise`` changes with the same seed.
 
     Args:
         images: Samples with their original labels.
         rate: Share of the labels replaced, in [0, 1].
         seed: Of the choice of samples.
 
+    Returns:
+        The same samples; ``labels`` has the noise and ``original_labels`` has not.
+
     Raises:
         ValueError: As for ``with_symmetric_noise``.
     """
     wrong = with_symmetric_noise(images, rate, seed=seed).mislabelled
-    following = (images.labels + 1) % len(images.classes)
+    following = _shifted(images, np.ones(len(images), np.int64))
     return replace(images, labels=np.where(wrong, following, images.labels))
 
 
@@ -82,17 +94,21 @@ def with_human_labels(
 ) -> Images:
     """Replace the labels of CIFAR by those that people gave (CIFAR-10N, CIFAR-100N).
 
-    Wei et al. (2022), *Learning with Noisy Labels Revisited*: ``"human_random1"`` to
-    ``3`` are three people's labels, ``"human_aggre"`` their majority, ``"human_worse"``
-    a wrong one of the three where there is one; ``"human_noisy"`` is CIFAR-100's. The
-    file is the authors' ``CIFAR-10_human.pt`` or ``CIFAR-100_human.pt``, or an ``.npz``
-    of that name with the same arrays (``clean_label``, ``worse_label``, ...); it is
-    joined by index, and its clean labels must be those of the images.
+    Wei et al. (2022), *Learning with Noisy Labels Revisited*. ``"human_random1"`` to
+    ``"human_random3"`` are the labels of three people, ``"human_aggre"`` is their
+    majority, and ``"human_worse"`` is a wrong one of the three where there is one.
+    ``"human_noisy"`` is CIFAR-100's. The file is the authors' ``CIFAR-10_human.pt`` or
+    ``CIFAR-100_human.pt``, or an ``.npz`` of that name with the same arrays
+    (``clean_label``, ``worse_label``, ...). It is joined by index, and its clean labels
+    must be those of the images.
 
     Args:
         images: Samples of CIFAR-10 or CIFAR-100 with their original labels.
         noise: One of ``HUMAN``.
         root: The folder that holds the file, as for ``load``.
+
+    Returns:
+        The same samples; ``labels`` are those that people gave.
 
     Raises:
         FileNotFoundError: If there is no such file; says where to get it.
@@ -120,11 +136,12 @@ def with_human_labels(
         )
     clean, given = (np.asarray(arrays[name]) for name in ("clean_label", key))
     if (
-        images.index.max() >= min(len(clean), len(given))
+        images.index.min() < 0
+        or images.index.max() >= min(len(clean), len(given))
         or (clean[images.index] != images.original_labels).any()
     ):
         raise ValueError(
-            f"{path} is of other images or in another order: its clean labels are not "
+            f"{path} is of other images, or in another order: its clean labels are not "
             f"those of {images.name}"
         )
     return replace(images, labels=given[images.index])
@@ -158,20 +175,23 @@ def with_planted_duplicates(
 ) -> Images:
     """Append copies of some samples, each under a wrong label.
 
-    A copy's ``source`` is the index of its original.
+    A copy's ``source`` is the index of its original. Its wrong label is drawn uniformly
+    from the other classes that have samples.
 
     Args:
         images: Samples; those whose label is wrong already are never copied.
         count: How many different samples to copy.
         seed: Of the choice of samples and of the wrong labels.
-        first_index: Index of the first copy. None: the one after the largest there is.
-            Where the samples are a part of a data set, name one that no other sample
-            of it has.
+        first_index: Index of the first copy; by default the one after the largest. If
+            the samples are a part of a data set, name one that no sample of it has.
+
+    Returns:
+        N + count samples: those given, then the copies.
 
     Raises:
         ValueError: If count is negative or larger than the number of samples whose
-            label is right, there is but one class, or first_index is that of a sample
-            or before it.
+            label is right, there is only one class, or first_index is not larger than
+            every index or leaves no room for the copies.
     """
     right = np.flatnonzero(~images.mislabelled)
     if not 0 <= count <= len(right):
@@ -190,7 +210,13 @@ def with_planted_duplicates(
             f"first_index must be at least {free}, got {first_index}: the indices "
             "before it are those of samples"
         )
-    index = (free if first_index is None else first_index) + np.arange(count)
+    begin = free if first_index is None else first_index
+    if begin + count - 1 > np.iinfo(np.int64).max:
+        raise ValueError(
+            f"{images.name}: no room for {count} copies from index {begin} on; the "
+            f"largest index is {np.iinfo(np.int64).max}"
+        )
+    index = begin + np.arange(count)
 
     def join(a, b):
         return np.concatenate([a, b])
@@ -214,9 +240,21 @@ def _check_original(images: Images) -> None:
 
 
 def _other_labels(images: Images, rng: np.random.Generator) -> np.ndarray:
-    """For every sample a label that is not the one given, uniformly: shape [N]."""
-    num_classes = len(images.classes)
-    if num_classes < 2:
+    """For every sample another class than its original one, uniformly, shape [N]."""
+    count = len(_possible(images))
+    if count < 2:
         raise ValueError(f"{images.name}: one class has no wrong label; two are needed")
-    shift = rng.integers(1, num_classes, size=len(images))
-    return (images.labels + shift) % num_classes
+    return _shifted(images, rng.integers(1, count, size=len(images)))
+
+
+def _shifted(images: Images, shift: np.ndarray) -> np.ndarray:
+    """The class so many steps after the original one, of those that are possible."""
+    possible = _possible(images)
+    place = np.searchsorted(possible, images.original_labels)
+    return possible[(place + shift) % len(possible)]
+
+
+def _possible(images: Images) -> np.ndarray:
+    """Classes that wrong labels may be: those with samples, unless that is only one."""
+    occupied = np.unique(images.original_labels)
+    return occupied if len(occupied) > 1 else np.arange(len(images.classes))

@@ -1,4 +1,4 @@
-"""One line of news from long work, to whoever watches."""
+"""Progress of long work, one line at a time."""
 
 import os
 import sys
@@ -6,14 +6,17 @@ from pathlib import Path
 
 
 def report(text: str) -> None:
-    """Say how far the work is, such as ``"epoch 3/40, 2 min left"``.
+    """Report how far the work is, such as ``"epoch 3/40, 2 min left"``.
 
     In a notebook that ``curvlib run`` executes, the line goes to the file named by the
-    environment variable ``CURVLIB_PROGRESS``, which the runner follows and shows; it
-    must not end up in the notebook's output. Anywhere else it goes to stderr.
+    environment variable ``CURVLIB_PROGRESS``. The runner follows that file and shows
+    the line, which stays out of the notebook's output. Anywhere else it goes to stderr.
 
     Args:
-        text: The news, one line.
+        text: One line.
+
+    Raises:
+        OSError: If that file cannot be written to.
     """
     file = os.environ.get("CURVLIB_PROGRESS")
     if file:

@@ -1,6 +1,7 @@
-"""Scores that others released, joined to the samples of a data set.
+"""Scores that the authors of other papers released, joined to samples of a data set.
 
-A file is joined by labels or file names, never by trust in its order.
+A file is joined to the samples by file names, or by index once its labels are found to
+be those of the samples. Its order alone is never trusted.
 """
 
 from collections.abc import Sequence
@@ -13,40 +14,43 @@ from curvlib.data.images import Images
 
 
 def memorization(file: str | Path, images: Images) -> np.ndarray:
-    """Memorization scores as Feldman and Zhang (2020) released them, of some images.
+    """Memorization scores of some images, as Feldman and Zhang (2020) released them.
 
     Args:
         file: Their ``cifar100_infl_matrix.npz``, or any ``.npz`` with ``tr_mem`` and
             ``tr_labels`` for a whole training split in its original order: a path, or
-            the name of a file where the data sets lie.
-        images: Of that split; their original labels are compared with the file's.
+            the name of a file in the folder of the data sets.
+        images: N samples of that split; their original labels are compared with the
+            file's.
 
     Returns:
-        Memorization in [-1, 1], shape [N], in the order of the images; a planted copy
-        has that of its original.
+        Memorization in [-1, 1], float64 [N], in the order of the images; a planted copy
+        has the value of its original.
 
     Raises:
         FileNotFoundError: If there is no such file; says where it was looked for.
-        ValueError: If it has another layout, belongs to other samples, or lacks a
+        ValueError: If the file has another layout, belongs to other samples, or lacks a
             finite value for one of the images.
     """
     return _read(file, images, "tr_mem", "tr_labels")
 
 
 def consistency(file: str | Path, images: Images) -> np.ndarray:
-    """Consistency scores (C-scores) as Jiang et al. (2021) released them.
+    """Consistency scores of some images, as Jiang et al. (2021) released them.
 
-    The chance that a network trained without the sample gets it right, averaged over
-    sizes of the training set. High is regular, where high memorization is not.
+    A C-score is the probability that a network trained without the sample classifies it
+    correctly, averaged over sizes of the training set. It is high for regular samples,
+    for which memorization is low.
 
     Args:
         file: Their ``cifar100-cscores-orig-order.npz`` or ``cifar10-``..., with
-            ``scores`` and ``labels``: a path, or the name of a file where the data
-            sets lie.
-        images: Of that split; their original labels are compared with the file's.
+            ``scores`` and ``labels``: a path, or the name of a file in the folder of
+            the data sets.
+        images: N samples of that split; their original labels are compared with the
+            file's.
 
     Returns:
-        C-scores in [0, 1], shape [N], in the order of the images.
+        C-scores in [0, 1], float64 [N], in the order of the images.
 
     Raises:
         FileNotFoundError: If there is no such file; says where it was looked for.
@@ -60,20 +64,20 @@ def memorization_by_name(file: str | Path, names: Sequence[str]) -> np.ndarray:
 
     Args:
         file: Their ``imagenet_index.npz``, or any ``.npz`` with ``tr_mem`` and
-            ``tr_filenames``, with or without folders: a path, or the name of a file
-            where the data sets lie.
-        names: N paths or names of images, such as
-            ``n01440764/n01440764_10026.JPEG``; the last part is what counts, for
-            ImageNet's file names say the class and are unique.
+            ``tr_filenames``, with or without folders: a path, or the name of a file in
+            the folder of the data sets.
+        names: N paths or names of images, such as ``n01440764/n01440764_10026.JPEG``.
+            Only the last part counts: ImageNet's file names contain the class and are
+            unique.
 
     Returns:
         Memorization in [-1, 1], float64 [N], in the order of the names; NaN for a name
-        that the file does not have.
+        that the file lacks.
 
     Raises:
         FileNotFoundError: If there is no such file; says where it was looked for.
-        ValueError: If it has another layout, a file name occurs twice in it, or none of
-            the names is in it.
+        ValueError: If the file has another layout, has a file name twice, or has none
+            of the names.
     """
     path, values, known = _columns(file, "tr_mem", "tr_filenames")
     known = [_last_part(name) for name in known]
@@ -82,7 +86,7 @@ def memorization_by_name(file: str | Path, names: Sequence[str]) -> np.ndarray:
         unique, counts = np.unique(known, return_counts=True)
         raise ValueError(
             f"{path}: {unique[counts.argmax()]} occurs {counts.max()} times among its "
-            "tr_filenames, so that names do not tell its samples apart"
+            "tr_filenames, so samples cannot be told apart by name"
         )
     found = np.array([by_name.get(_last_part(name), np.nan) for name in names])
     if not len(found) or np.isnan(found).all():
@@ -135,16 +139,17 @@ def _columns(
 
 def _read(file: str | Path, images: Images, key: str, label_key: str) -> np.ndarray:
     path, values, labels = _columns(file, key, label_key)
-    if images.source.max() >= len(values):
+    outside = (images.source < 0) | (images.source >= len(values))
+    if outside.any():
         raise ValueError(
             f"{path} has {len(values)} samples, but {images.name} has one with index "
-            f"{images.source.max()}; is it of the same split?"
+            f"{images.source[outside][0]}; is it of the same split?"
         )
     other = np.flatnonzero(labels[images.source] != images.original_labels)
     if len(other):
         i = other[0]
         raise ValueError(
-            f"{path} is in another order or of another data set: sample "
+            f"{path} is in another order, or of another data set: sample "
             f"{images.source[i]} has label {labels[images.source[i]]} there and "
             f"{images.original_labels[i]} in {images.name} (first of {len(other)} that "
             f"differ, of {len(images)})"
@@ -154,6 +159,6 @@ def _read(file: str | Path, images: Images, key: str, label_key: str) -> np.ndar
     if len(bad):
         raise ValueError(
             f"{path} has no finite value for sample {images.source[bad[0]]} (first of "
-            f"{len(bad)}): leave these images out with Images.select"
+            f"{len(bad)}); leave these images out with Images.select"
         )
     return values

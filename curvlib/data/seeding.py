@@ -1,4 +1,4 @@
-"""Chance by a seed: a stream for each purpose, whatever runs in other threads."""
+"""Random numbers from seeds: a stream for each purpose, whatever other threads do."""
 
 import contextlib
 import os
@@ -10,7 +10,7 @@ import torch
 
 
 class _Turns:
-    """One lock for the process; a child that was forked begins with a free one."""
+    """One lock for the process. A forked child begins with a lock that is free."""
 
     def __init__(self):
         self.lock = threading.Lock()
@@ -25,11 +25,17 @@ _turns = _Turns()
 
 
 def seed_of(numbers: Sequence[int], purpose: str) -> int:
-    """A seed for PyTorch, another for each list of numbers and each purpose.
+    """A seed for PyTorch, different for each list of numbers and each purpose.
 
     Args:
         numbers: Such as the seed of a run and an epoch; none negative.
         purpose: Such as ``"order"``.
+
+    Returns:
+        An integer in [0, 2**63).
+
+    Raises:
+        ValueError: If a number is negative.
     """
     sequence = np.random.SeedSequence([*numbers, *purpose.encode()])
     high, low = sequence.generate_state(2)
@@ -38,13 +44,17 @@ def seed_of(numbers: Sequence[int], purpose: str) -> int:
 
 @contextlib.contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Let PyTorch's global generator of the CPU start from a seed.
+    """Start PyTorch's global CPU generator from a seed, inside a ``with`` block.
 
-    This is for code that draws from nothing else, such as the first weights of a layer.
-    Afterwards the generator is as before. There is but one, so threads take turns.
+    This is for code that draws from no other generator, such as the initial weights of
+    a layer. After the block the generator is as it was before. As there is only one
+    global generator, threads take turns.
 
     Args:
         seed: In [0, 2**63).
+
+    Yields:
+        Nothing.
     """
     with _turns.lock, torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)  # not those of GPUs
