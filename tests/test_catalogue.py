@@ -16,7 +16,7 @@ def load(root):
     [
         (
             "records: {digits: {toy: {params: {}}}}\npages: {}",
-            "records digits/toy: unknown key params; a record has study, minutes, param",
+            "records digits/toy: unknown key params; a record has study, minutes, par",
         ),
         (
             "records: {}\npages: {digits: {toy: {note: x}}}",
