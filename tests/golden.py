@@ -345,18 +345,22 @@ def columns() -> Values:
     """All columns of a trace, in float32, as a run has them."""
     images = pictures(8)
     found: Values = {}
-    for activation, step in (("softplus", 0.1), ("relu", 1e-3)):
-        model = _small(activation)
+    for name, activation, step in (
+        ("slim_resnet", "softplus", 0.1),
+        ("slim_resnet", "relu", 1e-3),
+        ("mlp", "tanh", 0.1),
+    ):
+        model = _small(name, activation)
         options = {"scaling": images.statistics(), "epoch": 3, "num_probes": 3}
         scored = scoring.score(model, images, step=step, seed=7, chunk=3, **options)
-        for name, values in scored.items():
+        for column, values in scored.items():
             if values.dtype.kind in "bi":
                 value = values.astype(int).tolist()
             else:
-                value = close(values, DIFFERENCE if name in OF_PROBES else SINGLE)
-            found[f"{activation}, step {step}: {name}"] = value
+                value = close(values, DIFFERENCE if column in OF_PROBES else SINGLE)
+            found[f"{name}, {activation}, step {step}: {column}"] = value
         given = scoring.probabilities(model, images, scaling=images.statistics())
-        found[f"{activation}: probabilities"] = close(given, SINGLE)
+        found[f"{name}, {activation}: probabilities"] = close(given, SINGLE)
     return found
 
 
@@ -367,7 +371,7 @@ def estimates() -> Values:
     y = torch.from_numpy(images.labels)
     found: Values = {}
     for activation in ("softplus", "relu"):
-        model = _small(activation).double()
+        model = _small("slim_resnet", activation).double()
         for method in curvature.METHODS:
             estimate = curvature.input_curvature(model, x, y, method=method)
             for field in fields(estimate):
@@ -379,10 +383,10 @@ def estimates() -> Values:
     return found
 
 
-def _small(activation: str) -> nn.Module:
+def _small(name: str, activation: str) -> nn.Module:
     return with_fixed_weights(
         networks.build(
-            "slim_resnet",
+            name,
             num_classes=4,
             input_shape=(1, 8, 8),
             width=8,
@@ -413,21 +417,21 @@ AS_THEY_ARE = [0.0], [1 / 255]  # mean and deviation that leave pixels in [0, 25
 
 def order() -> Values:
     """Which samples make up each batch, and the crops that are trained on."""
-    numbers = np.arange(11, dtype=np.uint8)
-    images = Images(  # image i has the value i everywhere
-        images=np.ones((1, 8, 8, 1), np.uint8) * numbers[:, None, None, None],
-        labels=numbers % 4,
-        index=numbers,
-        classes=tuple("abcd"),
-    )
-    config = TrainConfig(epochs=2, batch_size=4, lr=1e-6, seed=9)
-    batches = [batch[:, 0, 0, 0].round().int() for batch in _watched(config, images)]
-    augmented = TrainConfig(epochs=2, batch_size=4, lr=1e-6, seed=9, augment=True)
-    crops = torch.cat(_watched(augmented, pictures(11))).round()
-    return {
-        "order of samples": [batch.tolist() for batch in batches],
-        "crops trained on: checksum": checksum(crops),
-    }
+    found: Values = {}
+    for count, size in ((10, 4), (3, 2)):
+        numbers = np.arange(count, dtype=np.uint8)
+        images = Images(  # image i has the value i everywhere
+            images=np.ones((1, 8, 8, 1), np.uint8) * numbers[:, None, None, None],
+            labels=numbers % 4,
+            index=numbers,
+            classes=tuple("abcd"),
+        )
+        config = TrainConfig(epochs=2, batch_size=size, lr=1e-6, seed=9)
+        batches = [x[:, 0, 0, 0].round().int() for x in _watched(config, images)]
+        found[f"batches of {count} samples"] = [batch.tolist() for batch in batches]
+    config = TrainConfig(epochs=2, batch_size=4, lr=1e-6, seed=9, augment=True)
+    crops = torch.cat(_watched(config, pictures(10))).round()
+    return found | {"crops trained on: checksum": checksum(crops)}
 
 
 def _watched(config: TrainConfig, images: Images) -> list[Tensor]:
@@ -551,7 +555,7 @@ def two_halves() -> Values:
     """Trainings on halves, and the two scores that they give."""
     images = pictures(24, num_classes=3)
     config = TrainConfig(model="mlp", width=8, activation="softplus", lr=0.05, **SHORT)
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, stepping() as steps:
         made = halves.train_on_halves(
             config, images, second_epochs=2, runs=folder, device="cpu"
         )
@@ -568,7 +572,8 @@ def two_halves() -> Values:
         "second-split forgetting: mean": within(
             [forgotten.mean()], _flips(3, of=len(images))
         ),
-    }
+        "weights": close(summary(steps[-1].weights), TRAINED),
+    } | of_steps(steps)
 
 
 def exact_curvature() -> Values:
@@ -751,9 +756,14 @@ def complaints(
         return [f"{part} has no values in golden.json; `{COMMAND}` writes them"]
     now, then = recipes(part), golden[part]["recipes"]
     if now != then:
+        raised = "; ".join(
+            f"{name} was {then.get(name)} and is {now.get(name)} now"
+            for name in sorted(then.keys() | now.keys())
+            if then.get(name) != now.get(name)
+        )
         return [
-            f"{part}: golden.json was written under the recipe numbers {then}, and "
-            f"they are {now} now; `{COMMAND}` writes the new values"
+            f"{part}: golden.json was written under other recipe numbers ({raised}); "
+            f"`{COMMAND}` writes the new values"
         ]
     known = golden[part]["values"]
     lines = list(changed(part, found, known).values())
