@@ -845,7 +845,7 @@ def compare(computed: Mapping[str, Values]) -> None:
     golden, rows = stored(), []
     for part, found in computed.items():
         for name, got in found.items():
-            known = golden[part]["values"].get(name)
+            known = golden.get(part, {"values": {}})["values"].get(name)
             if known is None or known == plain(got):
                 continue
             share = float("inf")
