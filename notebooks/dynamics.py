@@ -9,14 +9,14 @@
 # %% [markdown]
 # # How does curvature move during training, and why average over it?
 #
-# **In short.** Mean curvature of the training set is highest at epoch
-# {glue:text}`peak` of {glue:text}`num_epochs`. At the end, between
-# {glue:text}`end_low:.2%` and {glue:text}`end_high:.2%` of that height is left (number of
-# seeds: {glue:text}`num_seeds`; {numref}`fig-mean`). As a score, curvature averaged over
-# all scored epochs reaches {glue:text}`average`, and curvature of the last epoch alone
-# {glue:text}`last` ({glue:text}`measure`; a dash means that nothing here can judge a
-# score). The calibration error on held-out images is {glue:text}`ece_peak` at the peak of
-# curvature and {glue:text}`ece_end` at the end.
+# **In short.** In the first run, mean curvature of the training set is highest at epoch
+# {glue:text}`peak` of {glue:text}`num_epochs` ({numref}`fig-mean`). Over all seeds
+# ({glue:text}`num_seeds`), between {glue:text}`end_low:.2%` and {glue:text}`end_high:.2%`
+# of the peak is left at the end. As a score, curvature averaged over all scored epochs
+# reaches {glue:text}`average`, and curvature of the last epoch alone {glue:text}`last`
+# ({glue:text}`measure`; a dash means that nothing here can judge a score). The calibration
+# error on held-out images is {glue:text}`ece_peak` at the peak of curvature and
+# {glue:text}`ece_end` at the end.
 #
 # *Eight minutes to read. Read first: [the method](/book/method.md). After this page you
 # can say when mislabelled samples are learned, why a score averages over epochs, and what
