@@ -396,6 +396,12 @@ def test_a_band_is_given_by_its_half_width_or_by_its_ends(band):
     assert corners == {(1, 4), (1, 6), (2, 4), (2, 8)}
 
 
+def test_whole_numbers_have_no_ticks_between_them():
+    table = pd.DataFrame({"epoch": np.arange(1, 21), "y": np.ones(20)})
+    ticks = figures.lines(table, "epoch", "y").get_xticks()
+    assert all(float(tick).is_integer() for tick in ticks)
+
+
 def test_points_that_are_not_joined_have_markers_and_error_bars():
     table = pd.DataFrame({"x": np.arange(40.0), "y": np.ones(40), "e": np.ones(40)})
     ax = figures.lines(table, "x", "y", error="e", joined=False)

@@ -682,6 +682,8 @@ def lines(
         ax.set_xscale("log")
     if "y" in log:
         ax.set_yscale("log")
+    if "x" not in log and frame[x].dtype.kind in "iu":  # whole numbers, such as epochs
+        ax.xaxis.get_major_locator().set_params(integer=True)
     ax.set(
         xlabel=xlabel or x.replace("_", " "), ylabel=ylabel or str(y).replace("_", " ")
     )
