@@ -15,18 +15,14 @@ both.
 along the sign of the gradient. The names below say which is meant.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from numbers import Integral, Real
 
 import torch
 from torch import Tensor, nn
 
-from curvlib import hvp
+from curvlib import hvp, models
 
-# By name, since they belong to torchvision and timm, or to torch's private parts.
-MORE_CHANCE = ("StochasticDepth", "DropPath", "_SpectralNorm")
 METHODS = ("finite-difference", "autograd", "gauss-newton", "zero-order")
 
 
@@ -135,21 +131,25 @@ def input_curvature(
         1.0
         1.0
     """
-    _check(model, x, y, method, num_probes, step, chunk, top_k)
+    model = models.unwrapped(model)
+    _check(x, y, method, num_probes, step, chunk, top_k)
+    models.refuse_mixing(model)
     if generator is None:
         generator = torch.Generator().manual_seed(0)
     pairs = 2 if method == "zero-order" else 1
     probes = rademacher(pairs * num_probes, x.shape[1:], generator=generator).to(x)
     pieces = []
-    with _exact_arithmetic(x.device.type), _frozen(model):
+    with models.exact_arithmetic(model, x.device.type), models.frozen(model):
+        seen = models.inspected(model, x, step=step)
+        fast = models.folded_if_same(model, x[:8]) or model
         for start in range(0, len(x), chunk or len(x)):
             rows = slice(start, start + (chunk or len(x)))
             if method == "zero-order":
-                piece = _zero_order(model, x[rows], y[rows], probes, step)
+                piece = _zero_order(fast, x[rows], y[rows], probes, step)
             elif method == "gauss-newton":
-                piece = _gauss_newton(model, x[rows], y[rows], probes, top_k)
+                piece = _gauss_newton(fast, x[rows], y[rows], probes, top_k)
             else:
-                piece = _from_products(method, model, x[rows], y[rows], probes, step)
+                piece = _from_products(method, fast, x[rows], y[rows], probes, step)
             pieces.append(piece)
         estimate = CurvatureEstimate(
             **{
@@ -158,7 +158,7 @@ def input_curvature(
             }
         )
         _refuse_non_finite("the model's output", estimate.logits)
-        _refuse_company(model, x, estimate.logits)
+        models.refuse_company(model, x, seen, estimate.logits)
     return estimate
 
 
@@ -234,7 +234,7 @@ def _standard_error(values: Tensor) -> Tensor:
     return (variance / len(values)).sqrt()
 
 
-def _check(model, x, y, method, num_probes, step, chunk, top_k) -> None:
+def _check(x, y, method, num_probes, step, chunk, top_k) -> None:
     for name, value in (("x", x), ("y", y)):
         if not isinstance(value, Tensor):
             raise ValueError(
@@ -278,27 +278,6 @@ def _check(model, x, y, method, num_probes, step, chunk, top_k) -> None:
     if chunk is not None and chunk < 1:
         raise ValueError(f"chunk must be at least 1, or None for all, got {chunk!r}")
     _refuse_non_finite("x", x)
-    for name, module in model.named_modules():
-        if _mixes_samples(module):
-            raise ValueError(
-                f"module {name or 'model'!r} ({type(module).__name__}) makes a loss "
-                "depend on the batch, on chance or on earlier calls; call model.eval() "
-                "first, and give batch norm running statistics"
-            )
-
-
-def _mixes_samples(module: nn.Module) -> bool:
-    if isinstance(module, nn.modules.batchnorm._BatchNorm):
-        return module.training or module.running_mean is None
-    if isinstance(module, nn.modules.dropout._DropoutNd):
-        return module.training and module.p > 0
-    if isinstance(module, nn.modules.instancenorm._InstanceNorm):
-        return module.training and module.running_mean is not None
-    if isinstance(module, nn.RReLU) or type(module).__name__ in MORE_CHANCE:
-        return module.training
-    # Recurrent and attention layers carry their own dropout.
-    rate = getattr(module, "dropout", 0.0)
-    return module.training and isinstance(rate, float) and rate > 0
 
 
 def _refuse_non_finite(what: str, values: Tensor) -> None:
@@ -309,60 +288,3 @@ def _refuse_non_finite(what: str, values: Tensor) -> None:
             f"{what} holds NaN or infinity for {int((~finite).sum())} of "
             f"{len(finite)} samples, first for sample {first} of the batch"
         )
-
-
-def _refuse_company(model: nn.Module, x: Tensor, logits: Tensor) -> None:
-    """Whatever its modules are called: company must not change a sample's logits."""
-    # Beside a stranger, not alone: alone it already was, where a chunk is one sample.
-    with torch.no_grad():
-        again = model(torch.cat([x[:1], x[:1] + 1]))[:1]
-    largest = (again - logits[:1]).abs().max()
-    # Another batch rounds otherwise: in float32 by 1e-6 in a ResNet or a transformer,
-    # by 2e-4 behind thirty normalised layers. This allows 1e-3; in float64 4e-8.
-    rounding = 3 * torch.finfo(logits.dtype).eps ** 0.5
-    if largest > rounding * (1 + logits[0].abs().max()):
-        raise ValueError(
-            f"the first sample's logits differ by {largest.item():.2g} when it comes "
-            "in other company: the model mixes the samples of a batch or draws random "
-            "numbers, so that no sample has a curvature of its own; call model.eval(), "
-            "and switch off dropout that its forward calls by itself (or the model "
-            "blows up rounding so much that it needs float64)"
-        )
-
-
-@contextmanager
-def _frozen(model: nn.Module) -> Iterator[None]:
-    """No gradients for the weights: nobody wants them, and they cost time."""
-    wanted = [p for p in model.parameters() if p.requires_grad]
-    for parameter in wanted:
-        parameter.requires_grad_(False)
-    try:
-        yield
-    finally:
-        for parameter in wanted:
-            parameter.requires_grad_(True)
-
-
-@contextmanager
-def _exact_arithmetic(device_type: str) -> Iterator[None]:
-    """Full float32: no TF32, no autocast; with gradients, whatever the caller set."""
-    switches = (
-        torch.backends.cuda.matmul,
-        torch.backends.cudnn.conv,
-        torch.backends.cudnn.rnn,
-        torch.backends.mkldnn.matmul,
-        torch.backends.mkldnn.conv,
-    )
-    before = [switch.fp32_precision for switch in switches]
-    try:
-        for switch in switches:
-            switch.fp32_precision = "ieee"
-        with (
-            torch.inference_mode(False),
-            torch.enable_grad(),
-            torch.autocast(device_type, enabled=False),
-        ):
-            yield
-    finally:
-        for switch, precision in zip(switches, before, strict=True):
-            switch.fp32_precision = precision

@@ -1,16 +1,15 @@
 """The few networks of the book. Activation and width are arguments, nothing else is."""
 
-import copy
 from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
 import torchvision
-from torch import Tensor, fx, nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval
+from torch import Tensor, nn
 from torchvision.models import get_model, list_models
 
 from curvlib.data.seeding import seeded
+from curvlib.models import fold_batch_norm  # noqa: F401, moved there from here
 
 RECIPE = 1  # of architectures and first weights
 
@@ -212,44 +211,3 @@ def last_linear(model: nn.Module) -> nn.Linear:
             f"{type(model).__name__} has no nn.Linear, so it has no last linear layer"
         )
     return layers[-1]
-
-
-def fold_batch_norm(model: nn.Module) -> nn.Module:
-    """Copy a network for scoring, batch norms folded into the convolutions before.
-
-    The same function in evaluation mode, up to rounding, with half as many passes over
-    memory. Weights in channels-last order, which CPUs and GPUs convolve fastest.
-
-    Args:
-        model: Any module; it is left as it was.
-
-    Returns:
-        The copy, in evaluation mode. Where the forward cannot be traced (its control
-        flow depends on values), a plain copy: slower, no less right.
-    """
-    plain = copy.deepcopy(model).eval().to(memory_format=torch.channels_last)
-    try:
-        traced = fx.symbolic_trace(plain)
-    except Exception:  # whatever a forward does when it meets a proxy
-        return plain
-    modules = dict(traced.named_modules())
-    targets = [node.target for node in traced.graph.nodes]
-    for node in list(traced.graph.nodes):
-        norm = modules.get(node.target) if node.op == "call_module" else None
-        before = node.args[0] if node.args else None
-        if (
-            isinstance(norm, nn.BatchNorm2d)
-            and norm.running_mean is not None
-            and isinstance(before, fx.Node)
-            and before.op == "call_module"
-            and isinstance(modules[before.target], nn.Conv2d)
-            and len(before.users) == 1  # nobody else reads the convolution's output
-            and targets.count(before.target) == targets.count(node.target) == 1
-        ):
-            traced.set_submodule(
-                before.target, fuse_conv_bn_eval(modules[before.target], norm)
-            )
-            node.replace_all_uses_with(before)
-            traced.graph.erase_node(node)
-    traced.recompile()
-    return traced.to(memory_format=torch.channels_last)
