@@ -13,6 +13,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from curvlib import metrics
+from curvlib.studies import statistics
 from curvlib.trace import Trace
 
 MEASURES = (
@@ -48,7 +49,7 @@ def measure(
     rows = []
     for name in table.columns:
         score = table[name].to_numpy()
-        low, high = metrics.auroc_interval(score, wrong, num_resamples=num_resamples)
+        low, high = statistics.auroc_interval(score, wrong, num_resamples=num_resamples)
         rows.append(
             {
                 "score": name,
