@@ -88,12 +88,15 @@ def input_curvature(
       25 % too large (one coordinate) or 11 % too small (two). In float32 choose a step
       of 1e-2 or more.
 
-    The model is left as it was found: mode, ``.grad``, ``requires_grad``, buffers. TF32
-    and autocast are off inside, since they swamp a step of 1e-3.
+    The model is left as it was found: mode, ``.grad``, ``requires_grad``, buffers and
+    hooks. Batch norm is folded into the convolutions before it, where the copy gives
+    the same logits and nobody has hooks on the model. TF32 and the caller's autocast
+    are off inside, since they swamp a step of 1e-3.
 
     Args:
         model: Any module that maps x to logits, shape [B, C], each row a deterministic
-            function of one sample: call ``model.eval()`` first.
+            function of one sample: call ``model.eval()`` first. Wrappers for several
+            processes or for compilation are taken off.
         x: Inputs, float32 or float64, shape [B, *input], normalised as in training.
         y: Labels that were trained on, integers, shape [B], in [0, C).
         method: One of ``METHODS``.
@@ -110,8 +113,10 @@ def input_curvature(
         The estimates, each of shape [B] in the order of x.
 
     Raises:
-        ValueError: If an argument has the wrong shape, range or type, the input or the
-            output is not finite, or the model mixes samples or draws random numbers.
+        ValueError: If an argument has the wrong shape, range or type; the input or the
+            output is not finite; or the model mixes samples, draws random numbers,
+            computes too coarsely (in half precision, quantised), or lacks the
+            derivatives of the method, in which case the message names others.
 
     Source:
         Garg, Ravikumar and Roy, *Memorization Through the Lens of Curvature of Loss
@@ -141,7 +146,7 @@ def input_curvature(
     pieces = []
     with models.exact_arithmetic(model, x.device.type), models.frozen(model):
         seen = models.inspected(model, x, step=step)
-        fast = models.folded_if_same(model, x[:8]) or model
+        fast = models.folded_if_same(model, x[:4]) or model
         for start in range(0, len(x), chunk or len(x)):
             rows = slice(start, start + (chunk or len(x)))
             if method == "zero-order":
@@ -165,7 +170,16 @@ def input_curvature(
 def rademacher(
     num_probes: int, shape: tuple[int, ...], *, generator: torch.Generator
 ) -> Tensor:
-    """Rademacher probes: entries ±1 with equal chance, shape [num_probes, *shape]."""
+    """Rademacher probes: entries ±1 with equal chance.
+
+    Args:
+        num_probes: Their number K.
+        shape: Of one input.
+        generator: Where they are drawn from, and the device that they are on.
+
+    Returns:
+        Integers of shape [K, *shape].
+    """
     size = (num_probes, *shape)
     bits = torch.randint(2, size, generator=generator, device=generator.device)
     return 2 * bits - 1
