@@ -149,12 +149,7 @@ def input_curvature(
         fast = models.folded_if_same(model, x[:4]) or model
         for start in range(0, len(x), chunk or len(x)):
             rows = slice(start, start + (chunk or len(x)))
-            if method == "zero-order":
-                piece = _zero_order(fast, x[rows], y[rows], probes, step)
-            elif method == "gauss-newton":
-                piece = _gauss_newton(fast, x[rows], y[rows], probes, top_k)
-            else:
-                piece = _from_products(method, fast, x[rows], y[rows], probes, step)
+            piece = _estimate(method, fast, x[rows], y[rows], probes, step, top_k)
             pieces.append(piece)
         estimate = CurvatureEstimate(
             **{
@@ -185,67 +180,48 @@ def rademacher(
     return 2 * bits - 1
 
 
-def _from_products(method, model, x, y, probes, step) -> CurvatureEstimate:
-    if method == "autograd":
-        at_x, product = hvp.double_backward(model, x, y)
-    else:
-        at_x, product = hvp.finite_difference(model, x, y, step=step)
-    norms, traces = [], []
-    for v in probes:
-        found = product(v)
-        norms.append(found.flatten(1).norm(dim=1))
-        traces.append((v * found).flatten(1).sum(1))
-    norms = torch.stack(norms)  # [K, B]
-    squares = norms.square()
-    return CurvatureEstimate(
-        squared_frobenius_norm=squares.mean(0),
-        mean_hvp_norm=norms.mean(0),
-        standard_error=_standard_error(squares),
-        hessian_trace=torch.stack(traces).mean(0),
-        gradient_norm=at_x.gradient.flatten(1).norm(dim=1),
-        loss=at_x.loss,
-        logits=at_x.logits,
-    )
-
-
-def _gauss_newton(model, x, y, probes, top_k) -> CurvatureEstimate:
-    at_x, factor = hvp.gauss_newton_factor(model, x, y, top_k=top_k)  # G [B, k, D]
-    gram = factor @ factor.mT  # [B, k, k]: the same eigenvalues but for zeros
-    square = gram.square().sum((1, 2))
-    u = torch.einsum("bkd,nd->nbk", factor, probes.flatten(1))  # G v
-    norms = torch.einsum("nbk,bkl,nbl->nb", u, gram, u).clamp_min(0).sqrt()  # ‖GᵀGv‖
-    return CurvatureEstimate(
-        squared_frobenius_norm=square,
-        mean_hvp_norm=norms.mean(0),
-        standard_error=torch.zeros_like(square),
-        hessian_trace=gram.diagonal(dim1=1, dim2=2).sum(1),
-        gradient_norm=at_x.gradient.flatten(1).norm(dim=1),
-        loss=at_x.loss,
-        logits=at_x.logits,
-    )
-
-
-def _zero_order(model, x, y, probes, step) -> CurvatureEstimate:
-    loss, logits, form = hvp.second_difference(model, x, y, step=step)
-    forms = torch.stack([form(v, u) for v, u in probes.unflatten(0, (-1, 2))])  # [K, B]
-    squares = forms.square()
-    unknown = torch.full_like(loss, torch.nan)
-    return CurvatureEstimate(
-        squared_frobenius_norm=squares.mean(0),
+def _estimate(method, model, x, y, probes, step, top_k) -> CurvatureEstimate:
+    """From products to numbers, for one chunk: K probes, B samples."""
+    if method == "gauss-newton":
+        at_x, factor = hvp.gauss_newton_factor(model, x, y, top_k=top_k)  # G [B, k, D]
+        gram = factor @ factor.mT  # [B, k, k]: the same eigenvalues but for zeros
+        u = torch.einsum("bkd,nd->nbk", factor, probes.flatten(1))  # G v
+        norms = (
+            torch.einsum("nbk,bkl,nbl->nb", u, gram, u).clamp_min(0).sqrt()
+        )  # ‖GᵀGv‖
+        squares = gram.square().sum((1, 2))[None]  # exact, so one is enough
+        trace = gram.diagonal(dim1=1, dim2=2).sum(1)
+    elif method == "zero-order":
+        at_x, form = hvp.second_difference(model, x, y, step=step)
+        pairs = probes.unflatten(0, (-1, 2))
+        forms = torch.stack([form(v, u) for v, u in pairs])  # [K, B]
         # For u Gaussian E|uᵀw| = sqrt(2/π) ‖w‖; for signs nearly so, if w is spread.
-        mean_hvp_norm=forms.abs().mean(0) * (torch.pi / 2) ** 0.5,
-        standard_error=_standard_error(squares),
-        hessian_trace=unknown,
-        gradient_norm=unknown,
-        loss=loss,
-        logits=logits,
+        norms, squares = forms.abs() * (torch.pi / 2) ** 0.5, forms.square()
+        trace = torch.full_like(at_x.loss, torch.nan)
+    else:
+        if method == "autograd":
+            at_x, product = hvp.double_backward(model, x, y)
+        else:
+            at_x, product = hvp.finite_difference(model, x, y, step=step)
+        norms, traces = [], []
+        for v in probes:
+            found = product(v)
+            norms.append(found.flatten(1).norm(dim=1))
+            traces.append((v * found).flatten(1).sum(1))
+        norms, trace = torch.stack(norms), torch.stack(traces).mean(0)
+        squares = norms.square()  # [K, B]
+    # Over K - 1: with one probe 0 / 0, which is NaN, as it should be.
+    spread = (squares - squares.mean(0)).square().sum(0) / (len(squares) - 1)
+    error = (spread / len(squares)).sqrt()
+    return CurvatureEstimate(
+        squared_frobenius_norm=squares.mean(0),
+        mean_hvp_norm=norms.mean(0),
+        standard_error=torch.zeros_like(error) if method == "gauss-newton" else error,
+        hessian_trace=trace,
+        gradient_norm=at_x.gradient.flatten(1).norm(dim=1),
+        loss=at_x.loss,
+        logits=at_x.logits,
     )
-
-
-def _standard_error(values: Tensor) -> Tensor:
-    """Of the mean over the first axis. With one value 0 / 0: NaN, as it should be."""
-    variance = (values - values.mean(0)).square().sum(0) / (len(values) - 1)
-    return (variance / len(values)).sqrt()
 
 
 def _check(x, y, method, num_probes, step, chunk, top_k) -> None:

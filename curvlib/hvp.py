@@ -48,6 +48,9 @@ def finite_difference(
 
     Returns:
         What is known at x, and the product; v has shape [*input] or [B, *input].
+
+    Raises:
+        ValueError: As for ``input_gradient``.
     """
     at_x = input_gradient(model, x, y)
 
@@ -61,10 +64,19 @@ def double_backward(model: nn.Module, x: Tensor, y: Tensor) -> tuple[AtX, Produc
     """Map v to H v, exactly, by differentiating the gradient along v.
 
     For a network of ReLUs this is the Hessian of the linear piece that x lies in; the
-    kinks beside it do not count. Arguments and result as for ``finite_difference``.
+    kinks beside it do not count.
+
+    Args:
+        model: Maps [B, *input] to logits [B, C], each row by itself.
+        x: Inputs, shape [B, *input].
+        y: Labels, integers [B].
+
+    Returns:
+        What is known at x, and the product; v has shape [*input] or [B, *input].
 
     Raises:
-        ValueError: If a part of the model cannot be differentiated twice.
+        ValueError: As for ``input_gradient``, or if a part of the model cannot be
+            differentiated twice.
     """
     cut: list[str] = []  # custom functions whose derivative is not part of the graph
 
@@ -133,7 +145,7 @@ def gauss_newton_factor(
         What is known at x, and G, shape [B, k, D]. Costs k + 1 backward passes.
 
     Raises:
-        ValueError: If top_k does not lie in [1, C].
+        ValueError: If top_k does not lie in [1, C], or as for ``input_gradient``.
     """
     x, loss, logits = _forward(model, x, y)
     num_classes = logits.shape[1]
@@ -155,7 +167,7 @@ def gauss_newton_factor(
 
 def second_difference(
     model: nn.Module, x: Tensor, y: Tensor, *, step: float
-) -> tuple[Tensor, Tensor, Callable[[Tensor, Tensor], Tensor]]:
+) -> tuple[AtX, Callable[[Tensor, Tensor], Tensor]]:
     """Map (v, u) to vᵀ H u of each sample, from four losses and no gradient.
 
     Ravikumar et al., *Curvature Clues* (NeurIPS 2024), without the absolute value:
@@ -169,7 +181,10 @@ def second_difference(
         step: h, in units of x.
 
     Returns:
-        Loss [B] and logits [B, C] at x, and the form; v and u have shape [*input].
+        What is known at x, the gradient NaN; and the form; v and u have shape [*input].
+
+    Raises:
+        ValueError: If the output has another shape, or a label is C or more.
     """
 
     @torch.no_grad()
@@ -186,7 +201,7 @@ def second_difference(
         return (total / (4 * step**2)).to(x.dtype)
 
     loss, logits = loss_at(x)
-    return loss.to(x.dtype), logits, form
+    return AtX(torch.full_like(x, torch.nan), loss.to(x.dtype), logits), form
 
 
 def input_gradient(model: nn.Module, x: Tensor, y: Tensor) -> AtX:

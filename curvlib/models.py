@@ -411,6 +411,9 @@ def frozen(model: nn.Module) -> Iterator[None]:
 
     Args:
         model: Its parameters ask for gradients again afterwards, if they did before.
+
+    Yields:
+        Nothing.
     """
     wanted = [p for p in model.parameters() if p.requires_grad]
     for parameter in wanted:
@@ -433,6 +436,9 @@ def exact_arithmetic(model: nn.Module, device_type: str) -> Iterator[None]:
     Args:
         model: That will be called inside.
         device_type: Of its inputs, such as ``"cuda"``.
+
+    Yields:
+        Nothing.
     """
     before = [switch.fp32_precision for switch in SWITCHES]
     cudnn = torch.backends.cudnn.enabled

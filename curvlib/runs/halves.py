@@ -67,6 +67,9 @@ def train_on_halves(
         runs: Folder of all runs; this takes ``runs/halves-...``.
         device: As for ``fit``.
 
+    Returns:
+        Probabilities [N, C], correctness [1 + E, N], half [N], and seconds of both.
+
     Raises:
         ValueError: If second_epochs is below 1, a label occurs once only, or the
             folder's files are damaged or of other images.
@@ -207,5 +210,8 @@ def suspicion(columns: Mapping[str, np.ndarray]) -> pd.DataFrame:
 
     Returns:
         The same columns, each times its sign, N rows.
+
+    Raises:
+        KeyError: If a column is none of these scores.
     """
     return pd.DataFrame({name: SIGNS[name] * v for name, v in columns.items()})

@@ -40,7 +40,14 @@ class Block(nn.Module):
             )
 
     def forward(self, x: Tensor) -> Tensor:
-        """[B, inputs, H, W] to [B, outputs, H / stride, W / stride]."""
+        """Map features to features.
+
+        Args:
+            x: Shape [B, inputs, H, W].
+
+        Returns:
+            Shape [B, outputs, H / stride, W / stride].
+        """
         out = self.activation(self.norm1(self.conv1(x)))
         return self.activation(self.norm2(self.conv2(out)) + self.shortcut(x))
 
@@ -83,7 +90,14 @@ class ResNet(nn.Module):
         self.head = nn.Linear(inputs, num_classes)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Images [B, channels, H, W] to logits [B, num_classes]."""
+        """Map images to logits.
+
+        Args:
+            x: Images, normalised, shape [B, channels, H, W].
+
+        Returns:
+            Logits, shape [B, num_classes].
+        """
         x = self.activation(self.norm(self.stem(x)))
         return self.head(self.stages(x).mean((2, 3)))
 
@@ -98,7 +112,14 @@ class MLP(nn.Module):
         self.head = nn.Linear(width, num_classes)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Inputs [B, *input] to logits [B, num_classes]."""
+        """Map inputs to logits.
+
+        Args:
+            x: Inputs, normalised, shape [B, *input].
+
+        Returns:
+            Logits, shape [B, num_classes].
+        """
         x = x.flatten(1)
         for layer in self.hidden:
             x = self.activation(layer(x))
@@ -121,7 +142,14 @@ TORCHVISION = "torchvision/"  # before the name of one of its models, for photog
 
 
 def known(name: str) -> bool:
-    """Whether ``build`` knows a name."""
+    """Whether ``build`` knows a name.
+
+    Args:
+        name: Any text.
+
+    Returns:
+        True for one of ``MODELS``, or torchvision/ and one of its classifiers.
+    """
     return name in MODELS or (
         name.startswith(TORCHVISION)
         and name.removeprefix(TORCHVISION) in list_models(module=torchvision.models)
@@ -150,6 +178,9 @@ def build(
         width: Channels of the first stage, or units of a hidden layer.
         activation: One of ``ACTIVATIONS``.
         seed: Of the initial weights.
+
+    Returns:
+        The network, in training mode, on the CPU.
 
     Raises:
         ValueError: If the name or the activation is unknown, the width is no positive
@@ -201,6 +232,12 @@ def build(
 
 def last_linear(model: nn.Module) -> nn.Linear:
     """The linear layer that a network's logits come out of, the last one it defines.
+
+    Args:
+        model: Any network.
+
+    Returns:
+        The layer itself, not a copy.
 
     Raises:
         ValueError: If the network has no linear layer.

@@ -27,6 +27,9 @@ def of_runs(traces: Iterable[Trace]) -> pd.DataFrame:
     Returns:
         Columns run (its folder's name), epochs, train_seconds, score_seconds, device,
         threads.
+
+    Raises:
+        FileNotFoundError: If a run has no finished epoch.
     """
     rows = {}
     for trace in traces:
@@ -69,8 +72,11 @@ def measure(
         chunk: Samples scored at once.
 
     Returns:
-        Columns what, repeat, seconds_per_sample, and over_training, the ratio to
-        ``"training"`` in the same repetition.
+        One row a way and repetition: what, repeat, seconds_per_sample, and
+        over_training, the ratio to ``"training"`` in the same repetition.
+
+    Raises:
+        ValueError: As for ``curvlib.input_curvature``.
     """
     x = x.contiguous(memory_format=torch.channels_last)
     folded = fold_batch_norm(model.eval())
@@ -210,8 +216,11 @@ def at_scale(
         repeats: How often each is timed, after one time unseen.
 
     Returns:
-        The table has columns what, seconds_per_sample, gflop_per_sample, passes
-        (epochs), total_flop and ``hours here``.
+        Bytes, and a table with columns what, seconds_per_sample, gflop_per_sample,
+        passes (epochs), total_flop and ``hours here``.
+
+    Raises:
+        ValueError: As for ``curvlib.input_curvature``.
     """
     folded = fold_batch_norm(model)
     pupil = copy.deepcopy(model).train()
