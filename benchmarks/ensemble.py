@@ -24,7 +24,8 @@ import torch.nn.functional as F
 from curvlib import data
 from curvlib.runs import ensembles, influence
 from curvlib.runs.ensembles import EnsembleConfig
-from curvlib.runs.provenance import hardware, versions, write_atomically
+from curvlib.runs.provenance import hardware, versions
+from curvlib.trace import write_atomically
 
 CORES = os.cpu_count() or 1
 

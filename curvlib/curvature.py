@@ -15,18 +15,14 @@ both.
 along the sign of the gradient. The names below say which is meant.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from numbers import Integral, Real
 
 import torch
 from torch import Tensor, nn
 
-from curvlib import hvp
+from curvlib import hvp, models
 
-# By name, since they belong to torchvision and timm, or to torch's private parts.
-MORE_CHANCE = ("StochasticDepth", "DropPath", "_SpectralNorm")
 METHODS = ("finite-difference", "autograd", "gauss-newton", "zero-order")
 
 
@@ -92,12 +88,15 @@ def input_curvature(
       25 % too large (one coordinate) or 11 % too small (two). In float32 choose a step
       of 1e-2 or more.
 
-    The model is left as it was found: mode, ``.grad``, ``requires_grad``, buffers. TF32
-    and autocast are off inside, since they swamp a step of 1e-3.
+    The model is left as it was found: mode, ``.grad``, ``requires_grad``, buffers and
+    hooks. Batch norm is folded into the convolutions before it, where the copy gives
+    the same logits and nobody has hooks on the model. TF32 and the caller's autocast
+    are off inside, since they swamp a step of 1e-3.
 
     Args:
         model: Any module that maps x to logits, shape [B, C], each row a deterministic
-            function of one sample: call ``model.eval()`` first.
+            function of one sample: call ``model.eval()`` first. Wrappers for several
+            processes or for compilation are taken off.
         x: Inputs, float32 or float64, shape [B, *input], normalised as in training.
         y: Labels that were trained on, integers, shape [B], in [0, C).
         method: One of ``METHODS``.
@@ -114,8 +113,10 @@ def input_curvature(
         The estimates, each of shape [B] in the order of x.
 
     Raises:
-        ValueError: If an argument has the wrong shape, range or type, the input or the
-            output is not finite, or the model mixes samples or draws random numbers.
+        ValueError: If an argument has the wrong shape, range or type; the input or the
+            output is not finite; or the model mixes samples, draws random numbers,
+            computes too coarsely (in half precision, quantised), or lacks the
+            derivatives of the method, in which case the message names others.
 
     Source:
         Garg, Ravikumar and Roy, *Memorization Through the Lens of Curvature of Loss
@@ -135,21 +136,20 @@ def input_curvature(
         1.0
         1.0
     """
-    _check(model, x, y, method, num_probes, step, chunk, top_k)
+    model = models.unwrapped(model)
+    _check(x, y, method, num_probes, step, chunk, top_k)
+    models.refuse_mixing(model)
     if generator is None:
         generator = torch.Generator().manual_seed(0)
     pairs = 2 if method == "zero-order" else 1
     probes = rademacher(pairs * num_probes, x.shape[1:], generator=generator).to(x)
     pieces = []
-    with _exact_arithmetic(x.device.type), _frozen(model):
+    with models.exact_arithmetic(model, x.device.type), models.frozen(model):
+        seen = models.inspected(model, x, step=step)
+        fast = models.folded_if_same(model, x[:4]) or model
         for start in range(0, len(x), chunk or len(x)):
             rows = slice(start, start + (chunk or len(x)))
-            if method == "zero-order":
-                piece = _zero_order(model, x[rows], y[rows], probes, step)
-            elif method == "gauss-newton":
-                piece = _gauss_newton(model, x[rows], y[rows], probes, top_k)
-            else:
-                piece = _from_products(method, model, x[rows], y[rows], probes, step)
+            piece = _estimate(method, fast, x[rows], y[rows], probes, step, top_k)
             pieces.append(piece)
         estimate = CurvatureEstimate(
             **{
@@ -158,83 +158,73 @@ def input_curvature(
             }
         )
         _refuse_non_finite("the model's output", estimate.logits)
-        _refuse_company(model, x, estimate.logits)
+        models.refuse_company(model, x, seen, estimate.logits)
     return estimate
 
 
 def rademacher(
     num_probes: int, shape: tuple[int, ...], *, generator: torch.Generator
 ) -> Tensor:
-    """Rademacher probes: entries ±1 with equal chance, shape [num_probes, *shape]."""
+    """Rademacher probes: entries ±1 with equal chance.
+
+    Args:
+        num_probes: Their number K.
+        shape: Of one input.
+        generator: Where they are drawn from, and the device that they are on.
+
+    Returns:
+        Integers of shape [K, *shape].
+    """
     size = (num_probes, *shape)
     bits = torch.randint(2, size, generator=generator, device=generator.device)
     return 2 * bits - 1
 
 
-def _from_products(method, model, x, y, probes, step) -> CurvatureEstimate:
-    if method == "autograd":
-        at_x, product = hvp.double_backward(model, x, y)
-    else:
-        at_x, product = hvp.finite_difference(model, x, y, step=step)
-    norms, traces = [], []
-    for v in probes:
-        found = product(v)
-        norms.append(found.flatten(1).norm(dim=1))
-        traces.append((v * found).flatten(1).sum(1))
-    norms = torch.stack(norms)  # [K, B]
-    squares = norms.square()
-    return CurvatureEstimate(
-        squared_frobenius_norm=squares.mean(0),
-        mean_hvp_norm=norms.mean(0),
-        standard_error=_standard_error(squares),
-        hessian_trace=torch.stack(traces).mean(0),
-        gradient_norm=at_x.gradient.flatten(1).norm(dim=1),
-        loss=at_x.loss,
-        logits=at_x.logits,
-    )
-
-
-def _gauss_newton(model, x, y, probes, top_k) -> CurvatureEstimate:
-    at_x, factor = hvp.gauss_newton_factor(model, x, y, top_k=top_k)  # G [B, k, D]
-    gram = factor @ factor.mT  # [B, k, k]: the same eigenvalues but for zeros
-    square = gram.square().sum((1, 2))
-    u = torch.einsum("bkd,nd->nbk", factor, probes.flatten(1))  # G v
-    norms = torch.einsum("nbk,bkl,nbl->nb", u, gram, u).clamp_min(0).sqrt()  # ‖GᵀGv‖
-    return CurvatureEstimate(
-        squared_frobenius_norm=square,
-        mean_hvp_norm=norms.mean(0),
-        standard_error=torch.zeros_like(square),
-        hessian_trace=gram.diagonal(dim1=1, dim2=2).sum(1),
-        gradient_norm=at_x.gradient.flatten(1).norm(dim=1),
-        loss=at_x.loss,
-        logits=at_x.logits,
-    )
-
-
-def _zero_order(model, x, y, probes, step) -> CurvatureEstimate:
-    loss, logits, form = hvp.second_difference(model, x, y, step=step)
-    forms = torch.stack([form(v, u) for v, u in probes.unflatten(0, (-1, 2))])  # [K, B]
-    squares = forms.square()
-    unknown = torch.full_like(loss, torch.nan)
-    return CurvatureEstimate(
-        squared_frobenius_norm=squares.mean(0),
+def _estimate(method, model, x, y, probes, step, top_k) -> CurvatureEstimate:
+    """From products to numbers, for one chunk: K probes, B samples."""
+    if method == "gauss-newton":
+        at_x, factor = hvp.gauss_newton_factor(model, x, y, top_k=top_k)  # G [B, k, D]
+        gram = factor @ factor.mT  # [B, k, k]: the same eigenvalues but for zeros
+        u = torch.einsum("bkd,nd->nbk", factor, probes.flatten(1))  # G v
+        norms = (
+            torch.einsum("nbk,bkl,nbl->nb", u, gram, u).clamp_min(0).sqrt()
+        )  # ‖GᵀGv‖
+        squares = gram.square().sum((1, 2))[None]  # exact, so one is enough
+        trace = gram.diagonal(dim1=1, dim2=2).sum(1)
+    elif method == "zero-order":
+        at_x, form = hvp.second_difference(model, x, y, step=step)
+        pairs = probes.unflatten(0, (-1, 2))
+        forms = torch.stack([form(v, u) for v, u in pairs])  # [K, B]
         # For u Gaussian E|uᵀw| = sqrt(2/π) ‖w‖; for signs nearly so, if w is spread.
-        mean_hvp_norm=forms.abs().mean(0) * (torch.pi / 2) ** 0.5,
-        standard_error=_standard_error(squares),
-        hessian_trace=unknown,
-        gradient_norm=unknown,
-        loss=loss,
-        logits=logits,
+        norms, squares = forms.abs() * (torch.pi / 2) ** 0.5, forms.square()
+        trace = torch.full_like(at_x.loss, torch.nan)
+    else:
+        if method == "autograd":
+            at_x, product = hvp.double_backward(model, x, y)
+        else:
+            at_x, product = hvp.finite_difference(model, x, y, step=step)
+        norms, traces = [], []
+        for v in probes:
+            found = product(v)
+            norms.append(found.flatten(1).norm(dim=1))
+            traces.append((v * found).flatten(1).sum(1))
+        norms, trace = torch.stack(norms), torch.stack(traces).mean(0)
+        squares = norms.square()  # [K, B]
+    # Over K - 1: with one probe 0 / 0, which is NaN, as it should be.
+    spread = (squares - squares.mean(0)).square().sum(0) / (len(squares) - 1)
+    error = (spread / len(squares)).sqrt()
+    return CurvatureEstimate(
+        squared_frobenius_norm=squares.mean(0),
+        mean_hvp_norm=norms.mean(0),
+        standard_error=torch.zeros_like(error) if method == "gauss-newton" else error,
+        hessian_trace=trace,
+        gradient_norm=at_x.gradient.flatten(1).norm(dim=1),
+        loss=at_x.loss,
+        logits=at_x.logits,
     )
 
 
-def _standard_error(values: Tensor) -> Tensor:
-    """Of the mean over the first axis. With one value 0 / 0: NaN, as it should be."""
-    variance = (values - values.mean(0)).square().sum(0) / (len(values) - 1)
-    return (variance / len(values)).sqrt()
-
-
-def _check(model, x, y, method, num_probes, step, chunk, top_k) -> None:
+def _check(x, y, method, num_probes, step, chunk, top_k) -> None:
     for name, value in (("x", x), ("y", y)):
         if not isinstance(value, Tensor):
             raise ValueError(
@@ -278,27 +268,6 @@ def _check(model, x, y, method, num_probes, step, chunk, top_k) -> None:
     if chunk is not None and chunk < 1:
         raise ValueError(f"chunk must be at least 1, or None for all, got {chunk!r}")
     _refuse_non_finite("x", x)
-    for name, module in model.named_modules():
-        if _mixes_samples(module):
-            raise ValueError(
-                f"module {name or 'model'!r} ({type(module).__name__}) makes a loss "
-                "depend on the batch, on chance or on earlier calls; call model.eval() "
-                "first, and give batch norm running statistics"
-            )
-
-
-def _mixes_samples(module: nn.Module) -> bool:
-    if isinstance(module, nn.modules.batchnorm._BatchNorm):
-        return module.training or module.running_mean is None
-    if isinstance(module, nn.modules.dropout._DropoutNd):
-        return module.training and module.p > 0
-    if isinstance(module, nn.modules.instancenorm._InstanceNorm):
-        return module.training and module.running_mean is not None
-    if isinstance(module, nn.RReLU) or type(module).__name__ in MORE_CHANCE:
-        return module.training
-    # Recurrent and attention layers carry their own dropout.
-    rate = getattr(module, "dropout", 0.0)
-    return module.training and isinstance(rate, float) and rate > 0
 
 
 def _refuse_non_finite(what: str, values: Tensor) -> None:
@@ -309,60 +278,3 @@ def _refuse_non_finite(what: str, values: Tensor) -> None:
             f"{what} holds NaN or infinity for {int((~finite).sum())} of "
             f"{len(finite)} samples, first for sample {first} of the batch"
         )
-
-
-def _refuse_company(model: nn.Module, x: Tensor, logits: Tensor) -> None:
-    """Whatever its modules are called: company must not change a sample's logits."""
-    # Beside a stranger, not alone: alone it already was, where a chunk is one sample.
-    with torch.no_grad():
-        again = model(torch.cat([x[:1], x[:1] + 1]))[:1]
-    largest = (again - logits[:1]).abs().max()
-    # Another batch rounds otherwise: in float32 by 1e-6 in a ResNet or a transformer,
-    # by 2e-4 behind thirty normalised layers. This allows 1e-3; in float64 4e-8.
-    rounding = 3 * torch.finfo(logits.dtype).eps ** 0.5
-    if largest > rounding * (1 + logits[0].abs().max()):
-        raise ValueError(
-            f"the first sample's logits differ by {largest.item():.2g} when it comes "
-            "in other company: the model mixes the samples of a batch or draws random "
-            "numbers, so that no sample has a curvature of its own; call model.eval(), "
-            "and switch off dropout that its forward calls by itself (or the model "
-            "blows up rounding so much that it needs float64)"
-        )
-
-
-@contextmanager
-def _frozen(model: nn.Module) -> Iterator[None]:
-    """No gradients for the weights: nobody wants them, and they cost time."""
-    wanted = [p for p in model.parameters() if p.requires_grad]
-    for parameter in wanted:
-        parameter.requires_grad_(False)
-    try:
-        yield
-    finally:
-        for parameter in wanted:
-            parameter.requires_grad_(True)
-
-
-@contextmanager
-def _exact_arithmetic(device_type: str) -> Iterator[None]:
-    """Full float32: no TF32, no autocast; with gradients, whatever the caller set."""
-    switches = (
-        torch.backends.cuda.matmul,
-        torch.backends.cudnn.conv,
-        torch.backends.cudnn.rnn,
-        torch.backends.mkldnn.matmul,
-        torch.backends.mkldnn.conv,
-    )
-    before = [switch.fp32_precision for switch in switches]
-    try:
-        for switch in switches:
-            switch.fp32_precision = "ieee"
-        with (
-            torch.inference_mode(False),
-            torch.enable_grad(),
-            torch.autocast(device_type, enabled=False),
-        ):
-            yield
-    finally:
-        for switch, precision in zip(switches, before, strict=True):
-            switch.fp32_precision = precision

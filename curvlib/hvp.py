@@ -5,12 +5,15 @@ H v costs about one more backward pass. The functions here know how to multiply;
 make of the products is the business of ``curvlib.curvature``.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import BackwardCFunction
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 
@@ -29,6 +32,7 @@ class AtX(NamedTuple):
 
 
 Product = Callable[[Tensor], Tensor]
+DETACHED = "its output does not depend on x by differentiable operations"
 
 
 def finite_difference(
@@ -44,6 +48,9 @@ def finite_difference(
 
     Returns:
         What is known at x, and the product; v has shape [*input] or [B, *input].
+
+    Raises:
+        ValueError: As for ``input_gradient``.
     """
     at_x = input_gradient(model, x, y)
 
@@ -57,21 +64,57 @@ def double_backward(model: nn.Module, x: Tensor, y: Tensor) -> tuple[AtX, Produc
     """Map v to H v, exactly, by differentiating the gradient along v.
 
     For a network of ReLUs this is the Hessian of the linear piece that x lies in; the
-    kinks beside it do not count. Arguments and result as for ``finite_difference``.
+    kinks beside it do not count.
+
+    Args:
+        model: Maps [B, *input] to logits [B, C], each row by itself.
+        x: Inputs, shape [B, *input].
+        y: Labels, integers [B].
+
+    Returns:
+        What is known at x, and the product; v has shape [*input] or [B, *input].
+
+    Raises:
+        ValueError: As for ``input_gradient``, or if a part of the model cannot be
+            differentiated twice.
     """
+    cut: list[str] = []  # custom functions whose derivative is not part of the graph
+
+    def note(name: str, found: tuple, given: tuple) -> None:
+        if any(g is not None and g.requires_grad for g in given):
+            cut.extend(name for g in found if g is not None and not g.requires_grad)
+
     # Fused attention has no second derivative; the plain kernel has.
     with sdpa_kernel(SDPBackend.MATH):
         x, loss, logits = _forward(model, x, y)
-        (gradient,) = torch.autograd.grad(loss.sum(), x, create_graph=True)
+        for node in _graph(loss):
+            if isinstance(node, BackwardCFunction):
+                node.register_hook(partial(note, node.name()))
+        with _needs_second_derivative():
+            (gradient,) = torch.autograd.grad(
+                loss.sum(), x, create_graph=True, allow_unused=True
+            )
+            if gradient is None:
+                raise _no_gradient(DETACHED)
+            if any("autograd::Error" in node.name() for node in _graph(gradient)):
+                raise RuntimeError("a function of it is marked once_differentiable")
 
     def product(v: Tensor) -> Tensor:
         if not gradient.requires_grad:  # linear in x: no curvature at all
             return torch.zeros_like(x)
-        (found,) = torch.autograd.grad(
-            gradient, x, v.expand_as(x), retain_graph=True, allow_unused=True
-        )
+        with _needs_second_derivative():
+            (found,) = torch.autograd.grad(
+                gradient, x, v.expand_as(x), retain_graph=True, allow_unused=True
+            )
         return torch.zeros_like(x) if found is None else found
 
+    if cut:  # A constant derivative has no graph, and rightly so: compare numbers.
+        step, v = torch.finfo(x.dtype).eps ** 0.5, torch.ones_like(x)
+        exact, near = product(v), finite_difference(model, x, y, step=step)[1](v)
+        rounding = 10 * step * gradient.detach().norm()
+        with _needs_second_derivative():
+            if (exact - near).norm() > near.norm() / 2 + rounding:
+                raise RuntimeError(f"{cut[0]} computes outside of autograd")
     return AtX(gradient.detach(), loss.detach(), logits.detach()), product
 
 
@@ -102,7 +145,7 @@ def gauss_newton_factor(
         What is known at x, and G, shape [B, k, D]. Costs k + 1 backward passes.
 
     Raises:
-        ValueError: If top_k does not lie in [1, C].
+        ValueError: If top_k does not lie in [1, C], or as for ``input_gradient``.
     """
     x, loss, logits = _forward(model, x, y)
     num_classes = logits.shape[1]
@@ -110,7 +153,7 @@ def gauss_newton_factor(
         raise ValueError(f"top_k must lie in [1, C = {num_classes}], got {top_k!r}")
 
     def backward(values: Tensor) -> Tensor:
-        return torch.autograd.grad(values.sum(), x, retain_graph=True)[0].flatten(1)
+        return _gradient(values, x, keep=True).flatten(1)
 
     first = logits.detach().scatter(1, y[:, None].long(), torch.inf)
     classes = first.topk(top_k or num_classes).indices  # [B, k], the given one first
@@ -124,7 +167,7 @@ def gauss_newton_factor(
 
 def second_difference(
     model: nn.Module, x: Tensor, y: Tensor, *, step: float
-) -> tuple[Tensor, Tensor, Callable[[Tensor, Tensor], Tensor]]:
+) -> tuple[AtX, Callable[[Tensor, Tensor], Tensor]]:
     """Map (v, u) to vᵀ H u of each sample, from four losses and no gradient.
 
     Ravikumar et al., *Curvature Clues* (NeurIPS 2024), without the absolute value:
@@ -138,7 +181,10 @@ def second_difference(
         step: h, in units of x.
 
     Returns:
-        Loss [B] and logits [B, C] at x, and the form; v and u have shape [*input].
+        What is known at x, the gradient NaN; and the form; v and u have shape [*input].
+
+    Raises:
+        ValueError: If the output has another shape, or a label is C or more.
     """
 
     @torch.no_grad()
@@ -155,15 +201,26 @@ def second_difference(
         return (total / (4 * step**2)).to(x.dtype)
 
     loss, logits = loss_at(x)
-    return loss.to(x.dtype), logits, form
+    return AtX(torch.full_like(x, torch.nan), loss.to(x.dtype), logits), form
 
 
 def input_gradient(model: nn.Module, x: Tensor, y: Tensor) -> AtX:
-    """Gradient of each sample's own loss, and what came on the way to it."""
+    """Gradient of each sample's own loss, and what came on the way to it.
+
+    Args:
+        model: Maps [B, *input] to logits [B, C], each row by itself.
+        x: Inputs, shape [B, *input].
+        y: Labels, integers [B].
+
+    Returns:
+        ∇ₓL [B, *input] in loss per unit of x, the loss [B] in nats, and logits [B, C].
+
+    Raises:
+        ValueError: If the output has another shape or no derivative, or a label is C
+            or more.
+    """
     x, loss, logits = _forward(model, x, y)
-    # The sum, not the mean: a sample's gradient must not depend on the batch size.
-    (gradient,) = torch.autograd.grad(loss.sum(), x)
-    return AtX(gradient, loss.detach(), logits.detach())
+    return AtX(_gradient(loss, x), loss.detach(), logits.detach())
 
 
 def _forward(model: nn.Module, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -174,11 +231,60 @@ def _forward(model: nn.Module, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Te
     logits = _checked(model(x.clone()), x, y)  # a first layer may work in place
     loss = F.cross_entropy(logits, y.long(), reduction="none")
     if not loss.requires_grad:
-        raise ValueError(
-            "the model's output does not depend on x by differentiable operations, so "
-            "there is no input gradient; method='zero-order' needs none"
-        )
+        raise _no_gradient(DETACHED)
     return x, loss, logits
+
+
+def _gradient(values: Tensor, x: Tensor, *, keep: bool = False) -> Tensor:
+    """Gradient at the leaf x of values [B], row by row."""
+    # The sum, not the mean: a sample's gradient must not depend on the batch size.
+    total = values.sum()
+    try:
+        if any("Checkpoint" in node.name() for node in _graph(total)):
+            total.backward(retain_graph=keep)  # re-entrant ones allow nothing else
+            found, x.grad = x.grad, None
+        else:
+            (found,) = torch.autograd.grad(
+                total, x, retain_graph=keep, allow_unused=True
+            )
+    except torch.OutOfMemoryError:
+        raise
+    except RuntimeError as error:
+        raise _no_gradient(str(error).splitlines()[0]) from error
+    if found is None:
+        raise _no_gradient(DETACHED)
+    return found
+
+
+def _no_gradient(why: str) -> ValueError:
+    return ValueError(
+        f"the model has no input gradient ({why}); method='zero-order' needs none"
+    )
+
+
+@contextmanager
+def _needs_second_derivative() -> Iterator[None]:
+    try:
+        yield
+    except torch.OutOfMemoryError:
+        raise
+    except RuntimeError as error:
+        raise ValueError(
+            "the model cannot be differentiated twice "
+            f"({str(error).splitlines()[0]}); use method='finite-difference', "
+            "'gauss-newton' or 'zero-order'"
+        ) from error
+
+
+def _graph(values: Tensor) -> set:
+    """Every node of the graph that values came out of."""
+    nodes, ahead = set(), [values.grad_fn]
+    while ahead:
+        node = ahead.pop()
+        if node is not None and node not in nodes:
+            nodes.add(node)
+            ahead += [before for before, _ in node.next_functions]
+    return nodes
 
 
 def _checked(logits: object, x: Tensor, y: Tensor) -> Tensor:

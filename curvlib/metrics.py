@@ -1,18 +1,28 @@
-"""How well a score finds the positives, and how well two scores agree.
+"""How well a score finds the positives.
 
-The first functions take a score [N], high where a positive is expected, and a bool
-vector [N]; ``agreement`` takes two scores. None depends on the order of the samples,
-not even between equal scores.
+Every metric takes a score [N], high where a positive is expected, and a bool vector
+[N]. None depends on the order of the samples, not even between equal scores.
+
+Intervals, agreement of two scores, chance levels and calibration are for studies: they
+are in ``curvlib.studies.statistics``. Their names work from here, too.
 """
 
-from collections.abc import Callable
-from typing import NamedTuple
+from importlib import import_module
 
 import numpy as np
-from scipy.stats import hypergeom, rankdata
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-Metric = Callable[[np.ndarray, np.ndarray], float]
+MOVED = (  # to curvlib.studies.statistics
+    *("Agreement", "agreement", "Enrichment", "enrichment", "null_scores"),
+    *("Metric", "auroc_interval", "bootstrap_interval", "mean_sd"),
+    "expected_calibration_error",
+)
+
+
+def __getattr__(name: str) -> object:
+    if name in MOVED:
+        return getattr(import_module("curvlib.studies.statistics"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def auroc(score: np.ndarray, positive: np.ndarray) -> float:
@@ -30,13 +40,13 @@ def auroc(score: np.ndarray, positive: np.ndarray) -> float:
 
     Raises:
         ValueError: As for every metric here: if the shapes differ, a score is not
-            finite, ``positive`` is not bool, or one kind is absent.
+            finite, ``positive`` is not bool, or there is no positive or no negative.
 
     Example:
         >>> auroc(np.array([3, 1, 2, 0]), np.array([True, True, False, False]))
         0.75
     """
-    score, positive = _checked(score, positive)
+    score, positive = checked(score, positive)
     return float(roc_auc_score(positive, score))
 
 
@@ -55,11 +65,14 @@ def average_precision(score: np.ndarray, positive: np.ndarray) -> float:
     Returns:
         Between 0 and 1.
 
+    Raises:
+        ValueError: As for ``auroc``.
+
     Example:
         >>> average_precision(np.array([3, 1, 2]), np.array([True, True, False]))
         0.8333333333333333
     """
-    score, positive = _checked(score, positive)
+    score, positive = checked(score, positive)
     return float(average_precision_score(positive, score))
 
 
@@ -75,8 +88,11 @@ def fpr_at_95_tpr(score: np.ndarray, positive: np.ndarray) -> float:
 
     Returns:
         Between 0 and 1.
+
+    Raises:
+        ValueError: As for ``auroc``.
     """
-    score, positive = _checked(score, positive)
+    score, positive = checked(score, positive)
     needed = -(-19 * np.count_nonzero(positive) // 20)  # 95 %, rounded up, in integers
     threshold = np.sort(score[positive])[-needed]
     return float(np.mean(score[~positive] >= threshold))
@@ -96,14 +112,14 @@ def precision_at_k(score: np.ndarray, positive: np.ndarray, k: int) -> float:
         Between 0 and 1; a random score gives the share of positives on average.
 
     Raises:
-        ValueError: If k is not between 1 and N, or as for every metric here.
+        ValueError: If k is not between 1 and N, or as for ``auroc``.
 
     Example:
         >>> positive = np.array([True, False, True, False])
         >>> precision_at_k(np.array([9, 9, 5, 5]), positive, k=1)  # one of two
         0.5
     """
-    score, positive = _checked(score, positive)
+    score, positive = checked(score, positive)
     if not 1 <= k <= len(score):
         raise ValueError(f"k must be between 1 and {len(score)} samples, got {k}")
     last = np.partition(score, -k)[-k]  # the score at the k-th place
@@ -112,299 +128,20 @@ def precision_at_k(score: np.ndarray, positive: np.ndarray, k: int) -> float:
     return float((positive[above].sum() + places * positive[tied].mean()) / k)
 
 
-class Enrichment(NamedTuple):
-    """How many positives a list holds, and how many chance would put there."""
-
-    found: float  # positives among the k; not whole where the k-th place is tied
-    expected: float  # by chance, k times the share of positives
-    p_value: float  # that chance puts as many there, or more
-
-
-def enrichment(score: np.ndarray, positive: np.ndarray, k: int) -> Enrichment:
-    """Positives among the k highest scores, against a list drawn by chance.
-
-    The null is hypergeometric: k of N samples without replacement. Where the k-th place
-    is tied, the expected number found is rounded down for the p-value.
-
-    Args:
-        score: High where a positive is expected, shape [N].
-        positive: The truth, shape [N], bool.
-        k: Length of the list, from 1 to N.
-
-    Raises:
-        ValueError: If k is not between 1 and N, or as for every metric here.
-
-    Example:
-        >>> positive = np.array([True, True, False, False])
-        >>> few = enrichment(np.array([4, 3, 2, 1]), positive, k=2)  # one of six lists
-        >>> few.found, few.expected, round(few.p_value, 6)
-        (2.0, 1.0, 0.166667)
-    """
-    found = precision_at_k(score, positive, k) * k
-    total, positives = len(positive), int(np.count_nonzero(positive))
-    whole = int(np.floor(found + 1e-9))
-    return Enrichment(
-        found=found,
-        expected=k * positives / total,
-        p_value=float(hypergeom.sf(whole - 1, total, positives, k)),
-    )
-
-
-class Agreement(NamedTuple):
-    """Four ways to say how alike two scores are; NaN where one has no spread."""
-
-    spearman: float
-    pearson: float
-    cosine: float
-    top_overlap: float  # share of the k highest of one among the k highest of the other
-
-
-def agreement(score: np.ndarray, reference: np.ndarray, k: int) -> Agreement:
-    """How well a score agrees with another, high meaning the same in both.
-
-    A cosine does not take out the mean: non-negative vectors that have nothing to do
-    with each other are alike by it. Read it beside its value for ``null_scores``.
-
-    Args:
-        score: Shape [N], finite.
-        reference: Shape [N], finite.
-        k: Length of the two lists that are compared, from 1 to N; where a k-th place is
-            tied, the expected overlap if chance breaks the ties of each list.
-
-    Returns:
-        Spearman's rank correlation, with mean ranks for equal values; Pearson's
-        correlation; cosine; overlap of the top k, as a share of k.
-
-    Raises:
-        ValueError: If the shapes differ, a value is not finite, or k is out of range.
-
-    Example:
-        >>> agreement(np.array([1, 2, 3, 4]), np.array([1, 4, 9, 16]), k=2).spearman
-        1.0
-    """
-    score, reference = (
-        np.asarray(values, dtype=np.float64) for values in (score, reference)
-    )
-    if score.ndim != 1 or score.shape != reference.shape:
-        raise ValueError(
-            "score and reference must be vectors of one length, got shapes "
-            f"{score.shape} and {reference.shape}"
-        )
-    for name, values in (("score", score), ("reference", reference)):
-        bad = np.flatnonzero(~np.isfinite(values))
-        if len(bad):
-            raise ValueError(
-                f"{name} must be finite, got {values[bad[0]]} at position {bad[0]} "
-                f"(first of {len(bad)}); drop the samples without a value"
-            )
-    if not 1 <= k <= len(score):
-        raise ValueError(f"k must be between 1 and {len(score)} samples, got {k}")
-    lists = _chance_in_top(score, k) @ _chance_in_top(reference, k)
-    return Agreement(
-        spearman=_pearson(rankdata(score), rankdata(reference)),
-        pearson=_pearson(score, reference),
-        cosine=_cosine(score, reference),
-        top_overlap=float(lists / k),
-    )
-
-
-def null_scores(score: np.ndarray, *, seed: int = 0) -> dict[str, np.ndarray]:
-    """Two scores that know nothing of the samples, to be compared as the score is.
+def checked(score: np.ndarray, positive: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """A score and the truth as arrays [N], if a metric can be computed from them.
 
     Args:
         score: Shape [N].
-        seed: Of the shuffle.
+        positive: Shape [N].
 
     Returns:
-        ``"constant"``, ones; ``"shuffled"``, the same values in another order.
-    """
-    score = np.asarray(score)
-    shuffled = np.random.default_rng(seed).permutation(score)
-    return {"constant": np.ones(len(score)), "shuffled": shuffled}
-
-
-def _pearson(a: np.ndarray, b: np.ndarray) -> float:
-    return _cosine(a - a.mean(), b - b.mean())
-
-
-def _cosine(a: np.ndarray, b: np.ndarray) -> float:
-    # Scaled first: a square of small values would underflow.
-    a, b = (v / (np.abs(v).max() or 1) for v in (a, b))
-    length = np.linalg.norm(a) * np.linalg.norm(b)
-    return float(np.clip(a @ b / length, -1, 1)) if length > 0 else float("nan")
-
-
-def _chance_in_top(score: np.ndarray, k: int) -> np.ndarray:
-    """Probability of each sample to be among the top k, if chance breaks the ties."""
-    last = np.partition(score, -k)[-k]
-    above, tied = score > last, score == last
-    return above + tied * ((k - above.sum()) / tied.sum())
-
-
-def expected_calibration_error(
-    confidence: np.ndarray, correct: np.ndarray, *, bins: int = 15
-) -> float:
-    r"""How far the confidence of predictions is from their accuracy, bin by bin.
-
-    Guo et al. (2017), with bins :math:`B_m` of equal width, ((m-1)/M, m/M]:
-
-    .. math:: \sum_m \frac{|B_m|}{N}
-        \left| \mathrm{acc}(B_m) - \mathrm{conf}(B_m) \right|
-
-    0 is perfectly calibrated. Few samples bias it upwards: chance alone moves the
-    accuracy of a bin away from its confidence.
-
-    Args:
-        confidence: Largest probability of each prediction, shape [N], in [0, 1].
-        correct: Whether the prediction is right, shape [N], bool.
-        bins: Their number M.
-
-    Returns:
-        Between 0 and 1.
+        The two, unchanged.
 
     Raises:
-        ValueError: If the shapes differ, ``correct`` is not bool, a confidence is
-            outside [0, 1], or there is no bin.
-
-    Example:
-        >>> confidence = np.array([0.75, 0.75, 1.0, 1.0])  # half and all are right
-        >>> expected_calibration_error(confidence, np.array([True, False, True, True]))
-        0.125
+        ValueError: If the shapes differ, a score is not finite, ``positive`` is not
+            bool, or there is no positive or no negative.
     """
-    confidence = np.asarray(confidence, dtype=np.float64)
-    correct = np.asarray(correct)
-    if confidence.ndim != 1 or confidence.shape != correct.shape or not len(correct):
-        raise ValueError(
-            "confidence and correct must be vectors of one length, at least 1, got "
-            f"shapes {confidence.shape} and {correct.shape}"
-        )
-    if correct.dtype != bool:
-        raise ValueError(
-            f"correct must be bool, got {correct.dtype}; compare to make it so: "
-            "predicted == labels"
-        )
-    if bins < 1:
-        raise ValueError(f"bins must be at least 1, got {bins}")
-    bad = np.flatnonzero(~((confidence >= 0) & (confidence <= 1)))
-    if len(bad):
-        raise ValueError(
-            f"confidence must lie in [0, 1], got {confidence[bad[0]]} at position "
-            f"{bad[0]} (first of {len(bad)}); give probabilities, not logits"
-        )
-    edges = np.linspace(0, 1, bins + 1)[1:-1]
-    place = np.searchsorted(edges, confidence)  # an edge belongs to the bin below it
-    gaps = np.bincount(place, weights=correct - confidence, minlength=bins)
-    return float(np.abs(gaps).sum() / len(confidence))
-
-
-def mean_sd(values: np.ndarray, digits: int = 3) -> str:
-    """Mean ± standard deviation (n - 1) as text; one value has no spread, and says so.
-
-    Args:
-        values: One a run or seed.
-        digits: After the point.
-
-    Example:
-        >>> mean_sd([0.9, 0.8]), mean_sd([0.9], digits=2)
-        ('0.850 ± 0.071', '0.90 (one seed)')
-    """
-    values = np.asarray(values, dtype=np.float64)
-    if values.size == 1:
-        return f"{values.item():.{digits}f} (one seed)"
-    return f"{values.mean():.{digits}f} ± {values.std(ddof=1):.{digits}f}"
-
-
-def bootstrap_interval(
-    metric: Metric,
-    score: np.ndarray,
-    positive: np.ndarray,
-    *,
-    num_resamples: int = 1000,
-    level: float = 0.95,
-    seed: int = 0,
-) -> tuple[float, float]:
-    """Percentile bootstrap interval of a metric over samples (Efron, 1979).
-
-    Positives and negatives are resampled apart, so that each resample has as many of
-    both as the data. The interval is for one trained network: it holds what another
-    draw of samples would change, not what another seed of the training would.
-
-    Args:
-        metric: Of this module, or any function of score and positive that does not
-            depend on the order, such as ``lambda s, p: precision_at_k(s, p, 100)``.
-        score: High where a positive is expected, shape [N].
-        positive: The truth, shape [N], bool.
-        num_resamples: Each costs one call of the metric.
-        level: Share of resamples inside the interval, in (0, 1).
-        seed: Of the resampling.
-
-    Returns:
-        The interval's low and high end.
-
-    Raises:
-        ValueError: If level or num_resamples is out of range, or as for every metric.
-    """
-    score, positive = _checked(score, positive)
-    _check_resampling(num_resamples, level)
-    rng = np.random.default_rng(seed)
-    kinds = score[positive], score[~positive]
-    truth = np.repeat([True, False], [len(kind) for kind in kinds])
-    values = [
-        metric(np.concatenate([rng.choice(kind, len(kind)) for kind in kinds]), truth)
-        for _ in range(num_resamples)
-    ]
-    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
-
-
-def auroc_interval(
-    score: np.ndarray,
-    positive: np.ndarray,
-    *,
-    num_resamples: int = 1000,
-    level: float = 0.95,
-    seed: int = 0,
-) -> tuple[float, float]:
-    """``bootstrap_interval`` of the AUROC, without sorting each resample anew.
-
-    Args:
-        score: High where a positive is expected, shape [N].
-        positive: The truth, shape [N], bool.
-        num_resamples: Each counts N samples.
-        level: Share of resamples inside the interval, in (0, 1).
-        seed: Of the resampling.
-
-    Returns:
-        The interval's low and high end.
-
-    Raises:
-        ValueError: As for ``bootstrap_interval``.
-    """
-    score, positive = _checked(score, positive)
-    _check_resampling(num_resamples, level)
-    rng = np.random.default_rng(seed)
-    values, place = np.unique(score, return_inverse=True)
-    kinds = place[positive], place[~positive]
-    aurocs = []
-    for _ in range(num_resamples):
-        at_positive, at_negative = (
-            np.bincount(rng.choice(kind, len(kind)), minlength=len(values))
-            for kind in kinds
-        )
-        below = np.cumsum(at_negative) - at_negative / 2  # an equal score is one half
-        aurocs.append(at_positive @ below / (len(kinds[0]) * len(kinds[1])))
-    low, high = np.quantile(aurocs, [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
-
-
-def _check_resampling(num_resamples: int, level: float) -> None:
-    if not 0 < level < 1:
-        raise ValueError(f"level is a share in (0, 1), got {level}")
-    if num_resamples < 1:
-        raise ValueError(f"num_resamples must be at least 1, got {num_resamples}")
-
-
-def _checked(score: np.ndarray, positive: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     score, positive = np.asarray(score), np.asarray(positive)
     if score.ndim != 1 or score.shape != positive.shape:
         raise ValueError(

@@ -1,8 +1,9 @@
 r"""Scores: what a trace says about each sample, one number a sample.
 
-Every function here is a formula: arrays [E, N] of scored epochs by samples in, [N] out.
-Scored epochs may be every k-th epoch of training; means, sums and counts run over the
-scored ones. For other epochs select rows first: ``el2n(errors[trace.epochs <= 20])``.
+Every function here is a formula. Most take one column of a trace, an array [E, N] of
+scored epochs by samples, and return [N]. Scored epochs may be every k-th epoch of
+training; means, sums and counts run over the scored ones. For other epochs select rows
+first: ``el2n(errors[trace.epochs <= 20])``.
 
 Samples that a network fits without any doubt can tie exactly: in float32 their loss is
 0, their probability 1, and their curvature underflows. Metrics must not let the order
@@ -24,36 +25,38 @@ if TYPE_CHECKING:  # pandas costs half a second, and the formulas do without
 
 
 def curvature_square(squared_frobenius_norm: np.ndarray) -> np.ndarray:
-    r"""Input loss curvature of the paper: mean over epochs of the estimate of tr(H²).
+    """Input loss curvature of the paper: mean over epochs of the estimate of tr(H²).
 
     Garg, Ravikumar, Roy (2024). High is suspect.
 
-    .. math:: \frac1E \sum_e \widehat{\|H_{ei}\|_F^2}
-
     Args:
-        squared_frobenius_norm: Mean over probes of ||Hv||², shape [E, N], in squared
+        squared_frobenius_norm: Mean over probes of ‖Hv‖², shape [E, N], in squared
             loss per input unit to the fourth.
 
     Returns:
         Scores, shape [N], same unit.
+
+    Raises:
+        ValueError: If the array is not [E, N] or not finite.
     """
     return _checked(squared_frobenius_norm=squared_frobenius_norm).mean(0)
 
 
 def curvature_norm(mean_hvp_norm: np.ndarray) -> np.ndarray:
-    r"""Mean over epochs of E||Hv||, what the code released with the paper averages.
+    """Mean over epochs of E‖Hv‖, what the code released with the paper averages.
 
     Garg, Ravikumar, Roy (2024), their code. High is suspect. Within one epoch it ranks
     almost as the square does; over epochs it gives less weight to a single peak.
 
-    .. math:: \frac1E \sum_e \frac1K \sum_k \|H_{ei} v_k\|
-
     Args:
-        mean_hvp_norm: Mean over probes of ||Hv||, shape [E, N], in loss per squared
+        mean_hvp_norm: Mean over probes of ‖Hv‖, shape [E, N], in loss per squared
             input unit.
 
     Returns:
         Scores, shape [N], same unit.
+
+    Raises:
+        ValueError: If the array is not [E, N] or not finite.
     """
     return _checked(mean_hvp_norm=mean_hvp_norm).mean(0)
 
@@ -62,13 +65,16 @@ def curvature_last(squared_frobenius_norm: np.ndarray) -> np.ndarray:
     """Curvature at the last scored epoch alone: what the paper argues against.
 
     Garg, Ravikumar, Roy (2024). High is suspect. An overfitted network is flat around
-    the samples it has memorised, so that one late checkpoint no longer shows them.
+    the samples it has memorised, so one late checkpoint no longer shows them.
 
     Args:
-        squared_frobenius_norm: Mean over probes of ||Hv||², shape [E, N].
+        squared_frobenius_norm: Mean over probes of ‖Hv‖², shape [E, N].
 
     Returns:
         Scores, shape [N], same unit: squared loss per input unit to the fourth.
+
+    Raises:
+        ValueError: If the array is not [E, N] or not finite.
     """
     return _checked(squared_frobenius_norm=squared_frobenius_norm)[-1]
 
@@ -80,10 +86,13 @@ def curvature_peak(squared_frobenius_norm: np.ndarray) -> np.ndarray:
     suspect.
 
     Args:
-        squared_frobenius_norm: Mean over probes of ||Hv||², shape [E, N].
+        squared_frobenius_norm: Mean over probes of ‖Hv‖², shape [E, N].
 
     Returns:
         Scores, shape [N], same unit: squared loss per input unit to the fourth.
+
+    Raises:
+        ValueError: If the array is not [E, N] or not finite.
 
     Example:
         >>> curvature_peak(np.array([[0.0, 1.0], [4.0, 2.0], [1.0, 0.0]]))
@@ -94,18 +103,19 @@ def curvature_peak(squared_frobenius_norm: np.ndarray) -> np.ndarray:
 
 
 def cumulative_loss(loss: np.ndarray) -> np.ndarray:
-    r"""Cumulative sample loss (CSL): the loss summed over training.
+    """Cumulative sample loss (CSL): the loss summed over training.
 
     Ravikumar et al. (2025), *Towards Memorization Estimation: Fast, Formal and Free*.
     High is suspect.
 
-    .. math:: \sum_e \ell_{ei}
-
     Args:
-        loss: Cross-entropy with the label given, shape [E, N], in nats.
+        loss: Cross-entropy with the given label, shape [E, N], in nats.
 
     Returns:
-        Scores, shape [N], in nats; grows with the number of scored epochs.
+        Scores, shape [N], in nats; they grow with the number of scored epochs.
+
+    Raises:
+        ValueError: If the array is not [E, N] or not finite.
 
     Example:
         >>> cumulative_loss(np.array([[2.0, 1.0], [0.5, 0.0]]))  # E=2, N=2
@@ -115,18 +125,19 @@ def cumulative_loss(loss: np.ndarray) -> np.ndarray:
 
 
 def cumulative_gradient(gradient_norm: np.ndarray) -> np.ndarray:
-    r"""Cumulative sample gradient: squared input-gradient norm summed over training.
+    """Cumulative sample gradient: squared input-gradient norm summed over training.
 
     *Memorization Through the Lens of Sample Gradients* (ICLR 2026), by the group that
     wrote the paper. High is suspect.
 
-    .. math:: \sum_e \|\nabla_x \ell_{ei}\|^2
-
     Args:
-        gradient_norm: Not squared, shape [E, N], in loss per input unit.
+        gradient_norm: ‖∇ₓL‖, not squared, shape [E, N], in loss per input unit.
 
     Returns:
         Scores, shape [N], in squared loss per squared input unit.
+
+    Raises:
+        ValueError: If the array is not [E, N] or not finite.
     """
     return np.square(_checked(gradient_norm=gradient_norm)).sum(0)
 
@@ -135,16 +146,19 @@ def aum(margin: np.ndarray) -> np.ndarray:
     r"""Area under the margin: mean over epochs of the logit margin.
 
     Pleiss et al. (2020). **Low** is suspect: a negative margin means that the network
-    prefers another class than the one given. The authors use the logits met in
+    prefers another class than the given one. The authors use the logits met in
     training; a trace has those after each scored epoch, of clean images.
 
     .. math:: \frac1E \sum_e \left( z_{ei,y_i} - \max_{c \ne y_i} z_{ei,c} \right)
 
     Args:
-        margin: Logit of the label given minus the largest other logit, shape [E, N].
+        margin: Logit of the given label minus the largest other logit, shape [E, N].
 
     Returns:
         Scores, shape [N], in logits (nats).
+
+    Raises:
+        ValueError: If the array is not [E, N] or not finite.
 
     Example:
         >>> aum(np.array([[1.0, -3.0], [5.0, 1.0]]))
@@ -154,19 +168,20 @@ def aum(margin: np.ndarray) -> np.ndarray:
 
 
 def aum_softmax(softmax_margin: np.ndarray) -> np.ndarray:
-    r"""Mean over epochs of the margin between probabilities instead of logits.
+    """Mean over epochs of the margin between probabilities instead of logits.
 
     Pleiss et al. (2020) with softmax outputs, bounded, so that no epoch outweighs the
     others. **Low** is suspect.
 
-    .. math:: \frac1E \sum_e \left( p_{ei,y_i} - \max_{c \ne y_i} p_{ei,c} \right)
-
     Args:
-        softmax_margin: Probability of the label given minus the largest other one,
+        softmax_margin: Probability of the given label minus the largest other one,
             shape [E, N].
 
     Returns:
         Scores, shape [N], in [-1, 1].
+
+    Raises:
+        ValueError: If the array is not [E, N] or not finite.
 
     Example:
         >>> aum_softmax(np.array([[0.25, -0.5], [0.75, 0.0]]))
@@ -176,19 +191,20 @@ def aum_softmax(softmax_margin: np.ndarray) -> np.ndarray:
 
 
 def el2n(errors: np.ndarray) -> np.ndarray:
-    r"""Error L2 norm, averaged over epochs.
+    """Error L2 norm ‖p − onehot(label)‖₂, averaged over epochs.
 
     Paul et al. (2021). High is suspect. The authors take early epochs only, averaged
     over ten initialisations, to choose what to prune; one run and all its scored epochs
     are used here, so that every score sees the same trace.
 
-    .. math:: \frac1E \sum_e \| p_{ei} - \mathrm{onehot}(y_i) \|_2
-
     Args:
-        errors: ||p - onehot(y)||_2 at each epoch, shape [E, N], between 0 and √2.
+        errors: The norm at each epoch, shape [E, N], between 0 and √2.
 
     Returns:
         Scores, shape [N], without unit.
+
+    Raises:
+        ValueError: If the array is not [E, N] or not finite.
     """
     return _checked(el2n=errors).mean(0)
 
@@ -196,9 +212,9 @@ def el2n(errors: np.ndarray) -> np.ndarray:
 def grand(last_layer_gradient: np.ndarray) -> np.ndarray:
     r"""Norm of the loss gradient by the last layer's weights, averaged over epochs.
 
-    GraNd of Paul et al. (2021), held to the last linear layer, where it has a closed
-    form: the error times the length of the features :math:`h`. High is suspect. The
-    authors take all weights, early epochs, and ten initialisations.
+    GraNd of Paul et al. (2021), restricted to the last linear layer, where it has a
+    closed form: the error times the length of the features :math:`h`. High is suspect.
+    The authors take all weights, early epochs, and ten initialisations.
 
     .. math:: \frac1E \sum_e \| p_{ei} - \mathrm{onehot}(y_i) \|_2
         \sqrt{\| h_{ei} \|^2 + 1}
@@ -208,6 +224,9 @@ def grand(last_layer_gradient: np.ndarray) -> np.ndarray:
 
     Returns:
         Scores, shape [N], in nats per unit of weight.
+
+    Raises:
+        ValueError: If the array is not [E, N] or not finite.
 
     Example:
         >>> grand(np.array([[1.0, 0.0], [3.0, 1.0]]))
@@ -227,10 +246,13 @@ def forgetting_events(correct: np.ndarray) -> np.ndarray:
     .. math:: \sum_{e>1} [\,\mathrm{right}_{e-1,i} \wedge \mathrm{wrong}_{ei}\,]
 
     Args:
-        correct: Whether the label given was predicted, shape [E, N], bool or 0 and 1.
+        correct: Whether the given label was predicted, shape [E, N], bool or 0 and 1.
 
     Returns:
         Counts, shape [N], int64.
+
+    Raises:
+        ValueError: If the array is not [E, N], or holds anything but 0 and 1.
 
     Example:
         >>> right = np.array([[1, 1, 0], [0, 1, 0], [1, 1, 0], [0, 1, 0]])  # E=4, N=3
@@ -254,10 +276,13 @@ def learning_time(correct: np.ndarray) -> np.ndarray:
     .. math:: \min \{\, t : \mathrm{right}_{ei} \text{ for all } e \ge t \,\}
 
     Args:
-        correct: Whether the label given was predicted, shape [E, N], bool or 0 and 1.
+        correct: Whether the given label was predicted, shape [E, N], bool or 0 and 1.
 
     Returns:
         Times in 1, ..., E + 1, shape [N], int64.
+
+    Raises:
+        ValueError: If the array is not [E, N], or holds anything but 0 and 1.
 
     Example:
         >>> right = np.array([[1, 1, 0], [1, 0, 1], [1, 1, 0]])  # E=3, N=3
@@ -265,38 +290,42 @@ def learning_time(correct: np.ndarray) -> np.ndarray:
         array([1, 3, 4])
     """
     correct = _checked_bool(correct=correct)
-    right_until_end = np.logical_and.accumulate(
-        correct[::-1]
-    )  # from the last epoch back
+    right_until_end = np.logical_and.accumulate(correct[::-1])  # from the last epoch
     return len(correct) + 1 - right_until_end.sum(0)
 
 
 def in_confidence_last(probability: np.ndarray) -> np.ndarray:
-    """One minus the probability of the label given, in the last scored epoch.
+    """One minus the probability of the given label, in the last scored epoch.
 
-    As the text of Ravikumar et al. (2025) has it. High is suspect. Ties at 0 once the
+    As in the text of Ravikumar et al. (2025). High is suspect. Ties at 0 once the
     network is sure: float32 rounds a probability above 1 - 3e-8 to 1.
 
     Args:
-        probability: Of the label given, shape [E, N].
+        probability: Of the given label, shape [E, N].
 
     Returns:
         Scores, shape [N], in [0, 1].
+
+    Raises:
+        ValueError: If the array is not [E, N] or not finite.
     """
     return 1 - _checked(probability=probability)[-1]
 
 
 def in_confidence_mean(probability: np.ndarray) -> np.ndarray:
-    """One minus the mean over epochs of the probability of the label given.
+    """One minus the mean over epochs of the probability of the given label.
 
     Swayamdipta et al. (2020), *Dataset Cartography*, whose confidence is that mean.
     High is suspect.
 
     Args:
-        probability: Of the label given, shape [E, N].
+        probability: Of the given label, shape [E, N].
 
     Returns:
         Scores, shape [N], in [0, 1].
+
+    Raises:
+        ValueError: If the array is not [E, N] or not finite.
     """
     return 1 - _checked(probability=probability).mean(0)
 
@@ -304,31 +333,35 @@ def in_confidence_mean(probability: np.ndarray) -> np.ndarray:
 def in_confidence_max_last(max_probability: np.ndarray) -> np.ndarray:
     """One minus the largest probability of any class, in the last scored epoch.
 
-    As the re-run released by Ravikumar et al. (2025) computes in-confidence, where
-    their text says the probability of the label given. High is suspect, but a network
-    that is sure of *another* class than the given one looks as if nothing were wrong.
+    The re-run released by Ravikumar et al. (2025) computes in-confidence like this,
+    where their text says the probability of the given label. High is suspect, but a
+    network that is sure of *another* class than the given one looks sound.
 
     Args:
         max_probability: Largest softmax output, shape [E, N].
 
     Returns:
         Scores, shape [N], in [0, 1 - 1/C].
+
+    Raises:
+        ValueError: If the array is not [E, N] or not finite.
     """
     return 1 - _checked(max_probability=max_probability)[-1]
 
 
 def entropy(entropies: np.ndarray) -> np.ndarray:
-    r"""Entropy of the prediction, averaged over epochs; the label plays no part.
+    """Entropy of the prediction, averaged over epochs; the label plays no part.
 
     High is suspect.
-
-    .. math:: -\frac1E \sum_e \sum_c p_{eic} \log p_{eic}
 
     Args:
         entropies: Entropy of the softmax at each epoch, shape [E, N], in nats.
 
     Returns:
         Scores, shape [N], in nats, at most log C.
+
+    Raises:
+        ValueError: If the array is not [E, N] or not finite.
     """
     return _checked(entropy=entropies).mean(0)
 
@@ -339,10 +372,13 @@ def final_loss(loss: np.ndarray) -> np.ndarray:
     High is suspect, as long as the network has not fitted the wrong labels too.
 
     Args:
-        loss: Cross-entropy with the label given, shape [E, N], in nats.
+        loss: Cross-entropy with the given label, shape [E, N], in nats.
 
     Returns:
         Scores, shape [N], in nats.
+
+    Raises:
+        ValueError: If the array is not [E, N] or not finite.
     """
     return _checked(loss=loss)[-1]
 
@@ -376,64 +412,171 @@ def random(index: np.ndarray, *, seed: int = 0) -> np.ndarray:
         )
     if index.min() < 0:
         raise ValueError(f"index counts from 0, got {index.min()}")
-    places, which = np.unique(index, return_inverse=True)
-    stream = np.random.default_rng(seed)
-    if places[-1] < 10 * len(places) + 1_000_000:
-        return stream.random(int(places[-1]) + 1)[index]
-    # The same values one by one, jumping over those between: an index may be 10^13.
-    steps = np.diff(places.astype(object), prepend=-1) - 1
-    jump = stream.bit_generator.advance
-    return np.array([(jump(int(n)), stream.random())[1] for n in steps])[which]
+    if index.max() < 10_000_000:
+        return np.random.default_rng(seed).random(index.max() + 1)[index]
+    streams = (np.random.PCG64(seed).advance(place) for place in index.tolist())
+    return np.array([np.random.Generator(stream).random() for stream in streams])
+
+
+def confident_learning(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """One minus the out-of-sample probability of the given label, for every sample.
+
+    Northcutt, Jiang, Chuang (2021). High is suspect. This is the ranking by
+    self-confidence, cleanlab's default label quality. (A published re-run ranked only
+    the samples that the method flags, and tied all others at zero.)
+
+    Args:
+        probabilities: Of networks that never saw the sample, shape [N, C].
+        labels: The given ones, shape [N].
+
+    Returns:
+        Scores, shape [N], in [0, 1].
+
+    Raises:
+        ValueError: If the shapes do not fit, or a row is no distribution.
+
+    Example:
+        >>> confident_learning(np.array([[0.75, 0.25], [0.5, 0.5]]), np.array([1, 0]))
+        array([0.75, 0.5 ])
+    """
+    probabilities = np.asarray(probabilities, dtype=np.float64)
+    labels = np.asarray(labels)
+    if probabilities.ndim != 2 or labels.shape != probabilities.shape[:1]:
+        raise ValueError(
+            "probabilities must be [N, C] and labels [N], got shapes "
+            f"{probabilities.shape} and {labels.shape}"
+        )
+    if (probabilities < 0).any() or not np.allclose(probabilities.sum(1), 1, atol=1e-4):
+        raise ValueError("each row of probabilities must be at least 0 and sum to 1")
+    return 1 - np.take_along_axis(probabilities, labels[:, None], axis=1)[:, 0]
+
+
+def second_split_forgetting(correct: np.ndarray) -> np.ndarray:
+    r"""First epoch of the second split from which a first-split sample stays wrong.
+
+    Maini et al. (2022). **Low** is suspect: the network forgets a memorised label as
+    soon as it learns other samples. A sample that is right in the last epoch was not
+    forgotten and gets E + 1, later than every other.
+
+    .. math:: \min \{\, t : \mathrm{wrong}_{ei} \text{ for all } e \ge t \,\}
+
+    Args:
+        correct: Whether the given label was predicted, shape [1 + E, N], bool. Row 0 is
+            the state before the second split: a sample that was never learned has time
+            0, and so comes first.
+
+    Returns:
+        Times in 0, ..., E + 1, shape [N], int64.
+
+    Raises:
+        ValueError: If the shape is another, or the type not bool.
+
+    Example:
+        >>> right = np.array([[1, 1, 0], [0, 1, 0], [0, 1, 0]], dtype=bool)  # E=2, N=3
+        >>> second_split_forgetting(right)  # forgotten at once, never, never learned
+        array([1, 3, 0])
+    """
+    correct = np.asarray(correct)
+    if correct.ndim != 2 or len(correct) < 2 or correct.dtype != bool:
+        raise ValueError(
+            "correct must be bool of shape [1 + E, N] with E at least 1, got "
+            f"{correct.dtype} of shape {correct.shape}"
+        )
+    wrong_until_end = np.logical_and.accumulate(~correct[::-1])
+    return len(correct) - wrong_until_end.sum(0)
 
 
 class Score(NamedTuple):
-    """How a score is made from a trace and read."""
+    """All that is known about a score.
 
-    function: Callable[..., np.ndarray]
-    fields: tuple[str, ...]  # of the trace, in the order of the arguments
-    sign: int  # +1: high is suspect, -1: low is suspect
-    source: str  # citation key in the book's bibliography, "" for what needs none
+    Attributes:
+        function: The formula; None for what is measured, not computed from arrays.
+        label: For readers, in tables and figures.
+        fields: Columns of the trace, in the order of the function's arguments; none
+            for scores that a trace alone does not give.
+        sign: +1 if high is suspect, -1 if low is.
+        source: Citation key in the book's bibliography; "" for what needs none.
+        needs: What must be measured at each scored epoch: ``"logits"``, ``"input
+            gradient"`` or ``"curvature"``; or after the run: ``"second training"`` or
+            ``"Gauss-Newton"``; ``"index"`` for the random score.
+        last_only: Whether the last epoch is all that it reads.
+    """
+
+    function: Callable[..., np.ndarray] | None
+    label: str
+    fields: tuple[str, ...]
+    sign: int
+    source: str
+    needs: str
+    last_only: bool = False
 
 
-# In the order in which tables show them.
+_SQUARE, _NORM = ("squared_frobenius_norm",), ("mean_hvp_norm",)
+# In the order in which tables show them. The last three need more than a trace, which
+# curvlib.runs.halves measures.
+# fmt: off
 SCORES: dict[str, Score] = {
     "curvature_square": Score(
-        curvature_square, ("squared_frobenius_norm",), +1, "garg2024"
-    ),
-    "curvature_norm": Score(curvature_norm, ("mean_hvp_norm",), +1, "garg2024"),
+        curvature_square, "mean curvature (square)", _SQUARE, +1, "garg2024",
+        "curvature"),
+    "curvature_norm": Score(
+        curvature_norm, "mean curvature (norm)", _NORM, +1, "garg2024", "curvature"),
     "curvature_last": Score(
-        curvature_last, ("squared_frobenius_norm",), +1, "garg2024"
-    ),
+        curvature_last, "curvature at the last epoch", _SQUARE, +1, "garg2024",
+        "curvature", last_only=True),
     "curvature_peak": Score(
-        curvature_peak, ("squared_frobenius_norm",), +1, "garg2024"
-    ),
-    "cumulative_loss": Score(cumulative_loss, ("loss",), +1, "ravikumar2025"),
+        curvature_peak, "curvature at its peak", _SQUARE, +1, "garg2024", "curvature"),
+    "cumulative_loss": Score(
+        cumulative_loss, "cumulative loss", ("loss",), +1, "ravikumar2025", "logits"),
     "cumulative_gradient": Score(
-        cumulative_gradient, ("gradient_norm",), +1, "ravikumar2026"
-    ),
-    "aum": Score(aum, ("margin",), -1, "pleiss2020"),
-    "aum_softmax": Score(aum_softmax, ("softmax_margin",), -1, "pleiss2020"),
-    "el2n": Score(el2n, ("el2n",), +1, "paul2021"),
-    "grand": Score(grand, ("last_layer_gradient",), +1, "paul2021"),
-    "forgetting_events": Score(forgetting_events, ("correct",), +1, "toneva2019"),
-    "learning_time": Score(learning_time, ("correct",), +1, "maini2022"),
+        cumulative_gradient, "cumulative input gradient", ("gradient_norm",), +1,
+        "ravikumar2026", "input gradient"),
+    "aum": Score(
+        aum, "area under the margin (AUM)", ("margin",), -1, "pleiss2020", "logits"),
+    "aum_softmax": Score(
+        aum_softmax, "AUM of probabilities", ("softmax_margin",), -1, "pleiss2020",
+        "logits"),
+    "el2n": Score(el2n, "error norm (EL2N)", ("el2n",), +1, "paul2021", "logits"),
+    "grand": Score(
+        grand, "last-layer gradient (GraNd)", ("last_layer_gradient",), +1, "paul2021",
+        "logits"),
+    "forgetting_events": Score(
+        forgetting_events, "forgetting events", ("correct",), +1, "toneva2019",
+        "logits"),
+    "learning_time": Score(
+        learning_time, "learning time", ("correct",), +1, "maini2022", "logits"),
     "in_confidence_last": Score(
-        in_confidence_last, ("probability",), +1, "ravikumar2025"
-    ),
+        in_confidence_last, "1 − probability at the last epoch", ("probability",), +1,
+        "ravikumar2025", "logits", last_only=True),
     "in_confidence_mean": Score(
-        in_confidence_mean, ("probability",), +1, "swayamdipta2020"
-    ),
+        in_confidence_mean, "1 − mean probability", ("probability",), +1,
+        "swayamdipta2020", "logits"),
     "in_confidence_max_last": Score(
-        in_confidence_max_last, ("max_probability",), +1, "ravikumar2025"
-    ),
-    "entropy": Score(entropy, ("entropy",), +1, ""),
-    "final_loss": Score(final_loss, ("loss",), +1, ""),
-    "random": Score(random, (), +1, ""),  # made from the index, see compute
+        in_confidence_max_last, "1 − largest probability at the last epoch",
+        ("max_probability",), +1, "ravikumar2025", "logits", last_only=True),
+    "entropy": Score(entropy, "mean entropy", ("entropy",), +1, "", "logits"),
+    "final_loss": Score(
+        final_loss, "loss at the last epoch", ("loss",), +1, "", "logits",
+        last_only=True),
+    "random": Score(random, "random", (), +1, "", "index"),
+    "confident_learning": Score(
+        confident_learning, "confident learning", (), +1, "northcutt2021",
+        "second training"),
+    "second_split_forgetting": Score(
+        second_split_forgetting, "second-split forgetting time", (), -1, "maini2022",
+        "second training"),
+    "gauss_newton": Score(
+        None, "exact curvature (Gauss-Newton)", (), +1, "", "Gauss-Newton",
+        last_only=True),
 }
+# fmt: on
+FROM_TRACE = tuple(  # names of the scores that a trace alone gives
+    name for name, score in SCORES.items() if score.fields or score.needs == "index"
+)
 
 
 def compute(trace: "Trace", split: str = "train", *, seed: int = 0) -> "pd.DataFrame":
-    """All scores of one split of a trace, by the formulas of their authors.
+    """All scores of one split that a trace alone gives, by their authors' formulas.
 
     Every field of a trace was measured after a scored epoch, in evaluation mode, on
     clean images. Some authors measure otherwise: AUM's take the logits met in training;
@@ -446,8 +589,8 @@ def compute(trace: "Trace", split: str = "train", *, seed: int = 0) -> "pd.DataF
         seed: Of the random score.
 
     Returns:
-        One row a sample, in index order: index, label (the one given), then the columns
-        of ``SCORES``, in that order.
+        One row a sample, in index order: index, label (the given one), then the columns
+        ``FROM_TRACE``, in that order.
 
     Raises:
         ValueError: If a field of the trace is not finite or of another shape than
@@ -458,7 +601,8 @@ def compute(trace: "Trace", split: str = "train", *, seed: int = 0) -> "pd.DataF
     index = samples["index"].to_numpy()
     shape = (len(trace.epochs), len(samples))
     columns = {}
-    for name, score in SCORES.items():
+    for name in FROM_TRACE:
+        score = SCORES[name]
         for field in score.fields:
             if read(field).shape != shape:
                 raise ValueError(

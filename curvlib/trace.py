@@ -78,6 +78,12 @@ class Trace:
     def open(cls, folder: str | Path) -> "Trace":
         """Open a run that is there, finished or not.
 
+        Args:
+            folder: Where it lies.
+
+        Returns:
+            Its trace.
+
         Raises:
             FileNotFoundError: If the folder holds no run.
             ValueError: If its description is damaged.
@@ -116,6 +122,9 @@ class Trace:
             info: Anything else to keep in ``run.json``.
             splits: Samples to be scored, by split, ``"train"`` among them; their
                 checksums are kept.
+
+        Returns:
+            Its trace, with the epochs scored so far.
 
         Raises:
             ValueError: If a run of another config or on other data lies there.
@@ -197,6 +206,11 @@ class Trace:
     def copy(self, epoch: int, other: "Trace", *, split: str) -> None:
         """Take an epoch over from another trace of the same samples, byte by byte.
 
+        Args:
+            epoch: Its number.
+            other: The trace that has it.
+            split: One of ``SPLITS``.
+
         Raises:
             ValueError: If the other's file is damaged or missing.
         """
@@ -206,7 +220,11 @@ class Trace:
         )
 
     def forget_after(self, epoch: int) -> None:
-        """Delete the epochs after one, which a kill may have left half done."""
+        """Delete the epochs after one, which a kill may have left half done.
+
+        Args:
+            epoch: Number of the last one to keep.
+        """
         for path in self.folder.rglob("*.partial-*"):
             path.unlink()
         for split in SPLITS:
@@ -248,11 +266,14 @@ class Trace:
         return self._file(self.folder / f"samples_{split}.parquet").to_pandas()
 
     def read(self, column: str, split: str = "train") -> np.ndarray:
-        """One column over all scored epochs, shape [E, N], in index order.
+        """One column over all scored epochs, in index order.
 
         Args:
-            column: One of ``COLUMNS``.
+            column: One of ``COLUMNS``, where its unit stands.
             split: One of ``SPLITS``.
+
+        Returns:
+            Values, shape [E, N].
 
         Raises:
             ValueError: If the column or split is unknown, a file is damaged, or the
@@ -278,7 +299,14 @@ class Trace:
         return np.stack(rows)
 
     def log(self) -> pd.DataFrame:
-        """One row an epoch: epoch, lr, train_loss, train_accuracy and seconds."""
+        """What training said of each epoch.
+
+        Returns:
+            One row an epoch: epoch, lr, train_loss, train_accuracy and seconds.
+
+        Raises:
+            FileNotFoundError: If no epoch is finished.
+        """
         path = self.folder / "log.csv"
         if not path.exists():
             raise FileNotFoundError(f"{self.folder} has no finished epoch yet")
@@ -336,7 +364,12 @@ def _parquet(table: pa.Table) -> bytes:
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file so that a reader finds all of it, or what was there before."""
+    """Write a file so that a reader finds all of it, or what was there before.
+
+    Args:
+        path: The file; its folder is made.
+        content: All of its bytes.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f"{path.name}.partial-{os.getpid()}")
     with partial.open("wb") as file:

@@ -40,6 +40,10 @@ def test_the_benchmark_runs_and_its_contestants_agree(tmp_path):
     ratios = pd.read_csv(tmp_path / "ratios.csv")
     assert len(ratios) == 4
     assert (ratios["min"] <= ratios["median"]).all()
+    plain = pd.read_csv(tmp_path / "plain_call.csv")
+    assert plain.groupby("model")["contestant"].agg(list).map(len).eq(2).all()
+    assert (plain["lowest"] <= plain["times_faster"]).all()
+    assert (plain["lowest"] > 0).all()
     assert (pd.read_csv(tmp_path / "share_of_peak.csv")["share"] > 0).all()
     assert len(pd.read_csv(tmp_path / "memory_and_linearity.csv")) == 3
 

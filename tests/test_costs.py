@@ -55,7 +55,7 @@ def test_a_score_costs_what_its_dearest_column_does_and_the_last_epoch_once():
     assert table.loc["aum", "bytes_per_sample"] == 40
     assert table.loc["forgetting_events", "bytes_per_sample"] == 10
     assert table.loc["final_loss", "bytes_per_sample"] == 4
-    assert set(table.index) == set(scores.SCORES) - {"random"}
+    assert set(table.index) == set(scores.FROM_TRACE) - {"random"}
 
 
 def test_the_scores_that_read_one_epoch_are_those_that_say_so():
@@ -71,7 +71,7 @@ def test_the_scores_that_read_one_epoch_are_those_that_say_so():
             changed = [np.concatenate([~f[:-1], f[-1:]]) for f in fields]
         if fields:
             same = np.array_equal(score.function(*fields), score.function(*changed))
-            assert same == (name in costs.ONLY_LAST), name
+            assert same == score.last_only, name
 
 
 def test_a_number_of_probes_that_was_not_measured_is_refused():

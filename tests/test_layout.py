@@ -10,7 +10,7 @@ from curvlib import _HOMES
 ROOT = Path(__file__).parents[1]
 LIBRARY = ROOT / "curvlib"
 CORE = ("hvp", "curvature", "trace", "scores", "metrics")
-LAYERS = ("core", "data", "runs", "studies", "book", "command line")
+LAYERS = ("models", "core", "data", "runs", "studies", "book", "command line")
 FILES = sorted(LIBRARY.rglob("*.py"))
 
 

@@ -1,4 +1,6 @@
+import re
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -9,6 +11,7 @@ from hypothesis.extra.numpy import arrays
 
 from curvlib import scores
 from curvlib.scores import SCORES, compute, suspicion
+from curvlib.trace import COLUMNS
 
 few = settings(max_examples=50, deadline=None)
 SHAPES = st.tuples(st.integers(1, 6), st.integers(1, 5))
@@ -104,6 +107,52 @@ def test_learning_time_is_the_first_epoch_of_the_last_unbroken_run():
     np.testing.assert_array_equal(scores.learning_time(HISTORY), [1, 5, 3, 3, 5])
 
 
+def test_random_reaches_an_index_of_ten_trillion_without_a_vector_as_long():
+    far = np.array([10**13, 3])
+    values = scores.random(far, seed=5)
+    assert values[1] == scores.random(np.arange(10), seed=5)[3]
+    assert 0 <= values[0] < 1
+    np.testing.assert_array_equal(scores.random(far[:1], seed=5), values[:1])
+    # Beyond the border the values are those of the same stream.
+    border = np.array([9_999_999, 10_000_000])
+    together = scores.random(border, seed=5)
+    assert together[0] == scores.random(border[:1], seed=5)[0]
+
+
+def test_the_table_knows_everything_about_every_score():
+    labels = [score.label for score in SCORES.values()]
+    assert all(labels) and len(set(labels)) == len(labels)
+    assert not any("_" in label for label in labels)  # words, not column names
+    measured_by = {
+        "gradient_norm": "input gradient",
+        "mean_hvp_norm": "curvature",
+        "squared_frobenius_norm": "curvature",
+    }
+    for name, score in SCORES.items():
+        assert score.sign in (+1, -1), name
+        assert set(score.fields) <= COLUMNS.keys(), name
+        for field in score.fields:
+            assert score.needs == measured_by.get(field, "logits"), name
+    functions = {name for name, score in SCORES.items() if score.function is None}
+    assert functions == {"gauss_newton"}
+
+
+def test_scores_that_a_trace_alone_does_not_give_are_rows_but_not_computed():
+    others = [name for name in SCORES if name not in scores.FROM_TRACE]
+    assert others == ["confident_learning", "second_split_forgetting", "gauss_newton"]
+    assert not set(others) & set(compute(FakeTrace()))
+    frame = pd.DataFrame({name: [1.0, 2.0] for name in others})
+    turned = suspicion(frame)
+    assert turned["second_split_forgetting"].tolist() == [-1, -2]
+    assert turned["gauss_newton"].tolist() == [1, 2]
+
+
+def test_every_source_is_in_the_bibliography_of_the_book():
+    bibliography = Path(__file__).parents[1] / "book" / "references.bib"
+    keys = re.findall(r"^@\w+\{(\w+),", bibliography.read_text(encoding="utf-8"), re.M)
+    assert {score.source for score in SCORES.values() if score.source} <= set(keys)
+
+
 @given(HISTORIES)
 @few
 def test_never_learned_samples_have_more_forgetting_events_than_any_other(correct):
@@ -190,7 +239,7 @@ def test_compute_reads_each_field_once():
 
 def test_compute_gives_index_label_and_every_score_in_order():
     frame = compute(FakeTrace())
-    assert list(frame.columns) == ["index", "label", *SCORES]
+    assert list(frame.columns) == ["index", "label", *scores.FROM_TRACE]
     np.testing.assert_array_equal(frame["index"], [5, 8, 30])
     np.testing.assert_array_equal(frame["label"], [2, 0, 1])
     np.testing.assert_array_equal(frame["cumulative_loss"], [0.75, 0.75, 0.125])
@@ -245,7 +294,7 @@ def test_suspicion_refuses_a_column_whose_direction_it_does_not_know():
         suspicion(frame)
 
 
-@pytest.mark.parametrize("name", [n for n in SCORES if n != "random"])
+@pytest.mark.parametrize("name", [n for n in scores.FROM_TRACE if n != "random"])
 def test_every_score_refuses_what_is_not_epochs_by_samples(name):
     function = SCORES[name].function
     with pytest.raises(ValueError, match=r"epochs × samples.* got shape \(3,\)"):
@@ -257,7 +306,7 @@ def test_every_score_refuses_what_is_not_epochs_by_samples(name):
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
-@pytest.mark.parametrize("name", [n for n in SCORES if n != "random"])
+@pytest.mark.parametrize("name", [n for n in scores.FROM_TRACE if n != "random"])
 def test_every_score_says_where_a_value_is_not_finite(name, bad):
     values = np.zeros((2, 3))
     values[1, 2] = bad

@@ -19,87 +19,22 @@ import torch
 
 from curvlib.curvature import input_curvature
 from curvlib.data import Images, normalise, progress
+from curvlib.models import fold_batch_norm
 from curvlib.runs import provenance, scoring, training
 from curvlib.runs.devices import best_device
-from curvlib.runs.networks import fold_batch_norm
+from curvlib.scores import (  # noqa: F401, the formulas moved there from here
+    FROM_TRACE,
+    SCORES,
+    confident_learning,
+    second_split_forgetting,
+)
 from curvlib.trace import Trace, write_atomically
 
 RECIPE = 1  # of trainings on halves, and of exact curvature
 PARTS = ("data", "networks", "training", "halves")
-SIGNS = {"confident_learning": +1, "second_split_forgetting": -1, "gauss_newton": +1}
-SOURCES = {
-    "confident_learning": "northcutt2021",
-    "second_split_forgetting": "maini2022",
-    "gauss_newton": "",
-}
-
-
-def confident_learning(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """One minus the out-of-sample probability of the label given, for every sample.
-
-    Northcutt, Jiang, Chuang (2021). High is suspect. This is the ranking by
-    self-confidence, cleanlab's default label quality. (A published re-run ranked only
-    the samples that the method flags, and tied all others at zero.)
-
-    Args:
-        probabilities: Of networks that never saw the sample, shape [N, C].
-        labels: Those given, shape [N].
-
-    Returns:
-        Scores, shape [N], in [0, 1].
-
-    Raises:
-        ValueError: If the shapes do not fit, or a row is no distribution.
-
-    Example:
-        >>> confident_learning(np.array([[0.75, 0.25], [0.5, 0.5]]), np.array([1, 0]))
-        array([0.75, 0.5 ])
-    """
-    probabilities = np.asarray(probabilities, dtype=np.float64)
-    labels = np.asarray(labels)
-    if probabilities.ndim != 2 or labels.shape != probabilities.shape[:1]:
-        raise ValueError(
-            "probabilities must be [N, C] and labels [N], got shapes "
-            f"{probabilities.shape} and {labels.shape}"
-        )
-    if (probabilities < 0).any() or not np.allclose(probabilities.sum(1), 1, atol=1e-4):
-        raise ValueError("each row of probabilities must be at least 0 and sum to 1")
-    return 1 - np.take_along_axis(probabilities, labels[:, None], axis=1)[:, 0]
-
-
-def second_split_forgetting(correct: np.ndarray) -> np.ndarray:
-    r"""First epoch of the second split from which a first-split sample stays wrong.
-
-    Maini et al. (2022). **Low** is suspect: a label learned by heart is forgotten as
-    soon as other samples are learned. A sample that is right in the last epoch was not
-    forgotten and gets E + 1, later than every other.
-
-    .. math:: \min \{\, t : \mathrm{wrong}_{ei} \text{ for all } e \ge t \,\}
-
-    Args:
-        correct: Whether the label given was predicted, shape [1 + E, N], bool. Row 0 is
-            the state before the second split: a sample that was never learned has time
-            0, and so comes first.
-
-    Returns:
-        Times in 0, ..., E + 1, shape [N], int64.
-
-    Raises:
-        ValueError: If the shape is another, or the type not bool.
-
-    Example:
-        >>> right = np.array([[1, 1, 0], [0, 1, 0], [0, 1, 0]], dtype=bool)  # E=2, N=3
-        >>> second_split_forgetting(right)  # forgotten at once, never, never learned
-        array([1, 3, 0])
-    """
-    correct = np.asarray(correct)
-    if correct.ndim != 2 or len(correct) < 2 or correct.dtype != bool:
-        raise ValueError(
-            "correct must be bool of shape [1 + E, N] with E at least 1, got "
-            f"{correct.dtype} of shape {correct.shape}"
-        )
-    wrong_until_end = np.logical_and.accumulate(~correct[::-1])
-    return len(correct) - wrong_until_end.sum(0)
+# Of the scores here; all that is known about them is in curvlib.scores.SCORES.
+SIGNS = {name: s.sign for name, s in SCORES.items() if name not in FROM_TRACE}
+SOURCES = {name: SCORES[name].source for name in SIGNS}
 
 
 class Halves(NamedTuple):
@@ -131,6 +66,9 @@ def train_on_halves(
         second_epochs: Epochs E of the second stage.
         runs: Folder of all runs; this takes ``runs/halves-...``.
         device: As for ``fit``.
+
+    Returns:
+        Probabilities [N, C], correctness [1 + E, N], half [N], and seconds of both.
 
     Raises:
         ValueError: If second_epochs is below 1, a label occurs once only, or the
@@ -269,5 +207,11 @@ def suspicion(columns: Mapping[str, np.ndarray]) -> pd.DataFrame:
 
     Args:
         columns: By the names of ``SIGNS``; each of shape [N].
+
+    Returns:
+        The same columns, each times its sign, N rows.
+
+    Raises:
+        KeyError: If a column is none of these scores.
     """
     return pd.DataFrame({name: SIGNS[name] * v for name, v in columns.items()})

@@ -1,16 +1,15 @@
 """The few networks of the book. Activation and width are arguments, nothing else is."""
 
-import copy
 from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
 import torchvision
-from torch import Tensor, fx, nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval
+from torch import Tensor, nn
 from torchvision.models import get_model, list_models
 
 from curvlib.data.seeding import seeded
+from curvlib.models import fold_batch_norm  # noqa: F401, moved there from here
 
 RECIPE = 1  # of architectures and first weights
 
@@ -41,7 +40,14 @@ class Block(nn.Module):
             )
 
     def forward(self, x: Tensor) -> Tensor:
-        """[B, inputs, H, W] to [B, outputs, H / stride, W / stride]."""
+        """Map features to features.
+
+        Args:
+            x: Shape [B, inputs, H, W].
+
+        Returns:
+            Shape [B, outputs, H / stride, W / stride].
+        """
         out = self.activation(self.norm1(self.conv1(x)))
         return self.activation(self.norm2(self.conv2(out)) + self.shortcut(x))
 
@@ -84,7 +90,14 @@ class ResNet(nn.Module):
         self.head = nn.Linear(inputs, num_classes)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Images [B, channels, H, W] to logits [B, num_classes]."""
+        """Map images to logits.
+
+        Args:
+            x: Images, normalised, shape [B, channels, H, W].
+
+        Returns:
+            Logits, shape [B, num_classes].
+        """
         x = self.activation(self.norm(self.stem(x)))
         return self.head(self.stages(x).mean((2, 3)))
 
@@ -99,7 +112,14 @@ class MLP(nn.Module):
         self.head = nn.Linear(width, num_classes)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Inputs [B, *input] to logits [B, num_classes]."""
+        """Map inputs to logits.
+
+        Args:
+            x: Inputs, normalised, shape [B, *input].
+
+        Returns:
+            Logits, shape [B, num_classes].
+        """
         x = x.flatten(1)
         for layer in self.hidden:
             x = self.activation(layer(x))
@@ -122,7 +142,14 @@ TORCHVISION = "torchvision/"  # before the name of one of its models, for photog
 
 
 def known(name: str) -> bool:
-    """Whether ``build`` knows a name."""
+    """Whether ``build`` knows a name.
+
+    Args:
+        name: Any text.
+
+    Returns:
+        True for one of ``MODELS``, or torchvision/ and one of its classifiers.
+    """
     return name in MODELS or (
         name.startswith(TORCHVISION)
         and name.removeprefix(TORCHVISION) in list_models(module=torchvision.models)
@@ -151,6 +178,9 @@ def build(
         width: Channels of the first stage, or units of a hidden layer.
         activation: One of ``ACTIVATIONS``.
         seed: Of the initial weights.
+
+    Returns:
+        The network, in training mode, on the CPU.
 
     Raises:
         ValueError: If the name or the activation is unknown, the width is no positive
@@ -203,6 +233,12 @@ def build(
 def last_linear(model: nn.Module) -> nn.Linear:
     """The linear layer that a network's logits come out of, the last one it defines.
 
+    Args:
+        model: Any network.
+
+    Returns:
+        The layer itself, not a copy.
+
     Raises:
         ValueError: If the network has no linear layer.
     """
@@ -212,44 +248,3 @@ def last_linear(model: nn.Module) -> nn.Linear:
             f"{type(model).__name__} has no nn.Linear, so it has no last linear layer"
         )
     return layers[-1]
-
-
-def fold_batch_norm(model: nn.Module) -> nn.Module:
-    """Copy a network for scoring, batch norms folded into the convolutions before.
-
-    The same function in evaluation mode, up to rounding, with half as many passes over
-    memory. Weights in channels-last order, which CPUs and GPUs convolve fastest.
-
-    Args:
-        model: Any module; it is left as it was.
-
-    Returns:
-        The copy, in evaluation mode. Where the forward cannot be traced (its control
-        flow depends on values), a plain copy: slower, no less right.
-    """
-    plain = copy.deepcopy(model).eval().to(memory_format=torch.channels_last)
-    try:
-        traced = fx.symbolic_trace(plain)
-    except Exception:  # whatever a forward does when it meets a proxy
-        return plain
-    modules = dict(traced.named_modules())
-    targets = [node.target for node in traced.graph.nodes]
-    for node in list(traced.graph.nodes):
-        norm = modules.get(node.target) if node.op == "call_module" else None
-        before = node.args[0] if node.args else None
-        if (
-            isinstance(norm, nn.BatchNorm2d)
-            and norm.running_mean is not None
-            and isinstance(before, fx.Node)
-            and before.op == "call_module"
-            and isinstance(modules[before.target], nn.Conv2d)
-            and len(before.users) == 1  # nobody else reads the convolution's output
-            and targets.count(before.target) == targets.count(node.target) == 1
-        ):
-            traced.set_submodule(
-                before.target, fuse_conv_bn_eval(modules[before.target], norm)
-            )
-            node.replace_all_uses_with(before)
-            traced.graph.erase_node(node)
-    traced.recompile()
-    return traced.to(memory_format=torch.channels_last)

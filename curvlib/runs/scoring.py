@@ -88,7 +88,7 @@ def score(
 def _score_some(
     folded: nn.Module, x: Tensor, y: Tensor, **options
 ) -> dict[str, Tensor]:
-    inputs: list[Tensor] = []  # of the last layer; the first call is with x alone
+    inputs: list[Tensor] = []  # of the last layer; the first call only inspects
     watch = networks.last_linear(folded).register_forward_pre_hook(
         lambda _, given: inputs.append(given[0].detach())
     )
@@ -101,7 +101,7 @@ def _score_some(
         )
     finally:
         watch.remove()
-    features = torch.cat([inputs[0].flatten(1), torch.ones_like(y)[:, None]], 1)
+    features = torch.cat([inputs[1].flatten(1), torch.ones_like(y)[:, None]], 1)
     of_logits = _of_logits(estimate.logits, y)
     return of_logits | {
         "loss": estimate.loss,

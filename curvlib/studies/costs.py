@@ -14,21 +14,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from curvlib import hvp, scores
 from curvlib.curvature import input_curvature
-from curvlib.runs import networks
+from curvlib.models import fold_batch_norm
 from curvlib.trace import COLUMNS, Trace
-
-# Which measurement gives a column of the trace; all other columns need the logits only.
-NEEDS = {
-    "gradient_norm": "input gradient",
-    "mean_hvp_norm": "curvature",
-    "squared_frobenius_norm": "curvature",
-}
-ONLY_LAST = (
-    "curvature_last",
-    "in_confidence_last",
-    "in_confidence_max_last",
-    "final_loss",
-)
 
 
 def of_runs(traces: Iterable[Trace]) -> pd.DataFrame:
@@ -40,6 +27,9 @@ def of_runs(traces: Iterable[Trace]) -> pd.DataFrame:
     Returns:
         Columns run (its folder's name), epochs, train_seconds, score_seconds, device,
         threads.
+
+    Raises:
+        FileNotFoundError: If a run has no finished epoch.
     """
     rows = {}
     for trace in traces:
@@ -82,11 +72,14 @@ def measure(
         chunk: Samples scored at once.
 
     Returns:
-        Columns what, repeat, seconds_per_sample, and over_training, the ratio to
-        ``"training"`` in the same repetition.
+        One row a way and repetition: what, repeat, seconds_per_sample, and
+        over_training, the ratio to ``"training"`` in the same repetition.
+
+    Raises:
+        ValueError: As for ``curvlib.input_curvature``.
     """
     x = x.contiguous(memory_format=torch.channels_last)
-    folded = networks.fold_batch_norm(model.eval())
+    folded = fold_batch_norm(model.eval())
     pupil = copy.deepcopy(model).to(memory_format=torch.channels_last)
     optimizer = torch.optim.SGD(pupil.parameters(), lr=1e-3, momentum=0.9)
     pairs = list(zip(x.split(chunk), y.split(chunk), strict=True))
@@ -153,8 +146,8 @@ def of_scores(
         num_probes: Of the curvature; one that was measured.
 
     Returns:
-        One row a score of ``curvlib.scores.SCORES`` but random: score, needs, epochs
-        (scored for it), trainings (training included: 1 + what scoring adds) and
+        One row for each of ``curvlib.scores.FROM_TRACE`` but random: score, needs,
+        epochs (scored for it), trainings (training included: 1 + what scoring adds) and
         bytes_per_sample, those of the columns of the trace that it reads.
 
     Raises:
@@ -165,20 +158,20 @@ def of_scores(
         known = ", ".join(what for what in ratio.index if what.startswith("curvature"))
         raise ValueError(f"num_probes = {num_probes} was not measured, only {known}")
     rows = []
-    for name, score in scores.SCORES.items():
+    for name in scores.FROM_TRACE:
+        score = scores.SCORES[name]
         if not score.fields:
-            continue  # random needs no trace
-        needs = {NEEDS.get(field, "logits") for field in score.fields}
-        most = next(n for n in ("curvature", "input gradient", "logits") if n in needs)
-        most = f"curvature, n = {num_probes}" if most == "curvature" else most
-        scored = 1 if name in ONLY_LAST else epochs
+            continue  # random needs no measurement
+        needs = score.needs
+        needs = f"curvature, n = {num_probes}" if needs == "curvature" else needs
+        scored = 1 if score.last_only else epochs
         itemsize = sum(COLUMNS[field]().itemsize for field in score.fields)
         rows.append(
             {
                 "score": name,
-                "needs": most,
+                "needs": needs,
                 "epochs": scored,
-                "trainings": 1 + ratio[most] * scored / epochs,
+                "trainings": 1 + ratio[needs] * scored / epochs,
                 "bytes_per_sample": scored * itemsize,
             }
         )
@@ -223,10 +216,13 @@ def at_scale(
         repeats: How often each is timed, after one time unseen.
 
     Returns:
-        The table has columns what, seconds_per_sample, gflop_per_sample, passes
-        (epochs), total_flop and ``hours here``.
+        Bytes, and a table with columns what, seconds_per_sample, gflop_per_sample,
+        passes (epochs), total_flop and ``hours here``.
+
+    Raises:
+        ValueError: As for ``curvlib.input_curvature``.
     """
-    folded = networks.fold_batch_norm(model)
+    folded = fold_batch_norm(model)
     pupil = copy.deepcopy(model).train()
     optimizer = torch.optim.SGD(pupil.parameters(), lr=1e-3, momentum=0.9)
 

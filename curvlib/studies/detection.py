@@ -13,6 +13,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from curvlib import metrics
+from curvlib.studies import statistics
 from curvlib.trace import Trace
 
 MEASURES = (
@@ -48,7 +49,7 @@ def measure(
     rows = []
     for name in table.columns:
         score = table[name].to_numpy()
-        low, high = metrics.auroc_interval(score, wrong, num_resamples=num_resamples)
+        low, high = statistics.auroc_interval(score, wrong, num_resamples=num_resamples)
         rows.append(
             {
                 "score": name,
@@ -103,10 +104,13 @@ def paired_difference(
 
 
 def rank_average(table: pd.DataFrame) -> np.ndarray:
-    """Mean of the ranks that a sample has by each score: high is suspect, shape [N].
+    """Mean of the ranks that a sample has by each score.
 
     Args:
         table: One column a score, high is suspect. Equal values share a mean rank.
+
+    Returns:
+        Mean ranks, shape [N], from 1 to N; high is suspect.
 
     Example:
         >>> rank_average(pd.DataFrame({"a": [1.0, 2.0, 3.0], "b": [0.1, 0.9, 0.5]}))
@@ -131,6 +135,9 @@ def logistic(
 
     Returns:
         Log-odds for each sample from a model that was fitted without it, shape [N].
+
+    Raises:
+        ValueError: If one kind has fewer than ``folds`` samples.
     """
     ranks = np.column_stack([rankdata(table[name]) for name in table.columns])
     # A rank and a power of it: what counts may sit at the end of a score's list.
@@ -152,6 +159,9 @@ class UnderOriginalLabels:
 
     Args:
         trace: A run with ``score_original_labels``.
+
+    Raises:
+        FileNotFoundError: If the run was made without it.
     """
 
     def __init__(self, trace: Trace):
@@ -161,14 +171,32 @@ class UnderOriginalLabels:
         self.epochs = trace.epochs
 
     def samples(self, split: str = "train") -> pd.DataFrame:
-        """Index and label, the original one, of each training sample."""
+        """What is known of each sample, under its original label.
+
+        Args:
+            split: Of the trace; ``"train"`` is the one that makes sense.
+
+        Returns:
+            As ``Trace.samples``, in index order, N rows; label is the original one.
+        """
         samples = self._trace.samples(split).copy()
         original = self._trace.samples("original_labels")["label"].to_numpy()
         samples.loc[self._places, "label"] = original
         return samples
 
     def read(self, column: str, split: str = "train") -> np.ndarray:
-        """One column, shape [E, N]: where the label was wrong, under the original."""
+        """One column of the trace, where the label was wrong under the original one.
+
+        Args:
+            column: One of ``curvlib.trace.COLUMNS``.
+            split: Of the trace, as above.
+
+        Returns:
+            Values, shape [E, N], in index order.
+
+        Raises:
+            ValueError: If there is no such column, or a file is damaged.
+        """
         values = self._trace.read(column, split).copy()
         values[:, self._places] = self._trace.read(column, "original_labels")
         return values
@@ -207,7 +235,7 @@ def cost_in_trainings(
         scored_epochs: How many of them were scored.
 
     Returns:
-        Trainings by score.
+        Trainings by score, a series indexed by its name.
     """
     added = of_scores["trainings"] - 1
     share = np.where(of_scores["epochs"] > 1, scored_epochs / epochs, 1.0)

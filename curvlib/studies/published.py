@@ -62,8 +62,8 @@ def auroc_symmetric_noise() -> pd.DataFrame:
     """AUROC for replaced labels under symmetric noise.
 
     Returns:
-        Columns dataset, score (a name of ``curvlib.scores.SCORES``), noise_rate,
-        auroc, sd (NaN where none is given) and source, a key of ``book/references.bib``.
+        Columns dataset, score (a name of ``curvlib.scores.SCORES``), noise_rate, auroc,
+        sd (NaN where none is given) and source, a key of ``book/references.bib``.
     """
     nowhere = (float("nan"),) * len(NOISE_RATES)
     rows = [

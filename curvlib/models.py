@@ -1,0 +1,463 @@
+"""What a model must be before its curvature means anything, and how to make it fast.
+
+A finite difference divides by a small step, so it magnifies whatever a model does
+beside mapping one sample to its logits: company in the batch, random numbers, coarse
+arithmetic. The functions here take wrappers off a model, refuse what would give a wrong
+number that looks right, switch exact arithmetic on, and fold batch norm.
+"""
+
+import copy
+import pickle
+import random
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from typing import Any, NamedTuple
+from weakref import WeakSet
+
+import numpy as np
+import torch
+from torch import Tensor, fx, nn
+from torch.nn.modules import module as global_hooks
+from torch.nn.parallel import DistributedDataParallel
+from torch.nn.utils.fusion import fuse_conv_bn_weights
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+# By name, since they belong to torchvision and timm, or to torch's private parts.
+MORE_CHANCE = ("StochasticDepth", "DropPath", "_SpectralNorm")
+SHARDED = {"FullyShardedDataParallel", "FSDPModule"}  # by name: slow to import
+ROUNDING = (  # beginnings of the names of operations
+    *("round", "floor", "ceil", "trunc", "sign", "remainder", "fmod"),
+    *("fake_quantize", "quantize"),
+)
+SWITCHES = (  # of reduced precision within float32
+    torch.backends.cuda.matmul,
+    torch.backends.cudnn.conv,
+    torch.backends.cudnn.rnn,
+    torch.backends.mkldnn.matmul,
+    torch.backends.mkldnn.conv,
+)
+SMALLEST_STEP = 5e-4  # for float32 within float64: about the root of its rounding
+FOLDED = {
+    nn.Conv1d: nn.BatchNorm1d,
+    nn.Conv2d: nn.BatchNorm2d,
+    nn.Conv3d: nn.BatchNorm3d,
+}
+_UNFOLDABLE: WeakSet[nn.Module] = WeakSet()  # tried in vain; only to save time
+
+
+def unwrapped(model: nn.Module) -> nn.Module:
+    """The network inside wrappers that compile, replicate or synchronise it.
+
+    Scores need no other process: a wrapper that waits for the others would hang where
+    one process scores alone.
+
+    Args:
+        model: Any module, perhaps in DataParallel, DistributedDataParallel, or the
+            result of ``torch.compile``.
+
+    Returns:
+        The module inside, with the same weights; the model itself if nothing wraps it.
+
+    Raises:
+        ValueError: If it is no module, or an inner module is in such a wrapper or holds
+            a part of its weights only.
+    """
+    if not isinstance(model, nn.Module):
+        raise ValueError(
+            f"model must be a torch.nn.Module, got {type(model).__name__}; put a "
+            "function into the forward of a module"
+        )
+    parallel = (nn.DataParallel, DistributedDataParallel)
+    while isinstance(model, parallel) or hasattr(model, "_orig_mod"):
+        model = model.module if isinstance(model, parallel) else model._orig_mod
+    for name, module in model.named_modules():
+        kinds = {kind.__name__ for kind in type(module).__mro__}
+        if isinstance(module, parallel) or kinds & SHARDED:
+            raise ValueError(
+                f"module {name or 'model'!r} ({type(module).__name__}) needs the other "
+                "processes for each forward: pass a model with the plain module and "
+                "all weights in its place"
+            )
+    return model
+
+
+def refuse_mixing(model: nn.Module) -> None:
+    """Refuse modules that are known to mix samples or to draw random numbers.
+
+    Args:
+        model: Any module.
+
+    Raises:
+        ValueError: If one of its modules, which is named, does so in its present mode.
+    """
+    for name, module in model.named_modules():
+        if _mixes_samples(module):
+            raise ValueError(
+                f"module {name or 'model'!r} ({type(module).__name__}) makes a loss "
+                "depend on the batch, on chance or on earlier calls; call model.eval() "
+                "first, and give batch norm running statistics"
+            )
+
+
+def _mixes_samples(module: nn.Module) -> bool:
+    if isinstance(module, nn.modules.batchnorm._BatchNorm):
+        return module.training or module.running_mean is None
+    if isinstance(module, nn.modules.dropout._DropoutNd):
+        return module.training and module.p > 0
+    if isinstance(module, nn.modules.instancenorm._InstanceNorm):
+        return module.training and module.running_mean is not None
+    if isinstance(module, nn.RReLU) or type(module).__name__ in MORE_CHANCE:
+        return module.training
+    # Recurrent and attention layers carry their own dropout.
+    rate = getattr(module, "dropout", 0.0)
+    return module.training and isinstance(rate, float) and rate > 0
+
+
+class Seen(NamedTuple):
+    """What one forward of the first sample beside a stranger showed."""
+
+    output: Any  # of the model, for these two samples
+    drew: bool  # whether a generator of random numbers moved meanwhile
+
+
+def inspected(model: nn.Module, x: Tensor, *, step: float) -> Seen:
+    """Run one forward under watch, and refuse arithmetic too coarse for differences.
+
+    Whatever x turns into is followed through every operation. Half precision makes
+    squared norms tens of times too large; rounding to a grid makes logits jump.
+
+    Args:
+        model: The module as the user gave it.
+        x: Inputs, float32 or float64, shape [B, *input]; the first one is used.
+        step: h of the finite difference, in units of x.
+
+    Returns:
+        What was seen, for ``refuse_company``.
+
+    Raises:
+        ValueError: If something that depends on x is computed in less than float32, is
+            quantised, or jumps where it is rounded; or if the weights are of another
+            type than x, and the model does not convert. The module is named.
+    """
+    few, x = x[:8].detach(), _beside_a_stranger(x)
+    watch, before = _Watch(model, x), _generators()
+    handles = [
+        global_hooks.register_module_forward_pre_hook(watch.enter),
+        global_hooks.register_module_forward_hook(watch.leave, always_call=True),
+    ]
+    output = failure = None
+    try:
+        with torch.no_grad(), watch:
+            output = model(x)
+    except RuntimeError as error:
+        failure = error
+    finally:
+        for handle in handles:
+            handle.remove()
+    if watch.coarse:
+        raise ValueError(
+            f"{watch.coarse}, so that differences over a small step are noise; keep "
+            "what depends on x in float32: no torch.autocast, .half(), .bfloat16(), "
+            "TF32 or quantised layers"
+        ) from failure
+    if failure is not None:
+        for name, weight in model.named_parameters():
+            if weight.is_floating_point() and weight.dtype != x.dtype:
+                use = "float" if x.dtype == torch.float32 else "double"
+                raise ValueError(
+                    f"parameter {name!r} is {weight.dtype}, x is {x.dtype}, and the "
+                    f"model does not convert: use model.{use}()"
+                ) from failure
+        raise failure
+    if watch.single and step < SMALLEST_STEP:
+        raise ValueError(
+            f"{watch.single}, too coarse for step {step!r}; take {SMALLEST_STEP} or "
+            "more, or use model.double()"
+        )
+    if watch.rounded and _jumps(model, few, step):
+        raise ValueError(
+            f"{watch.rounded}, so that logits move in jumps and differences over a "
+            "small step say nothing; score the model as it was before quantisation"
+        )
+    return Seen(output, _generators() != before)
+
+
+def refuse_company(model: nn.Module, x: Tensor, seen: Seen, logits: Tensor) -> None:
+    """Refuse a model if company changes a sample's logits, whatever its modules are.
+
+    Args:
+        model: The module as the user gave it.
+        x: Inputs, shape [B, *input].
+        seen: What ``inspected`` saw of it.
+        logits: As measured, shape [B, C].
+
+    Raises:
+        ValueError: If the first sample's logits are others beside a stranger.
+    """
+    # Another batch rounds otherwise: in float32 by 1e-6 in a ResNet or a transformer,
+    # by 2e-4 behind thirty normalised layers. This allows 1e-3; in float64 4e-8.
+    rounding = 3 * torch.finfo(logits.dtype).eps ** 0.5
+    outputs = [seen.output]
+    if seen.drew:  # perhaps rarely with effect, as where whole layers are dropped
+        with torch.no_grad():
+            outputs += [model(_beside_a_stranger(x)) for _ in range(16)]
+    largest = max((output[:1] - logits[:1]).abs().max() for output in outputs)
+    if largest > rounding * (1 + logits[0].abs().max()):
+        raise ValueError(
+            f"the first sample's logits differ by {largest.item():.2g} when it comes "
+            "in other company: the model mixes the samples of a batch or draws random "
+            "numbers, so that no sample has a curvature of its own; call model.eval(), "
+            "and switch off dropout that its forward calls by itself (or the model "
+            "blows up rounding so much that it needs float64)"
+        )
+
+
+def _beside_a_stranger(x: Tensor) -> Tensor:
+    # Not alone: alone it is anyway where a chunk is one sample.
+    return torch.cat([x[:1], x[:1] + 1]).detach()
+
+
+def _generators() -> bytes:
+    """State of the global generators of Python, NumPy and torch, to be compared."""
+    states = random.getstate(), np.random.get_state(), torch.get_rng_state().numpy()
+    return pickle.dumps(states)
+
+
+class _Watch(TorchDispatchMode):
+    """Follow x through a forward; note where it gets coarse, and in which module."""
+
+    def __init__(self, model: nn.Module, x: Tensor):
+        super().__init__()
+        self.names = {id(m): name or "model" for name, m in model.named_modules()}
+        self.device, self.size = x.device.type, x.dtype.itemsize
+        self.inside = [(model, False)]  # modules, and whether they found autocast on
+        self.kept, self.follows = [x], {_storage(x)}  # kept: no address is used twice
+        self.coarse = self.single = self.rounded = ""
+
+    def enter(self, module: nn.Module, _: object) -> None:
+        self.inside.append((module, torch.is_autocast_enabled(self.device)))
+
+    def leave(self, *_: object) -> None:
+        self.inside.pop()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        given = [t for t in tree_leaves((args, kwargs)) if isinstance(t, Tensor)]
+        if any(_storage(t) in self.follows for t in given):
+            made = [t for t in tree_leaves(out) if isinstance(t, Tensor)]
+            self.kept += made
+            self.follows |= {_storage(t) for t in made}
+            self.note(str(func), given, made, kwargs or {})
+        return out
+
+    def note(self, func: str, given: list[Tensor], made: list[Tensor], options: dict):
+        library, name, *_ = f"{func}..".split(".")  # such as aten.add.Tensor
+        # Who found autocast on has it from outside: name the module that opened it.
+        module = next(m for m, found_on in reversed(self.inside) if not found_on)
+        place = self.names.get(id(module), "model")
+        where = f"module {place!r} ({type(module).__name__})"
+        if any(switch.fp32_precision != "ieee" for switch in SWITCHES):
+            self.coarse = self.coarse or f"{where} switches reduced precision on"
+        for t in made:
+            if t.is_quantized or library.startswith("quantized"):
+                self.coarse = self.coarse or f"{where} is quantised"
+            elif t.is_floating_point() and t.dtype.itemsize < 4:
+                self.coarse = self.coarse or f"{where} computes in {t.dtype}"
+            elif t.is_floating_point() and t.dtype.itemsize < self.size:
+                self.single = self.single or f"{where} computes in {t.dtype}"
+        to_integers = name.strip("_") in ("to_copy", "copy", "view") and any(
+            not t.is_floating_point() and t.dtype != torch.bool for t in made
+        )
+        if (
+            name.startswith(ROUNDING)
+            or options.get("rounding_mode")
+            or (to_integers and any(t.is_floating_point() for t in given))
+        ):
+            self.rounded = self.rounded or f"{where} rounds what depends on x"
+
+
+def _storage(values: Tensor) -> int:
+    try:
+        return values.untyped_storage()._cdata
+    except (NotImplementedError, RuntimeError):  # sparse, nested and the like
+        return id(values)
+
+
+def _jumps(model: nn.Module, x: Tensor, step: float) -> bool:
+    """Whether logits, in float64, move otherwise than their gradient says."""
+    step = min(step, 1e-3)  # over longer ones, many a smooth model bends
+    try:
+        model, x = copy.deepcopy(model).double(), x.double()
+        h = x.new_zeros(len(x), *[1] * (x.ndim - 1)).requires_grad_()
+        here = model(x + h)
+        weights = torch.arange(1.0, 1 + here.shape[1]).to(here)
+        (slope,) = torch.autograd.grad((here @ weights).sum(), h)
+        errors = [
+            ((model(x + t) - here) @ weights / t - slope.flatten()).abs().max()
+            for t in (1e-6 * step, step, 2 * step, 4 * step, 8 * step, 16 * step)
+        ]
+    except Exception:  # whatever a forward does with float64: nothing is certain
+        return True
+    return not max(errors) < 0.2 * slope.abs().max()
+
+
+def fold_batch_norm(model: nn.Module) -> nn.Module:
+    """Copy a network for scoring, batch norms folded into the convolutions before.
+
+    The same function in evaluation mode, up to rounding, with half as many passes over
+    memory, and weights in channels-last order, which CPUs and GPUs convolve fastest.
+    ``curvlib.input_curvature`` does the same by itself, in each call; a copy that is
+    made once spares it that.
+
+    Args:
+        model: Any module; it is left as it was.
+
+    Returns:
+        The copy, in evaluation mode. Where the forward cannot be traced (its control
+        flow depends on values), a plain copy: slower, no less right.
+    """
+    plain = copy.deepcopy(model).eval().to(memory_format=torch.channels_last)
+    try:
+        folded, _ = _folded(plain)
+    except Exception:  # whatever a forward does when it meets a proxy
+        return plain
+    return folded.to(memory_format=torch.channels_last)
+
+
+def folded_if_same(model: nn.Module, x: Tensor) -> nn.Module | None:
+    """Fold batch norm where that is sure to leave the function as it is.
+
+    Tracing freezes what Python decides: numbers drawn, counters, branches. So the
+    logits of the copy are compared with the model's own.
+
+    Args:
+        model: Left as it was; the copy shares the weights that are not folded.
+        x: A few inputs to compare at, shape [B, *input].
+
+    Returns:
+        A faster copy; None if there is nothing to fold, the model has hooks, its
+        forward cannot be traced, or the copy's logits differ.
+    """
+    modules = list(model.modules())
+    hooked = [
+        m._forward_hooks or m._forward_pre_hooks or m._backward_hooks for m in modules
+    ]
+    norms = [m for m in modules if type(m) in FOLDED.values()]
+    if any(hooked) or not norms or model in _UNFOLDABLE:
+        return None
+    try:
+        shared = {id(t): t for t in (*model.parameters(), *model.buffers())}
+        folded, convolutions = _folded(copy.deepcopy(model, shared))
+    except Exception:  # whatever a module does when it is copied or meets a proxy
+        convolutions = []
+    if not convolutions:
+        _UNFOLDABLE.add(model)
+        return None
+    views = any(node.target == "view" for node in folded.graph.nodes)  # of one layout
+    layout = (
+        torch.channels_last if x.ndim == 4 and not views else torch.contiguous_format
+    )
+    for convolution in convolutions:
+        convolution.to(memory_format=layout)
+    folded.register_forward_pre_hook(
+        lambda _, given: (given[0].contiguous(memory_format=layout),)
+    )
+    with torch.no_grad():
+        expected = model(x.clone())
+        try:
+            error = (folded(x.clone()) - expected).abs().max()
+            rounding = torch.finfo(expected.dtype).eps ** 0.5
+            same = bool(error <= rounding * (1 + expected.abs().max()))
+        except Exception:  # an output that is no tensor
+            same = False
+    return folded if same else None
+
+
+def _folded(model: nn.Module) -> tuple[fx.GraphModule, list[nn.Module]]:
+    """The model, a copy, as a graph; and its convolutions that took in a norm."""
+    traced = fx.symbolic_trace(model)
+    modules, changed = dict(traced.named_modules()), []
+    targets = [node.target for node in traced.graph.nodes]
+    for node in list(traced.graph.nodes):
+        norm = modules.get(node.target) if node.op == "call_module" else None
+        before = node.args[0] if node.args else None
+        if (
+            isinstance(before, fx.Node)
+            and before.op == "call_module"
+            and type(norm) is FOLDED.get(type(modules[before.target]), ())
+            and not norm.training
+            and norm.running_mean is not None
+            and len(before.users) == 1  # nobody else reads the convolution's output
+            and targets.count(before.target) == targets.count(node.target) == 1
+        ):
+            convolution = modules[before.target]
+            convolution.weight, convolution.bias = fuse_conv_bn_weights(
+                *(convolution.weight, convolution.bias),
+                *(norm.running_mean, norm.running_var, norm.eps),
+                *(norm.weight, norm.bias),
+            )
+            changed.append(convolution)
+            node.replace_all_uses_with(before)
+            traced.graph.erase_node(node)
+    traced.recompile()
+    return traced, changed
+
+
+@contextmanager
+def frozen(model: nn.Module) -> Iterator[None]:
+    """No gradients for the weights: nobody wants them, and they cost time.
+
+    Args:
+        model: Its parameters ask for gradients again afterwards, if they did before.
+
+    Yields:
+        Nothing.
+    """
+    wanted = [p for p in model.parameters() if p.requires_grad]
+    for parameter in wanted:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in wanted:
+            parameter.requires_grad_(True)
+
+
+@contextmanager
+def exact_arithmetic(model: nn.Module, device_type: str) -> Iterator[None]:
+    """Full float32: no TF32, no autocast; with gradients, whatever the caller set.
+
+    Compiled parts run as they were before, since compiled code has no second
+    derivative; recurrent layers run without cuDNN, which has no gradient for them in
+    evaluation mode.
+
+    Args:
+        model: That will be called inside.
+        device_type: Of its inputs, such as ``"cuda"``.
+
+    Yields:
+        Nothing.
+    """
+    before = [switch.fp32_precision for switch in SWITCHES]
+    cudnn = torch.backends.cudnn.enabled
+    recurrent = any(isinstance(module, nn.RNNBase) for module in model.modules())
+    compiler = nullcontext()
+    if "torch._dynamo" in sys.modules:  # else nothing has been compiled
+        compiler = torch.compiler.set_stance("force_eager")
+    try:
+        for switch in SWITCHES:
+            switch.fp32_precision = "ieee"
+        torch.backends.cudnn.enabled = cudnn and not recurrent
+        with (
+            compiler,
+            torch.inference_mode(False),
+            torch.enable_grad(),
+            torch.autocast(device_type, enabled=False),
+        ):
+            yield
+    finally:
+        torch.backends.cudnn.enabled = cudnn
+        for switch, precision in zip(SWITCHES, before, strict=True):
+            switch.fp32_precision = precision
