@@ -1,0 +1,222 @@
+"""The ways in which labels can be wrong: replaced, flipped, given by people, planted."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from curvlib.data.folders import default_root
+from curvlib.data.images import Images, rows_of
+
+
+def with_symmetric_noise(images: Images, rate: float, *, seed: int) -> Images:
+    """Replace the labels of a share of the samples by another class, uniformly.
+
+    Exactly ``round(rate * N)`` labels change, none to itself. For one seed the wrong
+    labels at a low rate are among those at a higher one, so that rates can be compared
+    on the same samples.
+
+    Args:
+        images: Samples with their original labels.
+        rate: Share of the labels replaced, in [0, 1].
+        seed: Of the choice of samples and of their new labels.
+
+    Raises:
+        ValueError: If the rate is out of range or changes no label at all, if there is
+            but one class, or if labels are wrong already.
+    """
+    if not 0 <= rate <= 1:
+        raise ValueError(f"rate is a fraction in [0, 1], got {rate!r}")
+    _check_original(images)
+    count = round(rate * len(images))
+    if rate == 0:
+        return images
+    if count == 0:
+        raise ValueError(
+            f"rate {rate} of {len(images)} samples is no label at all; raise it to "
+            f"{1 / len(images):.2g} or more"
+        )
+    rng = np.random.default_rng(seed)
+    chosen = rng.permutation(len(images))[:count]
+    labels = images.labels.copy()
+    labels[chosen] = _other_labels(images, rng)[chosen]
+    return replace(images, labels=labels)
+
+
+def with_pair_flip(images: Images, rate: float, *, seed: int) -> Images:
+    """Replace the labels of a share of the samples by the next class.
+
+    The asymmetric noise of Han et al. (2018), *Co-teaching*: class c becomes c + 1, the
+    last one the first. Exactly ``round(rate * N)`` labels change; which samples, is as
+    for ``with_symmetric_noise`` with the same seed.
+
+    Args:
+        images: Samples with their original labels.
+        rate: Share of the labels replaced, in [0, 1].
+        seed: Of the choice of samples.
+
+    Raises:
+        ValueError: As for ``with_symmetric_noise``.
+    """
+    wrong = with_symmetric_noise(images, rate, seed=seed).mislabelled
+    following = (images.labels + 1) % len(images.classes)
+    return replace(images, labels=np.where(wrong, following, images.labels))
+
+
+# Names of the human labels, and where the authors' files keep them.
+HUMAN = {
+    "human_aggre": ("cifar10", "aggre_label"),
+    "human_worse": ("cifar10", "worse_label"),
+    "human_random1": ("cifar10", "random_label1"),
+    "human_random2": ("cifar10", "random_label2"),
+    "human_random3": ("cifar10", "random_label3"),
+    "human_noisy": ("cifar100", "noisy_label"),
+}
+HUMAN_FILES = {"cifar10": "CIFAR-10_human", "cifar100": "CIFAR-100_human"}
+NOISES = ("symmetric", "pair", *HUMAN)
+
+
+def with_human_labels(
+    images: Images, noise: str, root: str | Path | None = None
+) -> Images:
+    """Replace the labels of CIFAR by those that people gave (CIFAR-10N, CIFAR-100N).
+
+    Wei et al. (2022), *Learning with Noisy Labels Revisited*: ``"human_random1"`` to
+    ``3`` are three people's labels, ``"human_aggre"`` their majority, ``"human_worse"``
+    a wrong one of the three where there is one; ``"human_noisy"`` is CIFAR-100's. The
+    file is the authors' ``CIFAR-10_human.pt`` or ``CIFAR-100_human.pt``, or an ``.npz``
+    of that name with the same arrays (``clean_label``, ``worse_label``, ...); it is
+    joined by index, and its clean labels must be those of the images.
+
+    Args:
+        images: Samples of CIFAR-10 or CIFAR-100 with their original labels.
+        noise: One of ``HUMAN``.
+        root: The folder that holds the file, as for ``load``.
+
+    Raises:
+        FileNotFoundError: If there is no such file; says where to get it.
+        ValueError: If the name is unknown or of another data set, labels are wrong
+            already, or the file is damaged or belongs to other images.
+    """
+    if noise not in HUMAN:
+        raise ValueError(f"noise must be one of {', '.join(HUMAN)}, got {noise!r}")
+    dataset, key = HUMAN[noise]
+    if images.name != dataset:
+        raise ValueError(f"{noise} labels are those of {dataset}, got {images.name}")
+    _check_original(images)
+    root = Path(root) if root is not None else default_root()
+    paths = [root / f"{HUMAN_FILES[dataset]}{suffix}" for suffix in (".npz", ".pt")]
+    path = next((path for path in paths if path.exists()), None)
+    if path is None:
+        raise FileNotFoundError(
+            f"{noise} needs {paths[1].name} in {root}: download it from the project "
+            "page of CIFAR-N (noisylabels.com)"
+        )
+    arrays = _human_file(path)
+    if missing := [name for name in ("clean_label", key) if name not in arrays]:
+        raise ValueError(
+            f"{path} lacks {' and '.join(missing)}; it has {', '.join(arrays)}"
+        )
+    clean, given = (np.asarray(arrays[name]) for name in ("clean_label", key))
+    if (
+        images.index.max() >= min(len(clean), len(given))
+        or (clean[images.index] != images.original_labels).any()
+    ):
+        raise ValueError(
+            f"{path} is of other images or in another order: its clean labels are not "
+            f"those of {images.name}"
+        )
+    return replace(images, labels=given[images.index])
+
+
+def _human_file(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of an .npz, or of a .pt that holds nothing but numpy arrays."""
+    try:
+        if path.suffix == ".npz":
+            with np.load(path, allow_pickle=False) as file:
+                return {name: file[name] for name in file.files}
+        rebuild = np.empty(0).__reduce__()[0]
+        allowed = [
+            (rebuild, "numpy.core.multiarray._reconstruct"),  # as numpy 1 wrote it
+            (rebuild, "numpy._core.multiarray._reconstruct"),
+            np.ndarray,
+            np.dtype,
+            type(np.dtype(np.int64)),
+            type(np.dtype(np.int32)),
+        ]
+        with torch.serialization.safe_globals(allowed):
+            return torch.load(path, weights_only=True)
+    except Exception as error:  # zipfile, numpy or torch, by where the damage lies
+        raise ValueError(
+            f"{path} is damaged, or holds more than arrays of labels: {error}"
+        ) from error
+
+
+def with_planted_duplicates(
+    images: Images, count: int, *, seed: int, first_index: int | None = None
+) -> Images:
+    """Append copies of some samples, each under a wrong label.
+
+    A copy's ``source`` is the index of its original.
+
+    Args:
+        images: Samples; those whose label is wrong already are never copied.
+        count: How many different samples to copy.
+        seed: Of the choice of samples and of the wrong labels.
+        first_index: Index of the first copy. None: the one after the largest there is.
+            Where the samples are a part of a data set, name one that no other sample
+            of it has.
+
+    Raises:
+        ValueError: If count is negative or larger than the number of samples whose
+            label is right, there is but one class, or first_index is that of a sample
+            or before it.
+    """
+    right = np.flatnonzero(~images.mislabelled)
+    if not 0 <= count <= len(right):
+        raise ValueError(
+            f"count must lie between 0 and the {len(right)} samples whose label is "
+            f"right, got {count!r}"
+        )
+    if count == 0:
+        return images
+    rng = np.random.default_rng([seed, 1])  # not the stream of the symmetric noise
+    chosen = rng.permutation(right)[:count]
+    wrong = _other_labels(images, rng)[chosen]
+    free = int(images.index.max()) + 1
+    if first_index is not None and first_index < free:
+        raise ValueError(
+            f"first_index must be at least {free}, got {first_index}: the indices "
+            "before it are those of samples"
+        )
+    index = (free if first_index is None else first_index) + np.arange(count)
+
+    def join(a, b):
+        return np.concatenate([a, b])
+
+    return replace(
+        images,
+        images=rows_of(images.images, join(np.arange(len(images)), chosen)),
+        labels=join(images.labels, wrong),
+        index=join(images.index, index),
+        original_labels=join(images.original_labels, images.original_labels[chosen]),
+        source=join(images.source, images.index[chosen]),
+    )
+
+
+def _check_original(images: Images) -> None:
+    if images.mislabelled.any():
+        raise ValueError(
+            f"{images.name}: {images.mislabelled.sum()} labels are wrong already; "
+            "start from the original ones"
+        )
+
+
+def _other_labels(images: Images, rng: np.random.Generator) -> np.ndarray:
+    """For every sample a label that is not the one given, uniformly: shape [N]."""
+    num_classes = len(images.classes)
+    if num_classes < 2:
+        raise ValueError(f"{images.name}: one class has no wrong label; two are needed")
+    shift = rng.integers(1, num_classes, size=len(images))
+    return (images.labels + shift) % num_classes

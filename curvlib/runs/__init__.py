@@ -1,0 +1,1 @@
+"""Runs: settings, training, scoring, networks, and what a second training gives."""
