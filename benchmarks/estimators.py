@@ -28,7 +28,8 @@ from torch.func import grad, jvp
 from curvlib import data, hvp
 from curvlib.curvature import input_curvature, rademacher
 from curvlib.runs import networks
-from curvlib.runs.provenance import hardware, versions, write_atomically
+from curvlib.runs.provenance import hardware, versions
+from curvlib.trace import write_atomically
 
 STEP = 1e-3
 

@@ -131,7 +131,7 @@ def test_gauss_newton_is_that_of_the_last_epoch_and_is_kept(images, tmp_path):
 
 
 def test_planted_wrong_labels_are_suspect_by_both(images, tmp_path):
-    config = replace(CONFIG, num_train=600, epochs=10)
+    config = CONFIG.changed(num_train=600, epochs=10)
     images = training.prepare(config)[0]
     found = halves.train_on_halves(config, images, second_epochs=3, runs=tmp_path)
     oriented = halves.suspicion(

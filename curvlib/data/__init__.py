@@ -1,6 +1,6 @@
 """Images and their labels: loading, label noise, augmentation, files, duplicates."""
 
-from curvlib.data.images import Images, augment, normalise
+from curvlib.data.images import PADDING, Images, augment, normalise
 from curvlib.data.loading import IMAGE_SIZE, NAMES, load
 from curvlib.data.noise import (
     HUMAN,
@@ -15,12 +15,13 @@ from curvlib.data.noise import (
 RECIPE = 1  # of images, their order, label noise and augmentation
 
 __all__ = [
-    "RECIPE",
     "HUMAN",
     "HUMAN_FILES",
     "IMAGE_SIZE",
     "NAMES",
     "NOISES",
+    "PADDING",
+    "RECIPE",
     "Images",
     "augment",
     "load",

@@ -10,10 +10,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from curvlib.data import progress
+from curvlib.data import Images, progress
 from curvlib.runs import distributed, networks, provenance, scoring
 from curvlib.runs.devices import best_device, usable
-from curvlib.data import Images
 from curvlib.runs.provenance import hardware, versions
 from curvlib.trace import Trace
 

@@ -11,26 +11,40 @@ import io
 import json
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import joblib
 import numpy as np
 import torch
 import torch.nn.functional as F
 from filelock import FileLock
+from pydantic import field_validator
 from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state, vmap
 
-from curvlib.data import progress
-from curvlib.runs import networks
-from curvlib.data import Images, normalise
-from curvlib.runs import provenance
-from curvlib.runs.provenance import hardware, versions
-from curvlib.trace import write_atomically
+from curvlib.data import Images, normalise, progress
 from curvlib.data.seeding import seed_of
-from curvlib.runs.settings import SCHEDULES, TrainConfig
+from curvlib.runs import networks, provenance
+from curvlib.runs.checked import Must, Settings, at_least, told
+from curvlib.runs.provenance import hardware, versions
+from curvlib.runs.settings import (
+    SCHEDULES,
+    Activation,
+    BatchSize,
+    Epochs,
+    LearningRate,
+    Model,
+    Momentum,
+    Schedule,
+    Seed,
+    TrainConfig,
+    WeightDecay,
+    Width,
+    checked_activation,
+    checked_width,
+)
+from curvlib.trace import write_atomically
 
 RECIPE = 1  # of subsets, first weights, order of batches and steps
 PARTS = ("data", "networks", "ensembles")
@@ -49,69 +63,68 @@ SHARED = (  # what means the same for one network, and is checked there
 MASKS = ("inside", "correct", "correct_test")
 
 
-@dataclass(frozen=True, kw_only=True)
-class EnsembleConfig:
+class EnsembleConfig(Settings):
     """Everything an ensemble depends on, but for the data, the code and the machine.
 
-    Attributes:
-        num_models: Networks M. More can be added to an ensemble later.
-        ratio: Share of the N samples that each is trained on, in (0, 1); rounded to
-            whole samples. Feldman and Zhang (2020) take 0.7.
-        model: One of ``curvlib.runs.networks.MODELS`` without buffers; no batch norm.
-        width: As for ``TrainConfig``, and so are the next seven.
-        activation: One of ``curvlib.runs.networks.ACTIVATIONS``.
-        epochs: Passes over the subset.
-        lr: Learning rate at the start.
-        momentum: Of SGD.
-        weight_decay: On all parameters.
-        batch_size: At most so many samples a step; batches are of equal size to one.
-        schedule: One of ``curvlib.runs.training.SCHEDULES``.
-        seed: With its own number, it alone says what a network's subset, first weights
-            and order of batches are.
-        models_at_once: Networks trained as one, and kept as one file. It changes speed
-            and memory, and no estimate by more than rounding does.
+    ``config.changed(lr=0.2)`` gives a copy with another value, ``config.as_dict()`` all
+    values by name.
 
     Raises:
-        ValueError: If a value is out of range.
-        TypeError: If a value is of another type, or its name unknown.
+        ValueError: If a value is out of range; all faults are named.
+        TypeError: If values are of another type, or names unknown, and nothing else is
+            wrong.
     """
 
-    num_models: int = 2000
-    ratio: float = 0.7
-    model: str = "mlp"
-    width: int = 32
-    activation: str = "relu"
-    epochs: int = 20
-    lr: float = 0.1
-    momentum: float = 0.9
-    weight_decay: float = 0.0
-    batch_size: int = 64
-    schedule: str = "cosine"
-    seed: int = 0
-    models_at_once: int = 100
+    num_models: Annotated[
+        int,
+        told("Networks M; more can be added to an ensemble later."),
+        at_least(1),
+    ] = 2000
+    ratio: Annotated[
+        float,
+        told(
+            "Share of the N samples that each network is trained on, rounded to whole "
+            "samples; Feldman and Zhang (2020) take 0.7."
+        ),
+        Must(
+            "a share in (0, 1), so that some samples are left out",
+            lambda value: 0 < value < 1,
+        ),
+    ] = 0.7
+    model: Model = "mlp"
+    width: Width = 32
+    activation: Activation = "relu"
+    epochs: Epochs = 20
+    lr: LearningRate = 0.1
+    momentum: Momentum = 0.9
+    weight_decay: WeightDecay = 0.0
+    batch_size: BatchSize = 64
+    schedule: Schedule = "cosine"
+    seed: Seed = 0
+    models_at_once: Annotated[
+        int,
+        told(
+            "Networks trained as one and kept as one file, which changes speed and "
+            "memory, and estimates by rounding only."
+        ),
+        at_least(1),
+    ] = 100
 
-    def __post_init__(self):
-        one = self.training()
-        for name in SHARED:
-            object.__setattr__(self, name, getattr(one, name))
-        for name in ("num_models", "models_at_once"):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int | np.integer):
-                raise TypeError(f"{name} must be int, got {value!r}")
-            if value < 1:
-                raise ValueError(f"{name} must be at least 1, got {value}")
-            object.__setattr__(self, name, int(value))
-        if not 0 < self.ratio < 1:
-            raise ValueError(
-                f"ratio must be a share in (0, 1), so that some samples are left out, "
-                f"got {self.ratio!r}"
-            )
+    _width = field_validator("width")(checked_width)
+    _activation = field_validator("activation")(checked_activation)
 
     def training(self, **others: Any) -> TrainConfig:
         """How one network of this kind is trained, such as for its curvature.
 
         Args:
             others: Any other attribute of ``TrainConfig``, or another value of one.
+
+        Returns:
+            The settings of ``curvlib.fit``.
+
+        Raises:
+            ValueError: If another value is out of range.
+            TypeError: If it is of another type, or its name unknown.
         """
         return TrainConfig(**{name: getattr(self, name) for name in SHARED} | others)
 
@@ -201,7 +214,7 @@ def train(
     folder = Path(runs) / run_name(config, images, test)
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder / ".lock"):
-        about = {"config": asdict(config), "recipes": provenance.recipes(PARTS)}
+        about = {"config": config.as_dict(), "recipes": provenance.recipes(PARTS)}
         about |= {"versions": versions(), "hardware": hardware("cpu")}
         text = json.dumps(about, indent=1) + "\n"
         if not (folder / "config.json").exists():
@@ -231,7 +244,7 @@ def run_name(config: EnsembleConfig, images: Images, test: Images | None = None)
 
     The number of networks is no part of it.
     """
-    settings = asdict(config)
+    settings = config.identity()
     del settings["num_models"]
     checksums = {"train": images.checksum}
     if test is not None:

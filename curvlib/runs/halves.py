@@ -9,7 +9,6 @@ half it forgets some of the first (second-split forgetting).
 import io
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,24 +16,17 @@ import numpy as np
 import pandas as pd
 import torch
 
-from curvlib.data import progress
-from curvlib.runs import training
+from curvlib import data
 from curvlib.curvature import input_curvature
-from curvlib.data import Images, normalise
-from curvlib.runs.networks import fold_batch_norm
-from curvlib.runs import provenance, scoring
+from curvlib.data import Images, normalise, progress
+from curvlib.runs import provenance, scoring, training
 from curvlib.runs.devices import best_device
-from curvlib.trace import write_atomically
-from curvlib.trace import Trace
+from curvlib.runs.networks import fold_batch_norm
+from curvlib.trace import Trace, write_atomically
 
 RECIPE = 1  # of trainings on halves, and of exact curvature
 PARTS = ("data", "networks", "training", "halves")
 SIGNS = {"confident_learning": +1, "second_split_forgetting": -1, "gauss_newton": +1}
-SOURCES = {
-    "confident_learning": "northcutt2021",
-    "second_split_forgetting": "maini2022",
-    "gauss_newton": "",
-}
 
 
 def confident_learning(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
@@ -124,9 +116,9 @@ def train_on_halves(
 ) -> Halves:
     """Train on one half and go on with the other; then the same with halves swapped.
 
-    The first stage follows the config; the second goes on at a tenth of its learning
-    rate, held constant. Each half is kept as soon as it is done, so that a second call
-    reads it.
+    The first stage follows the config. The second goes on at a tenth of its learning
+    rate, held constant, and with augmentation if the first ended with it. Each half is
+    kept as soon as it is done, so that a second call reads it.
 
     Args:
         config: As for ``fit``; its seed also draws the halves, class by class.
@@ -141,7 +133,7 @@ def train_on_halves(
     """
     if second_epochs < 1:
         raise ValueError(f"second_epochs must be at least 1, got {second_epochs}")
-    settings = [asdict(config), second_epochs]
+    settings = [config.identity(), second_epochs]
     digest = provenance.digest(settings, {"train": images.checksum}, PARTS)
     folder = Path(runs) / f"halves-{Path(config.dataset).stem}-{digest}"
     half = _split(images.labels, config.seed)
@@ -186,8 +178,15 @@ def _one_half(config, images, chosen, second_epochs, scaling, device) -> dict:
         return found.argmax(1) == first.labels
 
     correct = [right()]
-    later = replace(
-        config, epochs=second_epochs, lr=config.lr / 10, schedule="constant"
+    augment = config.augment and config.augment_epochs in (None, config.epochs)
+    later = config.changed(
+        epochs=second_epochs,
+        lr=config.lr / 10,
+        schedule="constant",
+        warmup=0.0,
+        augment=augment,  # as the first stage ended
+        augment_epochs=None,
+        shift=config.shift if augment else data.PADDING,
     )
     for _ in training.passes(
         later, second, scaling=scaling, model=model, device=device

@@ -5,7 +5,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,20 +13,17 @@ import pandas as pd
 import torch
 import torch.nn.functional as F
 from filelock import FileLock, Timeout
-from torch import Tensor, nn
+from torch import nn
 from torchvision.ops import StochasticDepth
 
 from curvlib import data
-from curvlib.data import progress
-from curvlib.runs import distributed, networks
-from curvlib.data import Images
-from curvlib.runs import provenance
+from curvlib.data import Images, folders, progress
+from curvlib.runs import distributed, networks, provenance
 from curvlib.runs.devices import best_device, usable
 from curvlib.runs.provenance import hardware, versions
 from curvlib.runs.scoring import Scaling, score, stream
 from curvlib.runs.settings import PRECISIONS, SCHEDULES, TrainConfig
-from curvlib.trace import write_atomically
-from curvlib.trace import Trace
+from curvlib.trace import Trace, write_atomically
 
 RECIPE = 1  # of one training run: order of samples, steps, schedules
 PARTS = ("data", "networks", "training", "scoring")  # what makes a trace
@@ -40,7 +37,7 @@ def run_name(config: TrainConfig, splits: Mapping[str, Images]) -> str:
         splits: The samples scored, by split, ``"train"`` among them.
     """
     checksums = {split: images.checksum for split, images in splits.items()}
-    digest = provenance.digest(asdict(config), checksums, PARTS)
+    digest = provenance.digest(config.identity(), checksums, PARTS)
     model = config.model.removeprefix(networks.TORCHVISION)
     return f"{Path(config.dataset).stem}-{model}-{digest}"
 
@@ -146,6 +143,7 @@ def fit(
         raise ValueError(
             f"{train.name} has one class, {train.classes[0]}; a classifier needs two"
         )
+    _refuse_shift(config, train)
     device = usable(device or best_device())
     if len(set(distributed.gathered(lambda: train.checksum))) > 1:
         raise ValueError(
@@ -187,9 +185,16 @@ def _begun(
 ) -> Trace:
     train = splits["train"]
     mean, std = train.statistics()
+    settings = config.as_dict()
+    if (folder / "config.json").exists():
+        # A run from before a setting existed says nothing of it: it was neutral.
+        there = Trace.open(folder).config
+        for name, value in config.neutral().items():
+            if name not in there and settings[name] == value:
+                del settings[name]
     return Trace.create(
         folder,
-        config=asdict(config),
+        config=settings,
         info={
             "mean": mean,
             "std": std,
@@ -294,13 +299,14 @@ def passes(
         raise ValueError(
             "a second training is for one process; start it without torchrun"
         )
+    _refuse_shift(config, images)
     device = torch.device(device or best_device())
     if model is None:
         shape = [images.images.shape[i] for i in (3, 1, 2)]
-        model = _untrained(asdict(config), len(images.classes), shape)
+        model = _untrained(config.as_dict(), len(images.classes), shape)
     model = model.to(device, memory_format=torch.channels_last)
     optimizer = _optimizer(config, model)
-    read = images.reader(device)
+    read = images.reader(device, padding=config.shift)
     labels = torch.from_numpy(images.labels).to(device)
     for epoch in range(1, config.epochs + 1):
         _train_epoch(config, scaling, model, optimizer, epoch, read, labels)
@@ -313,7 +319,25 @@ def _optimizer(config: TrainConfig, model: nn.Module) -> torch.optim.SGD:
         lr=config.lr,
         momentum=config.momentum,
         weight_decay=config.weight_decay,
+        nesterov=config.nesterov,
     )
+
+
+def learning_rate(config: TrainConfig, done: float) -> float:
+    """Learning rate of a step.
+
+    Args:
+        config: Of the run.
+        done: Share of the run's steps that come before, in [0, 1).
+
+    Returns:
+        The rate: in the warm-up from 0 to ``config.lr`` in a line, then ``config.lr``
+        times the schedule, which spans what is left.
+    """
+    if done < config.warmup:
+        return config.lr * done / config.warmup
+    left = (done - config.warmup) / (1 - config.warmup)
+    return config.lr * SCHEDULES[config.schedule](left)
 
 
 def trained_model(trace: Trace) -> nn.Module:
@@ -369,7 +393,10 @@ def _train(config, trace, splits, device, on_epoch) -> None:
     if first_process:
         trace.forget_after(first - 1)
     trained_on = distributed.parallel(model, device)  # the same weights
-    readers = {split: images.reader(device) for split, images in splits.items()}
+    readers = {
+        split: images.reader(device, padding=config.shift)
+        for split, images in splits.items()
+    }
     labels = torch.from_numpy(splits["train"].labels).to(device)
     started = time.perf_counter()
     for epoch in range(first, config.epochs + 1):
@@ -411,6 +438,14 @@ def _train(config, trace, splits, device, on_epoch) -> None:
                 f"loss {row['train_loss']:.3f} accuracy {row['train_accuracy']:.3f} "
                 f"left {pace * (config.epochs - epoch) / 60:.1f} min"
             )
+
+
+def _refuse_shift(config: TrainConfig, images: Images) -> None:
+    if config.shift != data.PADDING and isinstance(images.images, folders.Photographs):
+        raise ValueError(
+            f"{images.name}: photographs in files are cropped at random sizes, not "
+            f"shifted, so shift must stay {data.PADDING}, got {config.shift}"
+        )
 
 
 def _refuse_dropout(model: nn.Module, name: str) -> None:
@@ -467,12 +502,12 @@ def _train_epoch(config, scaling, model, optimizer, epoch, read, labels) -> dict
     share = slice(distributed.rank(), None, world)  # of every batch
     losses = torch.zeros(len(batches), device=labels.device)
     correct = torch.zeros((), device=labels.device)
-    read_batches = read(
-        batches, generator=generator if config.augment else None, share=share
-    )
+    last = config.epochs if config.augment_epochs is None else config.augment_epochs
+    augment = config.augment and epoch <= last
+    read_batches = read(batches, generator=generator if augment else None, share=share)
     for number, (batch, x) in enumerate(zip(batches, read_batches, strict=True)):
         done = (epoch - 1 + number / len(batches)) / config.epochs
-        rate = config.lr * SCHEDULES[config.schedule](done)
+        rate = learning_rate(config, done)
         for group in optimizer.param_groups:
             group["lr"] = rate
         y = labels[batch[share].to(labels.device)]
@@ -514,5 +549,3 @@ def _diverged(what: str, config: TrainConfig) -> FloatingPointError:
         f"training diverged at {what}. It had lr {config.lr:g} and momentum "
         f"{config.momentum:g}; try lr {config.lr / 10:g}. Earlier epochs are kept"
     )
-
-
