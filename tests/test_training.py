@@ -10,13 +10,14 @@ from dataclasses import FrozenInstanceError, replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 import torch.nn.functional as F
 from test_folders import place  # noqa: F401, a fixture
 from torch.fx.experimental.optimization import fuse
 
-from curvlib import data
+from curvlib import data, scores
 from curvlib.curvature import input_curvature
 from curvlib.runs import provenance, scoring, training
 from curvlib.runs.devices import best_device
@@ -856,6 +857,83 @@ def test_killed_and_resumed_a_run_ends_with_the_bytes_of_an_unbroken_one(
     assert ours.equals(theirs)
     models = (trained_model(t).state_dict() for t in (resumed, whole))
     torch.testing.assert_close(*models, rtol=0, atol=0)
+
+
+KILLED_AT_RANDOM = """
+import json, os, random, signal, sys
+from pathlib import Path
+import torch
+from curvlib.runs import networks, training
+from curvlib.runs.settings import TrainConfig
+
+torch.set_num_threads(1)
+config, runs = TrainConfig(**json.loads(sys.argv[1])), Path(sys.argv[2])
+# Once, since it takes long the first time: every child has it from the start.
+samples = training.prepare(config)
+networks.fold_batch_norm(
+    networks.build(config.model, num_classes=2, input_shape=(1, 8, 8), width=8)
+)
+library = str(Path(training.__file__).parents[1])
+
+def trained(folder, moment):
+    # In a child process, which kills itself at one of the calls that the library makes,
+    # of functions in Python or in C; gives its status, and how many calls there were.
+    if child := os.fork():
+        status = os.waitpid(child, 0)[1]
+        return status, int(Path(f"{folder}.calls").read_text()) if not status else None
+    calls = 0
+    def tick(frame, event, _):
+        nonlocal calls
+        calls += frame.f_code.co_filename.startswith(library)
+        if calls == moment:
+            os.kill(os.getpid(), signal.SIGKILL)
+    sys.setprofile(tick)
+    training.fit(config, *samples, runs=folder, device="cpu")
+    sys.setprofile(None)
+    Path(f"{folder}.calls").write_text(str(calls))
+    os._exit(0)
+
+status, calls = trained(runs / "whole", None)
+assert status == 0
+random.seed(json.loads(sys.argv[3]))
+for number in range(20):
+    folder, moment = runs / f"case_{number:02d}", random.randint(1, calls)
+    assert trained(folder, moment)[0] == signal.SIGKILL
+    if number % 2:  # and once more, unless it is finished before
+        assert trained(folder, random.randint(1, calls))[0] in (0, signal.SIGKILL)
+    assert trained(folder, None)[0] == 0
+"""
+# Everything that a resumed run could repeat wrongly: batch norm, momentum, order,
+# crops, warm-up, and epochs that are trained but not scored.
+KILLED = WHOLE.changed(
+    augment_epochs=3, shift=2, nesterov=True, warmup=0.25, schedule="linear", epochs=5,
+    score_every=2, num_probes=1, lr=0.3,
+)  # fmt: skip
+
+
+def test_killed_at_20_random_moments_a_run_ends_with_the_scores_of_an_unbroken_one(
+    tmp_path,
+):
+    config = json.dumps(KILLED.as_dict())
+    done = subprocess.run(
+        [sys.executable, "-c", KILLED_AT_RANDOM, config, str(tmp_path), "17"],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    name = name_of(KILLED)
+    whole = Trace.open(tmp_path / "whole" / name)
+    assert whole.epochs.tolist() == [2, 4, 5]
+    table = scores.compute(whole)
+    assert table["forgetting_events"].nunique() > 1  # or equal ones would say little
+    assert table["learning_time"].nunique() > 1
+    cases = sorted(tmp_path.glob("case_*/"))
+    assert len(cases) == 20
+    for case in cases:
+        resumed = Trace.open(case / name)
+        pd.testing.assert_frame_equal(scores.compute(resumed), table, check_exact=True)
+        assert parquet(resumed) == parquet(whole)
+        assert resumed.log()["epoch"].tolist() == [1, 2, 3, 4, 5]
 
 
 WAITS_AFTER_EPOCH_1 = """
