@@ -206,8 +206,8 @@ def _score(options: argparse.Namespace) -> int:
     if (options.mean is None) != (options.std is None):
         raise ValueError("--mean and --std go together")
     scaling = None if options.mean is None else (options.mean, options.std)
-    files = checkpoints.files_in(options.checkpoints)
     with distributed.joined(options.device or best_device()) as device:
+        files = distributed.on_first(lambda: checkpoints.files_in(options.checkpoints))
         images = data.load(
             options.dataset,
             options.root,

@@ -160,7 +160,7 @@ def test_a_run_whose_process_is_killed_goes_on_where_it_was(
     )
     script = tmp_path / "script.py"
     script.write_text(KILLED)
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
     marker = tmp_path / "killed"
     done = torchrun(
         2, str(script), str(tmp_path / "broken"), str(marker), str(killed), restarts=1
