@@ -200,7 +200,8 @@ def test_networks_with_dropout_are_scored_but_not_trained(place, tmp_path, name)
         dataset=str(place), image_size=32, model=f"torchvision/{name}", epochs=1
     )
     with pytest.raises(ValueError, match=r"has dropout, whose masks .* curvlib score"):
-        fit(config, runs=tmp_path)
+        fit(config, runs=tmp_path / "runs")
+    assert not (tmp_path / "runs").exists()
 
 
 def test_a_network_of_torchvision_is_known_by_its_name(place, tmp_path):  # noqa: F811

@@ -57,7 +57,10 @@ class Must:
 
 
 def at_least(least: float) -> Must:
-    """Rule that a number is not below another.
+    """Make the rule that a number is at least some other.
+
+    Args:
+        least: The smallest number that passes.
 
     Returns:
         The rule.
@@ -66,10 +69,13 @@ def at_least(least: float) -> Must:
 
 
 def one_of(choices: Mapping | tuple) -> Must:
-    """Rule that a name is one of some.
+    """Make the rule that a name is one of some.
+
+    Args:
+        choices: The names that pass.
 
     Returns:
-        The rule, which lists the names.
+        The rule, whose words list the names.
     """
     return Must(f"one of {', '.join(choices)}", lambda value: value in choices)
 
@@ -188,7 +194,10 @@ class Settings(BaseModel):
 
 
 def type_name(field: FieldInfo) -> str:
-    """Name of the type of a field, such as ``int | None``.
+    """Name the type of a field, such as ``int | None``.
+
+    Args:
+        field: As pydantic describes it.
 
     Returns:
         The name as it is written in code.

@@ -63,7 +63,7 @@ _HARMLESS = [
 
 
 def files_in(place: str | Path) -> list[Path]:
-    """The checkpoints of a folder in order, ``epoch_9`` before ``epoch_10``; or one.
+    """List the checkpoints of a folder in order, ``epoch_9`` before ``epoch_10``.
 
     Numbered folders in it with a file of weights each, ``checkpoint-500``, count as
     numbered files. What is not one more epoch is left out, and reported:
@@ -206,11 +206,11 @@ def _natural(file: Path) -> list[list[tuple[int, str]]]:
 def _same_weights(one: Path, other: Path) -> bool:
     if one.samefile(other):
         return True
-    a, b = (_without_prefixes(_weights(file, mmap=True)) for file in (one, other))
+    a, b = (load_weights(file, mmap=True) for file in (one, other))
     return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
 
 
-def load_weights(file: str | Path) -> dict[str, Tensor]:
+def load_weights(file: str | Path, *, mmap: bool = False) -> dict[str, Tensor]:
     """Read a state dict, alone or in a checkpoint as training scripts save it.
 
     Nothing in the file is executed. What wrappers add to names is taken off:
@@ -221,6 +221,7 @@ def load_weights(file: str | Path) -> dict[str, Tensor]:
         file: As ``torch.save`` wrote it: the state dict, or a dict with it under
             ``model``, ``state_dict``, ``model_state_dict``, ``model_state``, ``net`` or
             ``module``; or as safetensors writes it.
+        mmap: Read each tensor when it is looked at. The file must stay as it is.
 
     Returns:
         Weights and buffers by name, on the CPU.
@@ -230,7 +231,7 @@ def load_weights(file: str | Path) -> dict[str, Tensor]:
         ValueError: If it is damaged, holds anything but tensors and plain values, or
             no state dict.
     """
-    return _without_prefixes(_weights(Path(file)))
+    return _without_prefixes(_weights(Path(file), mmap=mmap))
 
 
 def _without_prefixes(weights: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -261,8 +262,7 @@ def _weights(file: Path, *, mmap: bool = False) -> dict[str, Tensor]:
     )
 
 
-def _content(file: Path, *, mmap: bool = False) -> Any:
-    """What a file holds; with mmap, tensors are read when they are looked at."""
+def _content(file: Path, *, mmap: bool) -> Any:
     try:
         if file.suffix.lower() == ".safetensors":
             from safetensors.torch import load_file
@@ -299,20 +299,21 @@ def score_checkpoints(
     scaling: scoring.Scaling | None = None,
     device: str | None = None,
 ) -> Trace:
-    """Score every sample at each of some stored weights; the trace is as of training.
+    """Score every sample at some stored weights, into a trace like that of a training.
 
-    What was scored already is kept: a file that is added at the end costs its own
-    scoring alone. Shared among the processes of a ``torch.distributed`` group, as
-    ``curvlib.fit`` does.
+    What was scored before is kept: adding a file at the end costs the scoring of that
+    file alone. The processes of a ``torch.distributed`` group share the work, as those
+    of ``curvlib.fit`` do.
 
     Args:
-        files: One a scored epoch, in this order; the epochs are 1, 2, ...
+        files: One for each scored epoch; they become epochs 1, 2, ... in this order.
         images: N samples, with the labels trained on.
-        model: As for ``curvlib.runs.networks.build``; the weights must fit.
+        model: As for ``curvlib.runs.networks.build``; the weights must fit, whatever
+            wrappers such as ``module.`` stand before their names.
         runs: Folder of all runs; this one gets ``runs/scored-...``.
-        width: As the weights were trained with.
-        activation: Likewise.
-        num_probes: Probes K an epoch, drawn anew each time.
+        width: Of the network that was trained.
+        activation: Of the network that was trained.
+        num_probes: Probes K in an epoch, drawn anew each time.
         step: h, in units of the normalised input.
         seed: Of the probes.
         scaling: Mean and deviation of each channel, of pixels in [0, 1], that the
@@ -321,12 +322,12 @@ def score_checkpoints(
         device: As for ``curvlib.fit``.
 
     Returns:
-        A trace with one epoch a file.
+        A trace of N samples with one epoch for each file.
 
     Raises:
         FileNotFoundError: If a file is not there.
-        ValueError: If a file is refused, its weights are of another network, or scores
-            are not finite.
+        ValueError: If there is no file, a file is refused, its weights are of another
+            network, a number is out of range, or scores are not finite.
     """
     if not files:
         raise ValueError("no checkpoint to score")
@@ -418,7 +419,7 @@ def score_checkpoints(
 
 
 def _adopted(trace: Trace) -> Trace:
-    """The trace with epochs that another has of the same weights in the same place."""
+    """Take over the epochs that another trace has at the same weights and number."""
 
     def settings(one: Trace) -> list:
         lists = ("checkpoints", "contents")

@@ -1,16 +1,16 @@
 """Many small networks on random subsets, trained as one: the record behind a score.
 
-What Feldman and Zhang (2020) need of an ensemble is which samples each network was
-trained on, and which it gets right; ``curvlib.runs.influence`` makes estimates of it.
-Here only the record is made. The weights of a group of networks are stacked, and a
+Feldman and Zhang (2020) need to know which samples each network of an ensemble was
+trained on, and which it gets right; ``curvlib.runs.influence`` makes estimates of that.
+Here only the record is made. The weights of a group of networks are stacked, and one
 step of all of them is one batched program (``torch.func.vmap``): for networks this
-small, what one step costs is mostly the calls that start it, and those are shared.
+small, a step costs mostly the calls that start it, and those are shared.
 """
 
 import io
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
@@ -114,13 +114,13 @@ class EnsembleConfig(Settings):
     _activation = field_validator("activation")(checked_activation)
 
     def training(self, **others: Any) -> TrainConfig:
-        """How one network of this kind is trained, such as for its curvature.
+        """Settings by which ``curvlib.fit`` trains one network of this kind.
 
         Args:
-            others: Any other attribute of ``TrainConfig``, or another value of one.
+            others: Any other setting of ``TrainConfig``, or another value for one.
 
         Returns:
-            The settings of ``curvlib.fit``.
+            The settings.
 
         Raises:
             ValueError: If another value is out of range.
@@ -129,10 +129,16 @@ class EnsembleConfig(Settings):
         return TrainConfig(**{name: getattr(self, name) for name in SHARED} | others)
 
     def subset_size(self, num_samples: int) -> int:
-        """Samples that each network is trained on.
+        """Number of samples that each network is trained on.
+
+        Args:
+            num_samples: Samples N that subsets are drawn from.
+
+        Returns:
+            The number, from 2 to N - 1.
 
         Raises:
-            ValueError: If it is fewer than 2, or all of them.
+            ValueError: If the ratio leaves fewer than 2 in, or none out.
         """
         size = round(self.ratio * num_samples)
         if not 2 <= size < num_samples:
@@ -144,7 +150,7 @@ class EnsembleConfig(Settings):
 
 
 class Ensemble(NamedTuple):
-    """What became of each network; the networks themselves are not kept."""
+    """What each network was trained on and gets right; the networks are not kept."""
 
     inside: np.ndarray  # bool [M, N]: whether it was trained on the sample
     correct: np.ndarray  # bool [M, N]: whether it gets the sample's label right
@@ -171,7 +177,7 @@ def train(
     runs: str | Path = "runs",
     n_jobs: int | None = None,
 ) -> Ensemble:
-    """Train an ensemble, each network on a random subset, and return what it got right.
+    """Train networks on random subsets, and return what each of them gets right.
 
     Groups of ``models_at_once`` networks are trained as one program on one core each,
     and spread by joblib: over ``n_jobs`` processes here, or wherever an enclosing
@@ -181,13 +187,17 @@ def train(
     trained. A call for more networks of the same config adds to those there are.
 
     Args:
-        config: What to do.
-        images: N samples to draw subsets from, with the labels given. Their channels'
-            mean and deviation, of all N, normalise every input.
-        test: Samples of the same classes that no network is trained on; None for none.
+        config: How to train.
+        images: N samples to draw subsets from, with the labels given. The mean and
+            deviation of their channels, over all N, normalise every input.
+        test: N_test samples of the same classes that no network is trained on; None for
+            none.
         runs: Folder of all runs; this takes ``runs/ensemble-...``.
         n_jobs: Groups trained at a time; None: as joblib is configured, which is 1
             unless something says otherwise; -1: one for each core.
+
+    Returns:
+        The record of all M networks.
 
     Raises:
         FloatingPointError: If a network's loss is not finite; says what to try.
@@ -242,7 +252,15 @@ def train(
 def run_name(config: EnsembleConfig, images: Images, test: Images | None = None) -> str:
     """Name of an ensemble's folder: data, model, and a hash of all it depends on.
 
-    The number of networks is no part of it.
+    The number of networks is no part of it, so that more can be added.
+
+    Args:
+        config: How it is trained.
+        images: Samples that subsets are drawn from.
+        test: Samples that no network is trained on, if there are any.
+
+    Returns:
+        The name, such as ``ensemble-digits-mlp-0123456789``.
     """
     settings = config.identity()
     del settings["num_models"]
@@ -288,11 +306,11 @@ def train_group(
     Args:
         config: Of the ensemble.
         samples: As ``train`` sends them.
-        numbers: Which networks, G of them, in any order.
+        numbers: Numbers of G networks, in any order.
 
     Returns:
-        ``inside`` and ``correct``, G rows of N bits, and ``correct_test``, of N_test,
-        packed by ``np.packbits``; ``seconds`` taken.
+        By name: ``inside`` and ``correct``, G rows of N bits packed by ``np.packbits``;
+        ``correct_test``, G rows of N_test bits; ``seconds`` of one core.
 
     Raises:
         FloatingPointError: If a network's loss is not finite.
@@ -378,16 +396,17 @@ class _Plan:
 
 def steps(
     config: EnsembleConfig, size: int, orders: Sequence[Callable[[], np.ndarray]]
-):
-    """Every step of a training: the learning rate, and a batch of each network's.
+) -> Iterator[tuple[float, Tensor]]:
+    """Plan every step of a training: its learning rate, and a batch for each network.
 
     Args:
         config: Of the ensemble.
         size: Samples of each subset.
-        orders: For each of G networks what gives the order of its next epoch.
+        orders: For each of G networks, a function that gives the order of its next
+            epoch, int64 [size].
 
     Yields:
-        Learning rate and int64 [G, B], as ``curvlib.runs.training`` has them for one.
+        Learning rate, and positions of the samples in the batches, int64 [G, B].
     """
     count = max(min(-(-size // config.batch_size), size // 2), 1)
     for epoch in range(config.epochs):

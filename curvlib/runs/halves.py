@@ -1,9 +1,10 @@
-r"""Scores that need a training of their own: what a network says of unseen samples.
+r"""Scores that need trainings of their own: what a network says of unseen samples.
 
-A second training on one half of the samples, then on the other, and once more with the
-halves swapped, serves both: after the first half the network gives out-of-sample
-probabilities for the other one (confident learning), and while it learns the second
-half it forgets some of the first (second-split forgetting).
+A network is trained on one half of the samples, then on the other; a second one takes
+the halves in the other order. Both scores come from these two trainings: after its
+first half a network gives out-of-sample probabilities for the other half (confident
+learning), and while it learns the second half it forgets some of the first
+(second-split forgetting).
 """
 
 import io
@@ -25,7 +26,7 @@ from curvlib.runs.networks import fold_batch_norm
 from curvlib.trace import Trace, write_atomically
 
 RECIPE = 1  # of trainings on halves, and of exact curvature
-PARTS = ("data", "networks", "training", "halves")
+PARTS = ("data", "networks", "training", "scoring", "halves")
 SIGNS = {"confident_learning": +1, "second_split_forgetting": -1, "gauss_newton": +1}
 
 
@@ -98,7 +99,7 @@ def second_split_forgetting(correct: np.ndarray) -> np.ndarray:
 
 
 class Halves(NamedTuple):
-    """What two trainings on halves leave, in the order of the images."""
+    """What two trainings on halves give, in the order of the images."""
 
     probabilities: np.ndarray  # float32 [N, C], of the network that saw the other half
     correct: np.ndarray  # bool [1 + E, N], while the other half is learned
@@ -114,18 +115,22 @@ def train_on_halves(
     runs: str | Path = "runs",
     device: str | None = None,
 ) -> Halves:
-    """Train on one half and go on with the other; then the same with halves swapped.
+    """Train on one half and then on the other, in either order.
 
     The first stage follows the config. The second goes on at a tenth of its learning
     rate, held constant, and with augmentation if the first ended with it. Each half is
     kept as soon as it is done, so that a second call reads it.
 
     Args:
-        config: As for ``fit``; its seed also draws the halves, class by class.
-        images: Trained on; at least two of each label given.
+        config: As for ``curvlib.fit``; its seed also draws the halves, class by class.
+        images: N samples to train on, with at least two of each label given.
         second_epochs: Epochs E of the second stage.
         runs: Folder of all runs; this takes ``runs/halves-...``.
-        device: As for ``fit``.
+        device: As for ``curvlib.fit``.
+
+    Returns:
+        Probabilities and correctness of every sample, and the seconds of both trainings
+        when they were made.
 
     Raises:
         ValueError: If second_epochs is below 1, a label occurs once only, or the
@@ -218,34 +223,39 @@ def _split(labels: np.ndarray, seed: int) -> np.ndarray:
 def gauss_newton(
     trace: Trace, images: Images, *, top_k: int = 10, chunk: int = 128
 ) -> np.ndarray:
-    """Exact Gauss-Newton curvature, tr(G²), of a run's samples at its last epoch.
+    """Exact Gauss-Newton curvature, tr(G²), of a run's samples after its last epoch.
 
-    The Hessian of a network of ReLUs where it has one, without sampling noise; blind to
-    the label. High is suspect. Kept in the run's folder, since it takes C + 1 backward
-    passes; more classes than ``top_k`` are cut to the most probable ones.
+    For a network of ReLUs this is tr(H²) of the Hessian wherever that exists, without
+    sampling noise, and it does not depend on the label. High is suspect. It takes C + 1
+    backward passes, so the run's folder keeps it. With more classes than ``top_k``,
+    only the most probable ones count.
 
     Args:
-        trace: A finished run.
-        images: Its training samples.
+        trace: A run with at least one finished epoch.
+        images: Its N training samples.
         top_k: As for ``curvlib.input_curvature``.
         chunk: Samples in memory at once.
 
     Returns:
-        Scores, float64 [N], in the order of the trace, by index.
+        Scores, float64 [N], in index order like the trace; their unit is that of a
+        squared second derivative, (nats per squared unit of the normalised input)².
 
     Raises:
         ValueError: If the images are not those of the trace.
+        FileNotFoundError: If no epoch was finished.
     """
     if images.checksum != trace.info["checksums"]["train"]:
         raise ValueError(
             f"the images are not those that {trace.folder} was trained on; "
             "training.prepare(config) gives them"
         )
-    # The run's name stands for its weights; the number for how they are measured here.
-    file = trace.folder / f"gauss_newton_{top_k}_{provenance.recipe('halves')}.npy"
+    model, epoch = training.trained_model(trace), training.epochs_done(trace)
+    # The folder stands for the run, by the recipes it was made with; the digest for the
+    # epoch, and for how it is measured now, which may be another version's way.
+    digest = provenance.digest([epoch, top_k], trace.info["checksums"], PARTS)
+    file = trace.folder / f"gauss_newton_{digest}.npy"
     if not file.exists():
-        model = fold_batch_norm(training.trained_model(trace))
-        model = model.to(best_device())
+        model = fold_batch_norm(model).to(best_device())
         device = next(model.parameters()).device
         found = []
         for start in range(0, len(images), chunk):
@@ -267,9 +277,12 @@ def gauss_newton(
 
 
 def suspicion(columns: Mapping[str, np.ndarray]) -> pd.DataFrame:
-    """The scores of this module, turned so that high is suspect.
+    """Turn the scores of this module so that high is suspect.
 
     Args:
-        columns: By the names of ``SIGNS``; each of shape [N].
+        columns: Scores [N] by name, one of ``SIGNS``.
+
+    Returns:
+        A table with a column for each score and N rows.
     """
     return pd.DataFrame({name: SIGNS[name] * v for name, v in columns.items()})

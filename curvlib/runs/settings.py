@@ -1,4 +1,4 @@
-"""What a training run depends on: one class of settings."""
+"""What a training run depends on: one class of settings, and types for others."""
 
 import math
 from collections.abc import Callable
@@ -96,6 +96,9 @@ def checked_width(width: int, info: ValidationInfo) -> int:
 
     Returns:
         The width.
+
+    Raises:
+        PydanticCustomError: If it is below 8 for a ResNet.
     """
     # With fewer channels, in channels-last order, the convolutions of torch 2.14 write
     # outside their memory on processors with AVX2 only, and Python dies.
@@ -113,6 +116,9 @@ def checked_activation(activation: str, info: ValidationInfo) -> str:
 
     Returns:
         The activation.
+
+    Raises:
+        PydanticCustomError: If it is not "relu" for a network of torchvision.
     """
     model = info.data.get("model", "")
     if model.startswith(networks.TORCHVISION) and activation != "relu":
