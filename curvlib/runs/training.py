@@ -519,9 +519,9 @@ def _refuse_dropout(config: TrainConfig, images: Images) -> None:
     kinds = (nn.modules.dropout._DropoutNd, StochasticDepth)
     if any(isinstance(m, kinds) and m.p > 0 for m in model.modules()):
         raise ValueError(
-            f"{config.model} has dropout, whose masks a resumed run could not repeat; choose a "
-            "network without, such as torchvision/resnet18. Its stored weights can be "
-            "scored: curvlib score --checkpoints"
+            f"{config.model} has dropout, whose masks a resumed run could not repeat; "
+            "choose a network without, such as torchvision/resnet18. Its stored weights "
+            "can be scored: curvlib score --checkpoints"
         )
 
 
