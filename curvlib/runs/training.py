@@ -169,7 +169,6 @@ def fit(
             f"{train.name} has one class, {train.classes[0]}; a classifier needs two"
         )
     _refuse_shift(config, train)
-    _refuse_dropout(config, train)
     device = usable(device or best_device())
     if len(set(distributed.gathered(lambda: train.checksum))) > 1:
         raise ValueError(
@@ -178,6 +177,8 @@ def fit(
         )
     splits = splits_of(config, train, heldout)
     folder = Path(runs) / run_name(config, splits)
+    if not (folder / "run.json").exists():
+        _refuse_dropout(config, train)
 
     def begin() -> tuple[Trace, bool]:
         trace = _begun(config, folder, splits, device)
@@ -513,14 +514,13 @@ def _refuse_shift(config: TrainConfig, images: Images) -> None:
 def _refuse_dropout(config: TrainConfig, images: Images) -> None:
     if not config.model.startswith(networks.TORCHVISION):
         return
-    with torch.device("meta"):  # takes no time and no memory
-        shape = [images.images.shape[i] for i in (3, 1, 2)]
-        model = _untrained(config.as_dict(), len(images.classes), shape)
+    shape = [images.images.shape[i] for i in (3, 1, 2)]
+    model = _untrained(config.as_dict(), len(images.classes), shape)
     kinds = (nn.modules.dropout._DropoutNd, StochasticDepth)
     if any(isinstance(m, kinds) and m.p > 0 for m in model.modules()):
         raise ValueError(
             f"{config.model} has dropout, whose masks a resumed run could not repeat; "
-            "choose a network without, such as torchvision/resnet18. Its stored weights "
+            "choose a network without it, such as torchvision/resnet18. Stored weights "
             "can be scored: curvlib score --checkpoints"
         )
 
