@@ -262,6 +262,19 @@ def test_settings_out_of_range_are_refused(changes, error, match):
         EnsembleConfig(**changes)
 
 
+def test_all_faults_of_an_ensembles_settings_are_named_in_one_error():
+    with pytest.raises(ValueError) as caught:
+        EnsembleConfig(ratio=0, epochs=1.5, models=3, model="slim_resnet", width=4)
+    assert str(caught.value) == (
+        "4 settings are wrong: ratio must be a share in (0, 1), so that some samples "
+        "are left out, got 0; width must be at least 8 for slim_resnet, got 4; epochs "
+        "must be int, got 1.5; EnsembleConfig has no setting 'models'; did you mean "
+        "model?"
+    )
+    for field in EnsembleConfig.model_fields.values():
+        assert field.description.endswith(".")
+
+
 def test_a_network_with_batch_norm_is_refused(digits, tmp_path):
     config = CONFIG.changed(model="slim_resnet")
     with pytest.raises(ValueError, match=r"slim_resnet has buffers.*use 'mlp'"):
