@@ -12,7 +12,6 @@ import argparse
 import json
 import os
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import joblib
@@ -207,7 +206,7 @@ def thousand(*, quick: bool) -> pd.DataFrame:
     train, test = data.load("digits"), data.load("digits", split="test")
     with tempfile.TemporaryDirectory() as runs:
         started = time.perf_counter()
-        config = replace(config, num_models=count)
+        config = config.changed(num_models=count)
         found = ensembles.train(config, train, test, runs=runs, n_jobs=CORES)
         seconds = time.perf_counter() - started
     return pd.DataFrame(

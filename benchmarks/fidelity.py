@@ -14,7 +14,6 @@ import argparse
 import io
 import json
 import tempfile
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -49,8 +48,8 @@ CONFIG = TrainConfig(  # of the CIFAR-10 pages, but scored here only
     num_probes=1,
     score_every=30,
 )
-DIGITS = replace(CONFIG, dataset="digits", num_train=None, epochs=20, score_every=20)
-QUICK = replace(DIGITS, num_train=200, model="mlp", epochs=3)
+DIGITS = CONFIG.changed(dataset="digits", num_train=None, epochs=20, score_every=20)
+QUICK = DIGITS.changed(num_train=200, model="mlp", epochs=3)
 PROBES = (1, 2, 3, 5, 10)
 EVERY = (1, 2, 3, 5)
 LONG = 200  # epochs of the run that is too long to follow here
@@ -159,9 +158,9 @@ def probe_kinds(config: TrainConfig, *, quick: bool) -> pd.DataFrame:
     Relative variance of the mean square of ten, times ten: for independent probes that
     of a single one. Median over the samples.
     """
-    config = replace(config, epochs=2 if quick else 10, score_every=10)
+    config = config.changed(epochs=2 if quick else 10, score_every=10)
     if config.num_train is not None:
-        config = replace(config, num_train=min(config.num_train, 4_000))
+        config = config.changed(num_train=min(config.num_train, 4_000))
     kept = {}
     with tempfile.TemporaryDirectory() as runs:
         training.fit(
@@ -254,14 +253,14 @@ def seconds(config: TrainConfig, *, quick: bool) -> pd.DataFrame:
 
 def overhead(*, quick: bool) -> pd.DataFrame:
     """Seconds of an epoch's scoring over an epoch's training, in whole small runs."""
-    config = replace(QUICK if quick else CONFIG, score_every=1)
-    config = replace(config, num_train=200 if quick else 2_000, epochs=3)
+    config = (QUICK if quick else CONFIG).changed(score_every=1)
+    config = config.changed(num_train=200 if quick else 2_000, epochs=3)
     rows = []
     for repeat in range(1 if quick else 3):
         for n in (1, 2, 10):
             with tempfile.TemporaryDirectory() as runs:
                 log = training.fit(
-                    replace(config, num_probes=n), runs=runs, device="cpu"
+                    config.changed(num_probes=n), runs=runs, device="cpu"
                 ).log()
             log = log.iloc[1:]  # the first epoch allocates
             rows.append(

@@ -3,10 +3,7 @@
 import argparse
 import os
 import sys
-from dataclasses import fields
 from pathlib import Path
-from types import UnionType
-from typing import get_args
 
 from curvlib.book.parameters import PageError
 
@@ -14,14 +11,14 @@ from curvlib.book.parameters import PageError
 def parser(command: str | None = None) -> argparse.ArgumentParser:
     """What the command line understands, with all options of the command named.
 
-    The options of ``train`` are the fields of ``TrainConfig``, and importing that takes
-    seconds, which no other command should.
+    The options of ``train`` and ``score`` are fields of ``TrainConfig``, and importing
+    that takes seconds, which no other command should.
     """
     parser = argparse.ArgumentParser(prog="curvlib", description=__doc__)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     _add_pages(commands)
     _add_train(commands, complete=command == "train")
-    _add_score(commands)
+    _add_score(commands, complete=command == "score")
     check = commands.add_parser("check", help="name the files of a folder to be mended")
     check.add_argument(
         "folder",
@@ -166,55 +163,83 @@ def _add_train(commands, *, complete: bool) -> None:
     )
     if not complete:
         return
+    from curvlib.runs import options
     from curvlib.runs.settings import TrainConfig
 
-    for field in fields(TrainConfig):
-        flag = "--" + field.name.replace("_", "-")
-        told = f"default: {field.default}"
-        if field.type is bool:
-            action = argparse.BooleanOptionalAction
-            train.add_argument(flag, action=action, default=field.default)
-            continue
-        optional = isinstance(field.type, UnionType)
-        kind = get_args(field.type)[0] if optional else field.type
-        train.add_argument(flag, type=kind, default=field.default, help=told)
+    options.add(train, TrainConfig)
     _add_places(train)
 
 
-def _add_score(commands) -> None:
+def _add_score(commands, *, complete: bool) -> None:
     score = commands.add_parser(
         "score",
         help="score every sample at stored weights",
         description="Score every sample at the weights of each file of a folder, such "
-        "as the checkpoints of a training elsewhere, and keep the trace.",
+        "as the checkpoints of a training elsewhere, and keep the trace. Files that "
+        "hold no weights, and copies under names such as last or best, are left out.",
     )
-    score.add_argument("--checkpoints", required=True, help="a folder, or one file")
-    score.add_argument("--dataset", required=True, help="as for train")
-    score.add_argument("--split", default="train", help="train or test")
-    score.add_argument("--model", required=True, help="such as torchvision/resnet18")
-    score.add_argument("--width", type=int, default=64, help="of the network")
-    score.add_argument("--activation", default="relu", help="of the network")
-    score.add_argument("--image-size", type=int, help="of photographs; default: 224")
-    score.add_argument("--broken-files", default="stop", help="stop or skip")
-    score.add_argument("--num-train", type=int, help="the first so many samples only")
-    score.add_argument("--num-probes", type=int, default=10)
-    score.add_argument("--step", type=float, default=1e-3)
-    score.add_argument("--seed", type=int, default=0, help="of the probes")
-    for name in ("mean", "std"):
+    if not complete:
+        return
+    from curvlib.runs import options
+    from curvlib.runs.settings import TrainConfig
+
+    score.add_argument(
+        "--checkpoints",
+        required=True,
+        metavar="PATH",
+        help="A folder with one file for each epoch, or one file. (required)",
+    )
+    score.add_argument(
+        "--split",
+        default="train",
+        metavar="STR",
+        help="Which samples to score. (train or test; default: train)",
+    )
+    score.add_argument(
+        "--num-train",
+        type=int,
+        metavar="INT",
+        help="Score only the first so many samples by index; if left out, all. (at "
+        "least 1)",
+    )
+    names = (
+        "dataset",
+        "image_size",
+        "broken_files",
+        "model",
+        "width",
+        "activation",
+        "num_probes",
+        "step",
+        "seed",
+    )
+    options.add(
+        score,
+        TrainConfig,
+        names,
+        required=("dataset", "model"),
+        width=64,
+        num_probes=10,
+    )
+    for name, what in (("mean", "Mean"), ("std", "Standard deviation")):
         score.add_argument(
             f"--{name}",
             type=float,
             nargs="+",
-            help="of each channel, of pixels in [0, 1], as in training; default: "
-            "torchvision's for its networks, else measured",
+            metavar="FLOAT",
+            help=f"{what} of each channel, of pixels in [0, 1], that the weights were "
+            "trained with. (default: torchvision's for its networks, else measured)",
         )
     _add_places(score)
 
 
 def _add_places(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--root", help="folder of the data sets; $CURVLIB_DATA")
-    command.add_argument("--runs", default="runs", help="folder of all runs")
-    command.add_argument("--device", help="cuda, mps or cpu; default: the fastest")
+    for name, default, told in (
+        ("root", None, "Folder of the data sets. (default: $CURVLIB_DATA, or a cache)"),
+        ("runs", "runs", "Folder of all runs. (default: runs)"),
+        ("device", None, "Where to compute: cuda, mps or cpu. (default: the fastest)"),
+    ):
+        command.add_argument(f"--{name}", metavar="STR", default=default, help=told)
 
 
 def _answered(work, options: argparse.Namespace) -> int:
@@ -243,10 +268,10 @@ def _answered(work, options: argparse.Namespace) -> int:
 def _train(options: argparse.Namespace) -> int:
     from curvlib.runs import distributed, training
     from curvlib.runs.devices import best_device
+    from curvlib.runs.options import chosen
     from curvlib.runs.settings import TrainConfig
 
-    names = [field.name for field in fields(TrainConfig)]
-    config = TrainConfig(**{name: getattr(options, name) for name in names})
+    config = chosen(options, TrainConfig)
     with distributed.joined(options.device or best_device()) as device:
         images = training.prepare(config, options.root)
         trace = training.fit(config, *images, runs=options.runs, device=device)
@@ -263,8 +288,8 @@ def _score(options: argparse.Namespace) -> int:
     if (options.mean is None) != (options.std is None):
         raise ValueError("--mean and --std go together")
     scaling = None if options.mean is None else (options.mean, options.std)
-    files = checkpoints.files_in(options.checkpoints)
     with distributed.joined(options.device or best_device()) as device:
+        files = distributed.on_first(lambda: checkpoints.files_in(options.checkpoints))
         images = data.load(
             options.dataset,
             options.root,

@@ -1,12 +1,13 @@
 import os
+import re
 import signal
 import subprocess
 import sys
-from dataclasses import fields
 
 import psutil
 import pytest
 from toy_book import (
+    ROOT,
     book,
     code,
     made_book,
@@ -256,8 +257,71 @@ def test_every_setting_of_a_run_is_an_option_with_its_default(monkeypatch):
     seen = []
     monkeypatch.setattr(command_line, "_train", lambda options: seen.append(options))
     main(["train"])
-    for field in fields(TrainConfig):
-        assert getattr(seen[0], field.name) == field.default
+    for name, field in TrainConfig.model_fields.items():
+        assert getattr(seen[0], name) == field.default
+
+
+def help_of(command: str, capsys) -> dict[str, str]:
+    """What the help of a command says of each option, in one line."""
+    with pytest.raises(SystemExit):
+        main([command, "--help"])
+    entries = re.split(r"\n  --", capsys.readouterr().out)[1:]
+    return {e.split()[0].rstrip(","): " ".join(e.split()) for e in entries}
+
+
+def test_the_help_of_train_explains_every_option_with_default_and_values(capsys):
+    told = help_of("train", capsys)
+    for name, field in TrainConfig.model_fields.items():
+        entry = told.pop(name.replace("_", "-"))
+        assert field.description.split(" None:")[0] in entry
+        if isinstance(field.default, bool):
+            assert "(default: off)" in entry
+        elif field.default is not None:
+            assert entry.endswith(f"default: {field.default})")
+        else:
+            assert "if left out, " in entry
+    assert told.keys() == {"root", "runs", "device"}
+    told = help_of("train", capsys)
+    assert "(one of step, cosine, linear, constant; default: step)" in told["schedule"]
+    assert "(a fraction in [0, 1); default: 0.0)" in told["noise-rate"]
+    assert "(at least 8)" in told["image-size"]
+    assert "one of symmetric, pair, human_aggre, " in told["noise"]
+
+
+def test_the_help_of_score_explains_every_option(capsys):
+    told = help_of("score", capsys)
+    assert {"checkpoints", "dataset", "model", "mean", "std"} <= told.keys()
+    for name in ("checkpoints", "dataset", "model"):
+        assert told[name].endswith("required)")
+    for entry in told.values():
+        assert re.search(r" [A-Z][^.]* .*\.", entry), entry
+    assert told["width"].endswith("default: 64)")
+    assert told["num-probes"].endswith("default: 10)")
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import curvlib",
+        "from curvlib.__main__ import main; main([])",
+        "from curvlib.__main__ import parser; parser().format_help()",
+        "from curvlib.runs import options",  # a base for settings of pages, too
+    ],
+)
+def test_what_trains_nothing_does_not_import_torch(code, tmp_path):
+    script = f"import sys; {code}; sys.exit('torch' in sys.modules or None)"
+    path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+    done = command("-c", script, root=tmp_path, env=os.environ | {"PYTHONPATH": path})
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_train_names_all_faults_of_its_options_in_one_line(tmp_path, capsys):
+    wrong = ["--epochs=0", "--noise=loud", "--shift=2"]
+    assert main(["train", *QUICK, *wrong, f"--runs={tmp_path / 'runs'}"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("curvlib: 3 settings are wrong: noise must be one of symm")
+    assert "; epochs must be positive, got 0; shift must stay 4 without aug" in line
+    assert not (tmp_path / "runs").exists()
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -111,7 +110,7 @@ def test_a_first_epoch_of_small_steps_is_that_of_one_process(tmp_path, processes
     # Small steps, since what differs by rounding grows from step to step. What remains
     # would be far larger if a gradient were summed for averaged, a batch norm taken
     # over a share, or a sample trained on twice.
-    config = replace(CONFIG, epochs=1, lr=1e-3, activation="softplus")
+    config = CONFIG.changed(epochs=1, lr=1e-3, activation="softplus")
     one = fit(config, runs=tmp_path / "one", device="cpu")
     flags = [*FLAGS, "--epochs=1", "--lr=1e-3", "--activation=softplus"]
     torchrun(processes, "-m", "curvlib", "train", *flags, f"--runs={tmp_path / 'many'}")
@@ -161,7 +160,7 @@ def test_a_run_whose_process_is_killed_goes_on_where_it_was(
     )
     script = tmp_path / "script.py"
     script.write_text(KILLED)
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
     marker = tmp_path / "killed"
     done = torchrun(
         2, str(script), str(tmp_path / "broken"), str(marker), str(killed), restarts=1

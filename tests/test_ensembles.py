@@ -103,7 +103,7 @@ def test_no_network_sees_a_sample_outside_its_subset(digits):
 
 def test_without_test_samples_there_is_nothing_to_say_of_them(digits, tmp_path):
     images, _ = digits
-    found = ensembles.train(replace(CONFIG, num_models=2), images, runs=tmp_path)
+    found = ensembles.train(CONFIG.changed(num_models=2), images, runs=tmp_path)
     assert found.correct_test.shape == (2, 0)
 
 
@@ -124,7 +124,7 @@ def test_the_order_of_networks_and_their_company_change_nothing(digits):
 
 @pytest.mark.parametrize("at_once", [1, 4, 10, 50])
 def test_networks_at_once_change_nothing(at_once, digits, unbroken, tmp_path):
-    config = replace(CONFIG, models_at_once=at_once)
+    config = CONFIG.changed(models_at_once=at_once)
     assert_same(ensembles.train(config, *digits, runs=tmp_path), unbroken)
 
 
@@ -211,7 +211,7 @@ ensembles.write_atomically = write_and_die
 
 
 def test_more_networks_are_added_to_those_there_are(digits, unbroken, tmp_path):
-    first = ensembles.train(replace(CONFIG, num_models=6), *digits, runs=tmp_path)
+    first = ensembles.train(CONFIG.changed(num_models=6), *digits, runs=tmp_path)
     (folder,) = tmp_path.iterdir()
     kept = {file: file.stat().st_mtime_ns for file in folder.glob("models_*.npz")}
     more = ensembles.train(CONFIG, *digits, runs=tmp_path)
@@ -226,11 +226,11 @@ def test_other_data_or_settings_have_a_folder_of_their_own(digits):
         ensembles.run_name(CONFIG, images, test),
         ensembles.run_name(CONFIG, images),
         ensembles.run_name(CONFIG, images.select(np.arange(59)), test),
-        ensembles.run_name(replace(CONFIG, seed=6), images, test),
-        ensembles.run_name(replace(CONFIG, ratio=0.5), images, test),
+        ensembles.run_name(CONFIG.changed(seed=6), images, test),
+        ensembles.run_name(CONFIG.changed(ratio=0.5), images, test),
     }
     assert len(names) == 5
-    more = replace(CONFIG, num_models=1000)
+    more = CONFIG.changed(num_models=1000)
     assert ensembles.run_name(more, images, test) in names
 
 
@@ -262,15 +262,28 @@ def test_settings_out_of_range_are_refused(changes, error, match):
         EnsembleConfig(**changes)
 
 
+def test_all_faults_of_an_ensembles_settings_are_named_in_one_error():
+    with pytest.raises(ValueError) as caught:
+        EnsembleConfig(ratio=0, epochs=1.5, models=3, model="slim_resnet", width=4)
+    assert str(caught.value) == (
+        "4 settings are wrong: ratio must be a share in (0, 1), so that some samples "
+        "are left out, got 0; width must be at least 8 for slim_resnet, got 4; epochs "
+        "must be int, got 1.5; EnsembleConfig has no setting 'models'; did you mean "
+        "model?"
+    )
+    for field in EnsembleConfig.model_fields.values():
+        assert field.description.endswith(".")
+
+
 def test_a_network_with_batch_norm_is_refused(digits, tmp_path):
-    config = replace(CONFIG, model="slim_resnet")
+    config = CONFIG.changed(model="slim_resnet")
     with pytest.raises(ValueError, match=r"slim_resnet has buffers.*use 'mlp'"):
         ensembles.train(config, *digits, runs=tmp_path)
     assert not list(tmp_path.iterdir())
 
 
 def test_a_ratio_that_leaves_nothing_out_is_refused(digits, tmp_path):
-    config = replace(CONFIG, ratio=0.999)
+    config = CONFIG.changed(ratio=0.999)
     with pytest.raises(ValueError, match=r"0\.999 of 60 samples is 60"):
         ensembles.train(config, *digits, runs=tmp_path)
 
@@ -283,7 +296,7 @@ def test_test_samples_of_other_classes_are_refused(digits, tmp_path):
 
 
 def test_a_network_that_diverges_is_named(digits):
-    config = replace(CONFIG, lr=1e30)
+    config = CONFIG.changed(lr=1e30)
     with pytest.raises(
         FloatingPointError, match=r"network 7 .*diverged.*try lr 1e\+29"
     ):

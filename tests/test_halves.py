@@ -6,8 +6,9 @@ import torch
 
 from curvlib import data, metrics
 from curvlib.curvature import input_curvature
-from curvlib.runs import halves, scoring, training
+from curvlib.runs import halves, provenance, scoring, training
 from curvlib.runs.settings import TrainConfig
+from curvlib.trace import Trace
 
 CONFIG = TrainConfig(num_train=240, model="mlp", width=32, epochs=6, noise_rate=0.1)
 
@@ -113,7 +114,9 @@ def test_other_labels_are_another_training_on_halves(images, tmp_path):
         halves.train_on_halves(CONFIG, images, second_epochs=0, runs=tmp_path)
 
 
-def test_gauss_newton_is_that_of_the_last_epoch_and_is_kept(images, tmp_path):
+def test_gauss_newton_is_that_of_the_last_epoch_and_is_kept(
+    images, tmp_path, monkeypatch
+):
     trace = training.fit(CONFIG, images, runs=tmp_path)
     found = halves.gauss_newton(trace, images, chunk=100)
     x = data.normalise(images.tensor(), trace.info["mean"], trace.info["std"])
@@ -125,13 +128,93 @@ def test_gauss_newton_is_that_of_the_last_epoch_and_is_kept(images, tmp_path):
         num_probes=1,
     )
     np.testing.assert_allclose(found, expected.squared_frobenius_norm, rtol=1e-3)
-    assert (trace.folder / "gauss_newton_10_1.npy").exists()
+    assert len(list(trace.folder.glob("gauss_newton_*.npy"))) == 1
+    monkeypatch.setattr(halves, "input_curvature", None)  # nothing can be measured
+    np.testing.assert_array_equal(halves.gauss_newton(trace, images), found)
     with pytest.raises(ValueError, match="not those that"):
         halves.gauss_newton(trace, images.select(np.arange(100)))
 
 
+@pytest.mark.parametrize("part", ["networks", "scoring", "halves"])
+def test_gauss_newton_of_another_recipe_is_measured_anew(
+    images, tmp_path, part, monkeypatch
+):
+    config = CONFIG.changed(epochs=1)
+    trace = training.fit(config, images, runs=tmp_path)
+    first = halves.gauss_newton(trace, images)
+    recipe = provenance.recipe
+    raised = lambda name: recipe(name) + (name == part)  # noqa: E731
+    monkeypatch.setattr(provenance, "recipe", raised)
+    calls = []
+
+    def counted(*given, **options):
+        calls.append(1)
+        return input_curvature(*given, **options)
+
+    monkeypatch.setattr(halves, "input_curvature", counted)
+    np.testing.assert_array_equal(halves.gauss_newton(trace, images), first)
+    assert calls
+    calls.clear()
+    halves.gauss_newton(trace, images, top_k=3)  # another number of classes likewise
+    assert calls
+
+
+def test_gauss_newton_of_an_unfinished_run_is_not_that_of_the_finished_one(
+    images, tmp_path
+):
+    def stop(epoch, model):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        training.fit(CONFIG, images, runs=tmp_path, on_epoch=stop)
+    (folder,) = tmp_path.iterdir()
+    early = halves.gauss_newton(Trace.open(folder), images)
+    trace = training.fit(CONFIG, images, runs=tmp_path)
+    late = halves.gauss_newton(trace, images)
+    assert (early != late).mean() > 0.9
+
+
+@pytest.mark.parametrize("part", ["data", "networks", "training", "scoring", "halves"])
+def test_halves_of_another_recipe_are_trained_anew(images, tmp_path, part, monkeypatch):
+    config = CONFIG.changed(epochs=1)
+    halves.train_on_halves(config, images, second_epochs=1, runs=tmp_path)
+    recipe = provenance.recipe
+    raised = lambda name: recipe(name) + (name == part)  # noqa: E731
+    monkeypatch.setattr(provenance, "recipe", raised)
+    halves.train_on_halves(config, images, second_epochs=1, runs=tmp_path)
+    assert len(list(tmp_path.glob("halves-*"))) == 2
+
+
+@pytest.mark.parametrize(
+    ("changes", "augment", "shift"),
+    [
+        ({}, False, 4),
+        ({"augment": True, "shift": 1}, True, 1),
+        ({"augment": True, "augment_epochs": 6, "shift": 1}, True, 1),
+        ({"augment": True, "augment_epochs": 5, "shift": 1}, False, 4),
+    ],
+)
+def test_the_second_stage_is_augmented_if_the_first_ended_so(
+    images, tmp_path, monkeypatch, changes, augment, shift
+):
+    seen = []
+    passes = training.passes
+    monkeypatch.setattr(
+        training, "passes", lambda c, *a, **k: seen.append(c) or passes(c, *a, **k)
+    )
+    config = CONFIG.changed(warmup=0.5, schedule="linear", nesterov=True, **changes)
+    halves.train_on_halves(config, images, second_epochs=2, runs=tmp_path)
+    first, second = seen[:2]
+    assert first == config
+    assert (second.augment, second.shift) == (augment, shift)
+    assert second == config.changed(
+        epochs=2, lr=0.01, schedule="constant", warmup=0.0, augment=augment,
+        augment_epochs=None, shift=shift,
+    )  # fmt: skip
+
+
 def test_planted_wrong_labels_are_suspect_by_both(images, tmp_path):
-    config = replace(CONFIG, num_train=600, epochs=10)
+    config = CONFIG.changed(num_train=600, epochs=10)
     images = training.prepare(config)[0]
     found = halves.train_on_halves(config, images, second_epochs=3, runs=tmp_path)
     oriented = halves.suspicion(

@@ -6,16 +6,18 @@ import subprocess
 import sys
 import threading
 import time
-from dataclasses import FrozenInstanceError, asdict, fields, replace
+from dataclasses import FrozenInstanceError, replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 import torch.nn.functional as F
+from test_folders import place  # noqa: F401, a fixture
 from torch.fx.experimental.optimization import fuse
 
-from curvlib import data
+from curvlib import data, scores
 from curvlib.curvature import input_curvature
 from curvlib.runs import provenance, scoring, training
 from curvlib.runs.devices import best_device
@@ -92,7 +94,11 @@ def whole(tmp_path_factory) -> Trace:
         ("weight_decay", -1e-4, "0 or more"),
         ("weight_decay", math.nan, "0 or more"),
         ("batch_size", 1, "at least 2"),
-        ("schedule", "linear", "one of .*cosine.*"),
+        ("schedule", "triangle", "one of .*cosine.*"),
+        ("warmup", 1.0, r"a fraction in \[0, 1\)"),
+        ("warmup", -0.1, r"a fraction in \[0, 1\)"),
+        ("augment_epochs", 0, "at least 1"),
+        ("shift", -1, "0 or more"),
         ("precision", "float16", "one of .*bfloat16.*"),
         ("seed", -1, "0 or more"),
         ("num_probes", 0, "at least 1"),
@@ -106,7 +112,7 @@ def test_a_value_out_of_range_is_refused_by_name(field, value, meaning):
         TrainConfig(**{field: value})
 
 
-@pytest.mark.parametrize("field", [f.name for f in fields(TrainConfig)])
+@pytest.mark.parametrize("field", list(TrainConfig.model_fields))
 def test_a_value_of_another_type_is_refused_by_name(field):
     # Not even True for 1: in a file of settings it would be a slip.
     wrong = (
@@ -114,6 +120,7 @@ def test_a_value_of_another_type_is_refused_by_name(field):
         if field
         in (
             "augment",
+            "nesterov",
             "score_original_labels",
             "dataset",
             "broken_files",
@@ -126,7 +133,7 @@ def test_a_value_of_another_type_is_refused_by_name(field):
     for value in (
         wrong,
         [1],
-        None if field not in ("num_train", "image_size") else "all",
+        None if field not in ("num_train", "image_size", "augment_epochs") else "all",
     ):
         with pytest.raises(TypeError, match=f"{field} must be .*, got "):
             TrainConfig(**{field: value})
@@ -142,6 +149,71 @@ def test_an_unknown_setting_is_refused_and_none_can_be_changed():
         TrainConfig("digits")
     with pytest.raises(FrozenInstanceError):
         QUICK.lr = 0.2
+
+
+def test_all_faults_are_named_in_one_error():
+    with pytest.raises(ValueError) as caught:
+        TrainConfig(lr=0.0, epochs=2.0, modle="mlp", width=4, noise="human_worse",
+                    noise_rate=0.2)  # fmt: skip
+    assert str(caught.value) == (
+        "5 settings are wrong: noise_rate must be 0 with noise 'human_worse', which "
+        "has a fixed share, got 0.2; width must be at least 8 for slim_resnet, got 4; "
+        "epochs must be int, got 2.0; lr must be positive and finite, got 0.0; "
+        "TrainConfig has no setting 'modle'; did you mean model?"
+    )
+    with pytest.raises(TypeError, match="2 settings are wrong: epochs must be int"):
+        TrainConfig(epochs=2.0, modle="mlp")  # only types and names
+    with pytest.raises(TypeError, match="no setting 'x'; it has dataset, image_size, "):
+        TrainConfig(x=1)
+
+
+def test_numbers_of_numpy_are_numbers():
+    config = TrainConfig(
+        epochs=np.int64(3), lr=np.float32(0.5), augment=np.bool_(True), dataset="a/b/"
+    )
+    same = TrainConfig(epochs=3, lr=0.5, augment=True, dataset="a/b")
+    assert config == same and hash(config) == hash(same)
+    assert {type(v) for v in (config.epochs, config.lr, config.augment)} == {
+        int, float, bool
+    }  # fmt: skip
+    with pytest.raises(TypeError, match=r"epochs must be int, got array\(\[3\]\)"):
+        TrainConfig(epochs=np.array([3]))
+
+
+def test_a_changed_config_is_checked_and_leaves_the_first_as_it_was():
+    other = QUICK.changed(lr=1, epochs=5)
+    assert (other.lr, other.epochs, QUICK.lr, QUICK.epochs) == (1.0, 5, 0.1, 3)
+    assert other.changed(lr=0.1, epochs=3) == QUICK
+    assert TrainConfig(**QUICK.as_dict()) == QUICK
+    with pytest.raises(ValueError, match="lr must be positive and finite, got -1"):
+        QUICK.changed(lr=-1)
+    assert str(QUICK) == repr(QUICK) and eval(repr(QUICK)) == QUICK
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"nesterov": True, "momentum": 0.0},
+            "nesterov must stay False with mom",
+        ),
+        ({"augment_epochs": 2}, "augment_epochs must stay None without augment"),
+        ({"shift": 2}, "shift must stay 4 without augment"),
+        (
+            {"augment": True, "augment_epochs": 4},
+            "augment_epochs must be at most epochs, which is 3, got 4",
+        ),
+    ],
+)
+def test_settings_that_would_have_no_effect_are_refused(changes, message):
+    with pytest.raises(ValueError, match=message):
+        QUICK.changed(**changes)
+
+
+def test_every_setting_is_described_in_a_sentence():
+    for name, field in TrainConfig.model_fields.items():
+        assert field.description.endswith(".") and field.description[0].isupper()
+        assert f"{name}: {field.description.split()[0]}" in TrainConfig.__doc__
 
 
 def name_of(config: TrainConfig) -> str:
@@ -169,11 +241,50 @@ def test_the_name_of_a_run_differs_for_every_setting():
         "epochs": 9, "lr": 0.5, "momentum": 0.5, "weight_decay": 0.5, "batch_size": 9,
         "schedule": "cosine", "augment": True, "precision": "bfloat16", "seed": 9,
         "num_probes": 9, "step": 0.5, "score_every": 9, "noise": "pair",
-        "score_original_labels": True,
+        "score_original_labels": True, "nesterov": True, "warmup": 0.5,
     }  # fmt: skip
-    assert changed.keys() == asdict(TrainConfig()).keys()
+    of_augmentation = {"augment_epochs": 9, "shift": 9}
+    every = TrainConfig().as_dict().keys()
+    assert every == changed.keys() | of_augmentation.keys()
     names = {named(TrainConfig(**{field: value})) for field, value in changed.items()}
-    assert len(names | {named(TrainConfig())}) == 1 + len(changed)
+    names |= {
+        named(TrainConfig(augment=True, **{field: value}))
+        for field, value in of_augmentation.items()
+    }
+    assert len(names | {named(TrainConfig())}) == 1 + len(every)
+
+
+EARLIER = (  # the settings that there were when runs began to be named by recipes
+    "dataset", "image_size", "broken_files", "num_train", "num_heldout", "noise",
+    "noise_rate", "planted_duplicates", "model", "width", "activation", "epochs", "lr",
+    "momentum", "weight_decay", "batch_size", "schedule", "augment", "precision",
+    "seed", "num_probes", "step", "score_every", "score_original_labels",
+)  # fmt: skip
+
+
+def test_a_later_setting_changes_no_name_while_it_is_neutral():
+    for config in (TrainConfig(), TrainConfig(augment=True, dataset="cifar10")):
+        values = {name: getattr(config, name) for name in EARLIER}
+        digest = provenance.digest(values, {}, training.PARTS)
+        assert named(config).endswith(f"-{digest}")
+    later = set(TrainConfig.model_fields) - set(EARLIER)
+    assert later == TrainConfig.neutral().keys()
+
+
+def test_a_run_from_before_a_setting_existed_is_read(tmp_path, monkeypatch):
+    before = fit(QUICK, runs=tmp_path)
+    path = before.folder / "config.json"
+    config = json.loads(path.read_text())
+    assert config.pop("warmup") == 0.0
+    path.write_text(json.dumps(config))
+    monkeypatch.setattr(training, "_train", lambda *a: pytest.fail("trained again"))
+    again = fit(QUICK, runs=tmp_path)
+    np.testing.assert_array_equal(again.read("loss"), before.read("loss"))
+    # With another value it is another run, even in that folder by another's hand.
+    other = QUICK.changed(warmup=0.5)
+    before.folder.rename(tmp_path / name_of(other))
+    with pytest.raises(ValueError, match=r"warmup: None there, 0\.5 asked for"):
+        fit(other, runs=tmp_path)
 
 
 @pytest.mark.parametrize("part", ["data", "networks", "training", "scoring"])
@@ -201,8 +312,8 @@ def test_the_name_of_a_run_is_blind_to_recipes_it_does_not_depend_on(monkeypatch
 
 
 def test_prepare_gives_noisy_labels_copies_and_clean_held_out_samples():
-    config = replace(
-        WHOLE, num_train=100, noise_rate=0.2, planted_duplicates=10, num_heldout=30
+    config = WHOLE.changed(
+        num_train=100, noise_rate=0.2, planted_duplicates=10, num_heldout=30
     )
     train, heldout = prepare(config)
     assert len(train) == 110 and len(heldout) == 30
@@ -214,20 +325,20 @@ def test_prepare_gives_noisy_labels_copies_and_clean_held_out_samples():
     # Nor is a copy's index that of an image which was not taken.
     assert not np.isin(train.index[100:], data.load("digits").index).any()
     again, _ = prepare(config)
-    other, _ = prepare(replace(config, seed=1))
+    other, _ = prepare(config.changed(seed=1))
     assert train.checksum == again.checksum != other.checksum
-    assert prepare(replace(config, num_heldout=0))[1] is None
+    assert prepare(config.changed(num_heldout=0))[1] is None
 
 
 def test_more_samples_than_there_are_are_refused():
     with pytest.raises(
         ValueError, match="num_train = 5000, but digits has 1438 images"
     ):
-        prepare(replace(QUICK, num_train=5000))
+        prepare(QUICK.changed(num_train=5000))
     with pytest.raises(
         ValueError, match="num_heldout = 400, but digits has 359 images"
     ):
-        prepare(replace(QUICK, num_heldout=400))
+        prepare(QUICK.changed(num_heldout=400))
 
 
 # The run
@@ -257,7 +368,7 @@ def test_a_network_learns_the_digits_and_leaves_a_trace(
     )
     trace = fit(config, runs=tmp_path)
     assert trace.folder == tmp_path / name_of(config)
-    assert trace.config == asdict(config)
+    assert trace.config == config.as_dict()
     assert trace.epochs.tolist() == [4, 8, 12]
     for name in COLUMNS:
         assert trace.read(name).shape == (3, 200)
@@ -277,7 +388,7 @@ def test_a_network_learns_the_digits_and_leaves_a_trace(
 def test_bfloat16_is_for_training_alone_and_resumes_with_the_same_bytes(
     tmp_path, monkeypatch
 ):
-    config = replace(QUICK, model="slim_resnet", width=8, precision="bfloat16")
+    config = QUICK.changed(model="slim_resnet", width=8, precision="bfloat16")
     kinds = []
 
     def seen(model, x, y, **options):
@@ -288,7 +399,7 @@ def test_bfloat16_is_for_training_alone_and_resumes_with_the_same_bytes(
     monkeypatch.setattr(scoring, "input_curvature", seen)
     whole = fit(config, runs=tmp_path / "whole")
     assert set(kinds) == {(torch.float32, False)}
-    other = fit(replace(config, precision="float32"), runs=tmp_path / "other")
+    other = fit(config.changed(precision="float32"), runs=tmp_path / "other")
     assert not np.array_equal(whole.read("loss"), other.read("loss"))
 
     def stop(epoch, model):
@@ -302,7 +413,7 @@ def test_bfloat16_is_for_training_alone_and_resumes_with_the_same_bytes(
 
 
 def test_the_last_epoch_is_scored_whatever_score_every_says(tmp_path):
-    trace = fit(replace(QUICK, epochs=5, score_every=3), runs=tmp_path)
+    trace = fit(QUICK.changed(epochs=5, score_every=3), runs=tmp_path)
     assert trace.epochs.tolist() == [3, 5]
 
 
@@ -344,8 +455,8 @@ def test_samples_are_scored_clean_and_with_the_labels_they_were_trained_on(whole
 
 
 def test_wrong_labels_are_fitted_when_trained_long_enough(tmp_path):
-    config = replace(
-        QUICK, noise_rate=0.25, epochs=80, score_every=80, schedule="constant", width=64
+    config = QUICK.changed(
+        noise_rate=0.25, epochs=80, score_every=80, schedule="constant", width=64
     )
     trace = fit(config, runs=tmp_path)
     assert trace.read("correct")[-1].all()  # all labels given, the 16 wrong ones too
@@ -354,7 +465,7 @@ def test_wrong_labels_are_fitted_when_trained_long_enough(tmp_path):
 
 def test_every_column_is_that_of_the_network_with_batch_norm_not_folded(tmp_path):
     # A smooth network and a longer step: float32 then leaves five digits or so.
-    config = replace(WHOLE, activation="softplus", step=0.03, epochs=2)
+    config = WHOLE.changed(activation="softplus", step=0.03, epochs=2)
     trace = fit(config, runs=tmp_path)
     for split, images in zip(("train", "heldout"), prepare(config), strict=True):
         expected = by_hand(trace, images, images.labels, 2)
@@ -383,7 +494,7 @@ def test_all_splits_meet_the_same_probes_and_each_epoch_others(tmp_path):
     train, _ = prepare(QUICK)
     some = train.select(np.arange(5, 15))
     # A learning rate of nearly nothing: only the probes differ between epochs.
-    trace = fit(replace(QUICK, lr=1e-30), train, some, runs=tmp_path)
+    trace = fit(QUICK.changed(lr=1e-30), train, some, runs=tmp_path)
     for name in COLUMNS:
         np.testing.assert_allclose(
             trace.read(name, "heldout"), trace.read(name)[:, 5:15], rtol=0.02, atol=1e-5
@@ -408,7 +519,7 @@ def test_scoring_in_chunks_gives_the_same_scores_and_leaves_the_mode_alone(whole
 
 
 def test_scoring_more_often_changes_nothing_in_the_training(tmp_path, whole):
-    rarely = fit(replace(WHOLE, score_every=3), runs=tmp_path)
+    rarely = fit(WHOLE.changed(score_every=3), runs=tmp_path)
     assert rarely.epochs.tolist() == [3, 4]
     torch.testing.assert_close(
         trained_model(rarely).state_dict(), trained_model(whole).state_dict(),
@@ -427,7 +538,7 @@ def test_a_run_neither_reads_nor_moves_the_global_generators(tmp_path, whole):
 
 
 def test_another_seed_gives_another_trace(tmp_path, quick):
-    other = fit(replace(QUICK, seed=1), runs=tmp_path)
+    other = fit(QUICK.changed(seed=1), runs=tmp_path)
     assert (other.read("loss") != quick.read("loss")).mean() > 0.9
 
 
@@ -437,11 +548,96 @@ def test_another_seed_gives_another_trace(tmp_path, quick):
         ("step", [0.1] * 6 + [0.01] * 2 + [0.001] * 2),
         ("constant", [0.1] * 10),
         ("cosine", [0.05 * (1 + math.cos(math.pi * e / 10)) for e in range(10)]),
+        ("linear", [0.1 * (1 - e / 10) for e in range(10)]),
     ],
 )
 def test_the_learning_rate_follows_its_schedule(tmp_path, schedule, expected):
-    config = replace(QUICK, schedule=schedule, epochs=10, batch_size=64, score_every=10)
+    config = QUICK.changed(schedule=schedule, epochs=10, batch_size=64, score_every=10)
     assert fit(config, runs=tmp_path).log()["lr"].tolist() == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "rest"),
+    [
+        ("linear", [0.1 * (1 - e / 8) for e in range(8)]),
+        ("step", [0.1] * 5 + [0.01] * 2 + [0.001]),
+    ],
+)
+def test_the_learning_rate_rises_from_0_and_the_schedule_spans_the_rest(
+    tmp_path, schedule, rest
+):
+    config = QUICK.changed(
+        schedule=schedule, warmup=0.2, epochs=10, batch_size=64, score_every=10
+    )
+    rates = fit(config, runs=tmp_path).log()["lr"].tolist()
+    assert rates == pytest.approx([0.0, 0.05, *rest])
+
+
+RECIPE = QUICK.changed(  # everything that a later setting can change
+    augment=True, augment_epochs=2, shift=1, nesterov=True, warmup=0.25,
+    schedule="linear", epochs=4, weight_decay=1e-3,
+)  # fmt: skip
+
+
+def test_training_by_a_recipe_is_that_of_a_plain_loop(tmp_path):
+    trace = fit(RECIPE, runs=tmp_path)
+    train, _ = prepare(RECIPE)
+    model = training.new_model(trace).train()
+    optimizer = torch.optim.SGD(
+        model.parameters(), lr=1, momentum=0.9, nesterov=True, weight_decay=1e-3
+    )
+    pixels, labels = train.tensor(), torch.from_numpy(train.labels)
+    step = 0
+    for epoch in (1, 2, 3, 4):
+        generator = scoring.stream(0, epoch, "order")
+        for batch in torch.randperm(64, generator=generator).split(32):
+            x = pixels[batch]
+            if epoch <= 2:
+                x = data.augment(x, generator=generator, padding=1)
+                assert not torch.equal(x, pixels[batch])
+            # Eight steps: two of warm-up, then down to 0 over six.
+            rate = 0.1 * (step / 2 if step < 2 else 1 - (step - 2) / 6)
+            optimizer.param_groups[0]["lr"] = rate
+            optimizer.zero_grad()
+            x = data.normalise(x, *train.statistics())
+            F.cross_entropy(model(x), labels[batch]).backward()
+            optimizer.step()
+            step += 1
+    torch.testing.assert_close(
+        trained_model(trace).state_dict(), model.state_dict(), rtol=1e-5, atol=1e-7
+    )
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"nesterov": False},
+        {"warmup": 0.0},
+        {"augment_epochs": None},
+        {"augment_epochs": 1},
+        {"shift": 4},
+        {"schedule": "constant"},
+    ],
+)
+def test_each_part_of_a_recipe_changes_the_training(tmp_path, changes):
+    ours, theirs = (
+        trained_model(fit(config, runs=tmp_path)).head.weight
+        for config in (RECIPE, RECIPE.changed(**changes))
+    )
+    assert (ours != theirs).double().mean() > 0.9
+
+
+def test_photographs_in_files_are_not_shifted(place, tmp_path):  # noqa: F811
+    config = TrainConfig(
+        dataset=str(place), image_size=16, augment=True, shift=2, epochs=1
+    )
+    message = "cropped at random sizes, not shifted, so shift must stay 4, got 2"
+    with pytest.raises(ValueError, match=message):
+        fit(config, runs=tmp_path / "runs")
+    assert not (tmp_path / "runs").exists()
+    train, _ = prepare(config)
+    with pytest.raises(ValueError, match=message):
+        next(training.passes(config, train, scaling=train.statistics()))
 
 
 def test_batches_are_of_equal_size_and_meet_every_sample_once(tmp_path, monkeypatch):
@@ -453,7 +649,7 @@ def test_batches_are_of_equal_size_and_meet_every_sample_once(tmp_path, monkeypa
         return normalise(batch, mean, std)
 
     monkeypatch.setattr(data, "normalise", spy)
-    fit(replace(QUICK, num_train=65, epochs=2, score_every=2), runs=tmp_path)
+    fit(QUICK.changed(num_train=65, epochs=2, score_every=2), runs=tmp_path)
     assert [len(batch) for batch in seen[:6]] == [22, 22, 21] * 2
     one, two = (torch.cat(seen[a : a + 3]).flatten(1).tolist() for a in (0, 3))
     assert one != two and sorted(one) == sorted(two)
@@ -557,11 +753,11 @@ def test_held_out_samples_alone_or_of_other_classes_are_refused(tmp_path):
 
 
 def test_a_damaged_checkpoint_is_refused_by_its_name(tmp_path):
-    trace = fit(replace(QUICK, epochs=1), runs=tmp_path)
+    trace = fit(QUICK.changed(epochs=1), runs=tmp_path)
     path = trace.folder / "checkpoint.pt"
     path.write_bytes(path.read_bytes()[:500])
     for act in (
-        lambda: fit(replace(QUICK, epochs=1), runs=tmp_path),
+        lambda: fit(QUICK.changed(epochs=1), runs=tmp_path),
         lambda: trained_model(trace),
     ):
         with pytest.raises(ValueError, match=r"checkpoint.pt is damaged .*train again"):
@@ -571,7 +767,7 @@ def test_a_damaged_checkpoint_is_refused_by_its_name(tmp_path):
 def test_a_run_without_a_finished_epoch_has_no_trained_model(tmp_path):
     train, _ = prepare(QUICK)
     trace = Trace.create(
-        tmp_path, config=asdict(QUICK), info={}, splits={"train": train}
+        tmp_path, config=QUICK.as_dict(), info={}, splits={"train": train}
     )
     with pytest.raises(FileNotFoundError, match="has no finished epoch yet"):
         trained_model(trace)
@@ -579,14 +775,14 @@ def test_a_run_without_a_finished_epoch_has_no_trained_model(tmp_path):
 
 def test_a_loss_that_is_not_finite_stops_with_epoch_batch_and_advice(tmp_path):
     with pytest.raises(FloatingPointError) as caught:
-        fit(replace(WHOLE, lr=1e30), runs=tmp_path)
+        fit(WHOLE.changed(lr=1e30), runs=tmp_path)
     message = str(caught.value)
     assert "epoch 1, batch 2 of 2: the loss became nan" in message
     assert "lr 1e+30 and momentum 0.9; try lr 1e+29" in message
 
 
 def test_weights_broken_by_the_last_step_of_an_epoch_stop_it_likewise(tmp_path):
-    config = replace(WHOLE, lr=1e30, batch_size=64)  # one step an epoch
+    config = WHOLE.changed(lr=1e30, batch_size=64)  # one step an epoch
     with pytest.raises(
         FloatingPointError, match=r"epoch 1: the model.*; try lr 1e\+29"
     ):
@@ -649,7 +845,7 @@ with patch.object(owner, name, killed):
 def test_killed_and_resumed_a_run_ends_with_the_bytes_of_an_unbroken_one(
     tmp_path, whole, target, moment, epochs_scored
 ):
-    config = json.dumps(asdict(WHOLE))
+    config = json.dumps(WHOLE.as_dict())
     command = [sys.executable, "-c", SELF_KILLED, target, str(moment), config, tmp_path]
     killed = subprocess.run(command, capture_output=True, text=True)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
@@ -663,6 +859,83 @@ def test_killed_and_resumed_a_run_ends_with_the_bytes_of_an_unbroken_one(
     assert ours.equals(theirs)
     models = (trained_model(t).state_dict() for t in (resumed, whole))
     torch.testing.assert_close(*models, rtol=0, atol=0)
+
+
+KILLED_AT_RANDOM = """
+import json, os, random, signal, sys
+from pathlib import Path
+import torch
+from curvlib.runs import networks, training
+from curvlib.runs.settings import TrainConfig
+
+torch.set_num_threads(1)
+config, runs = TrainConfig(**json.loads(sys.argv[1])), Path(sys.argv[2])
+# Once, since it takes long the first time: every child has it from the start.
+samples = training.prepare(config)
+networks.fold_batch_norm(
+    networks.build(config.model, num_classes=2, input_shape=(1, 8, 8), width=8)
+)
+library = str(Path(training.__file__).parents[1])
+
+def trained(folder, moment):
+    # In a child process, which kills itself at one of the calls that the library makes,
+    # of functions in Python or in C; gives its status, and how many calls there were.
+    if child := os.fork():
+        status = os.waitpid(child, 0)[1]
+        return status, int(Path(f"{folder}.calls").read_text()) if not status else None
+    calls = 0
+    def tick(frame, event, _):
+        nonlocal calls
+        calls += frame.f_code.co_filename.startswith(library)
+        if calls == moment:
+            os.kill(os.getpid(), signal.SIGKILL)
+    sys.setprofile(tick)
+    training.fit(config, *samples, runs=folder, device="cpu")
+    sys.setprofile(None)
+    Path(f"{folder}.calls").write_text(str(calls))
+    os._exit(0)
+
+status, calls = trained(runs / "whole", None)
+assert status == 0
+random.seed(json.loads(sys.argv[3]))
+for number in range(20):
+    folder, moment = runs / f"case_{number:02d}", random.randint(1, calls)
+    assert trained(folder, moment)[0] == signal.SIGKILL
+    if number % 2:  # and once more, unless it is finished before
+        assert trained(folder, random.randint(1, calls))[0] in (0, signal.SIGKILL)
+    assert trained(folder, None)[0] == 0
+"""
+# Everything that a resumed run could repeat wrongly: batch norm, momentum, order,
+# crops, warm-up, and epochs that are trained but not scored.
+KILLED = WHOLE.changed(
+    augment_epochs=3, shift=2, nesterov=True, warmup=0.25, schedule="linear", epochs=5,
+    score_every=2, num_probes=1, lr=0.3,
+)  # fmt: skip
+
+
+def test_killed_at_20_random_moments_a_run_ends_with_the_scores_of_an_unbroken_one(
+    tmp_path,
+):
+    config = json.dumps(KILLED.as_dict())
+    done = subprocess.run(
+        [sys.executable, "-c", KILLED_AT_RANDOM, config, str(tmp_path), "17"],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    name = name_of(KILLED)
+    whole = Trace.open(tmp_path / "whole" / name)
+    assert whole.epochs.tolist() == [2, 4, 5]
+    table = scores.compute(whole)
+    assert table["forgetting_events"].nunique() > 1  # or equal ones would say little
+    assert table["learning_time"].nunique() > 1
+    cases = sorted(tmp_path.glob("case_*/"))
+    assert len(cases) == 20
+    for case in cases:
+        resumed = Trace.open(case / name)
+        pd.testing.assert_frame_equal(scores.compute(resumed), table, check_exact=True)
+        assert parquet(resumed) == parquet(whole)
+        assert resumed.log()["epoch"].tolist() == [1, 2, 3, 4, 5]
 
 
 WAITS_AFTER_EPOCH_1 = """
@@ -683,7 +956,7 @@ training.fit(training.TrainConfig(**config), runs=runs, on_epoch=hook)
 
 
 def test_two_processes_that_need_one_run_train_it_once(tmp_path, quick, monkeypatch):
-    command = [sys.executable, "-c", WAITS_AFTER_EPOCH_1, json.dumps(asdict(QUICK))]
+    command = [sys.executable, "-c", WAITS_AFTER_EPOCH_1, json.dumps(QUICK.as_dict())]
     first = subprocess.Popen([*command, tmp_path], stderr=subprocess.PIPE, text=True)
     try:
         while not (tmp_path / "started").exists():
@@ -708,8 +981,8 @@ def test_two_processes_that_need_one_run_train_it_once(tmp_path, quick, monkeypa
     reason="no CIFAR-10 in $CURVLIB_DATA",
 )
 def test_photographs_are_trained_on_and_scored(tmp_path):
-    config = replace(
-        WHOLE, dataset="cifar10", num_train=32, epochs=1, noise_rate=0.25, num_heldout=8
+    config = WHOLE.changed(
+        dataset="cifar10", num_train=32, epochs=1, noise_rate=0.25, num_heldout=8
     )
     trace = fit(config, runs=tmp_path)
     assert trace.info["input_shape"] == [3, 32, 32]
@@ -761,7 +1034,7 @@ def test_an_unfinished_run_is_not_gone_on_with_under_another_torch(tmp_path):
 
 
 def test_original_labels_are_scored_as_a_split_of_the_wrong_ones_only(tmp_path):
-    config = replace(QUICK, noise_rate=0.2, score_original_labels=True)
+    config = QUICK.changed(noise_rate=0.2, score_original_labels=True)
     trace = fit(config, runs=tmp_path)
     train, _ = prepare(config)
     wrong = train.select(train.mislabelled)
@@ -776,7 +1049,7 @@ def test_original_labels_are_scored_as_a_split_of_the_wrong_ones_only(tmp_path):
         trace.read("loss", "original_labels")[-1], loss, rtol=1e-3, atol=1e-5
     )
     # Training and the other numbers are the same without it.
-    plain = fit(replace(config, score_original_labels=False), runs=tmp_path)
+    plain = fit(config.changed(score_original_labels=False), runs=tmp_path)
     np.testing.assert_array_equal(plain.read("loss"), trace.read("loss"))
     with pytest.raises(FileNotFoundError, match="set score_original_labels"):
         plain.read("loss", "original_labels")
@@ -784,8 +1057,8 @@ def test_original_labels_are_scored_as_a_split_of_the_wrong_ones_only(tmp_path):
 
 def test_a_width_that_makes_torch_crash_is_refused():
     with pytest.raises(ValueError, match="at least 8 for slim_resnet, got 7"):
-        replace(WHOLE, width=7)
-    assert replace(WHOLE, model="mlp", width=7).width == 7
+        WHOLE.changed(width=7)
+    assert WHOLE.changed(model="mlp", width=7).width == 7
 
 
 def test_human_labels_have_no_rate():

@@ -4,7 +4,7 @@
 that are read when needed; every function here works with both.
 """
 
-from curvlib.data.images import Images, augment, normalise
+from curvlib.data.images import PADDING, Images, augment, normalise
 from curvlib.data.loading import IMAGE_SIZE, NAMES, load
 from curvlib.data.noise import (
     HUMAN,
@@ -26,6 +26,7 @@ __all__ = [
     "IMAGE_SIZE",
     "NAMES",
     "NOISES",
+    "PADDING",
     "RECIPE",
     "Images",
     "augment",

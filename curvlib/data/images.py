@@ -7,7 +7,7 @@ along, so that a number can always be traced to an image.
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ from torch import Tensor
 from curvlib.data import folders
 from curvlib.data.folders import Photographs
 
+PADDING = 4  # pixels around an image before a random crop, as is usual for CIFAR
 MOST_MEASURED = 2000  # photographs that mean and deviation are taken from
 
 
@@ -157,21 +158,26 @@ class Images:
         """
         return torch.from_numpy(self.images[:]).permute(0, 3, 1, 2).contiguous()
 
-    def reader(self, device: torch.device | str) -> "folders.Reader | _InMemory":
-        """A reader of batches of these images, epoch after epoch, onto a device.
+    def reader(
+        self, device: torch.device | str, *, padding: int = PADDING
+    ) -> "folders.Reader | _InMemory":
+        """What reads batches of these images, epoch after epoch, onto a device.
+
+        Called with a list of batches, each the positions of its samples, it yields
+        uint8 tensors of shape [B, C, H, W]; see ``curvlib.data.folders.Reader``.
 
         Args:
             device: Where the batches are wanted.
+            padding: As for ``augment``; photographs in files, which are cropped at
+                random sizes instead, have no use for it.
 
         Returns:
-            A function of a list of batches, each the positions of its samples. It
-            yields uint8 tensors of shape [B, C, H, W], and with a generator it crops
-            and flips them at random. See ``curvlib.data.folders.Reader``.
+            The reader.
         """
         device = torch.device(device)
         if isinstance(self.images, Photographs):
             return self.images.reader(device)
-        return _InMemory(self.tensor().to(device))
+        return _InMemory(self.tensor().to(device), padding)
 
     def statistics(self) -> tuple[list[float], list[float]]:
         """Mean and standard deviation of each channel, of pixels in [0, 1].
@@ -215,8 +221,9 @@ def rows_of(
 class _InMemory:
     """The reader of images that are one tensor on the device."""
 
-    def __init__(self, pixels: Tensor):
+    def __init__(self, pixels: Tensor, padding: int):
         self._pixels = pixels
+        self._augment = partial(augment, padding=padding)
 
     def __call__(
         self,
@@ -230,10 +237,12 @@ class _InMemory:
                 yield self._pixels[batch[share].to(self._pixels.device)]
             else:  # all of it, so that every process draws the same crops
                 x = self._pixels[batch.to(self._pixels.device)]
-                yield augment(x, generator=generator)[share]
+                yield self._augment(x, generator=generator)[share]
 
 
-def augment(batch: Tensor, *, generator: torch.Generator, padding: int = 4) -> Tensor:
+def augment(
+    batch: Tensor, *, generator: torch.Generator, padding: int = PADDING
+) -> Tensor:
     """Random crops after padding with black, and random flips left to right.
 
     Args:

@@ -1,12 +1,16 @@
 """Scores of weights that are there already: a file, or a folder of one a file."""
 
+import argparse
 import contextlib
 import hashlib
 import math
 import re
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -18,73 +22,267 @@ from curvlib.trace import Trace
 
 PARTS = ("data", "networks", "scoring")
 
-SUFFIXES = (".pt", ".pth", ".tar", ".ckpt", ".bin")
+SUFFIXES = (".pt", ".pth", ".tar", ".ckpt", ".bin", ".safetensors")
 # What torchvision's own weights were trained with.
 IMAGENET_SCALING = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
 
+# Words of a file's name, by what they say of it.
+_COMPANIONS = {  # kept beside weights, to go on with training
+    *("optimizer", "optimizers", "optimiser", "optim", "scheduler", "schedulers"),
+    *("scaler", "sampler", "rng", "random", "args"),
+}
+_AROUND = {  # say nothing else, beside one of those
+    *("state", "states", "dict", "lr", "grad", "amp", "training", "trainer", "rank"),
+    *("epoch", "step", "iter", "global", "checkpoint", "ckpt", "zero", "pp", "mp"),
+}
+_LATEST = {"last", "latest", "final"}
+_COPIES = {*_LATEST, "best", "recovery", "current", "newest"}
+_NUMBERED = r"(checkpoint|ckpt|epoch|step|iter)\D?\d+$"  # folders
+
+# Where training scripts keep the state dict, and what wrappers put before its names.
+_KEYS = ("model", "state_dict", "model_state_dict", "model_state", "net", "module")
+_WRAPPERS = re.compile(
+    r"(^|(?<=\.))(_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\."
+)
+_PREFIXES = ("module.", "model.")
+_scalar = np.float64(0).__reduce__()[0]
+# Classes that hold plain values and do nothing when they are made: scripts keep their
+# arguments and best scores beside the weights.
+_HARMLESS = [
+    argparse.Namespace,
+    (type(Path()), f"pathlib.{type(Path()).__name__}"),
+    (type(Path()), f"pathlib._local.{type(Path()).__name__}"),
+    np.dtype,
+    *(
+        type(np.dtype(kind))
+        for kind in ("float64", "float32", "int64", "int32", "bool")
+    ),
+    (_scalar, "numpy.core.multiarray.scalar"),
+    (_scalar, "numpy._core.multiarray.scalar"),
+]
+
 
 def files_in(place: str | Path) -> list[Path]:
-    """The checkpoints of a folder in order, ``epoch_9`` before ``epoch_10``; or one.
+    """List the checkpoints of a folder in order, ``epoch_9`` before ``epoch_10``.
+
+    Numbered folders in it with a file of weights each, ``checkpoint-500``, count as
+    numbered files. What is not one more epoch is left out, and reported:
+
+    - hidden files, and what is kept beside weights to go on with training, such as
+      ``optimizer.pt`` or ``training_args.bin``;
+    - a file outside the numbered series, such as ``last.ckpt`` or ``model_best.pth``,
+      whose weights are those of a numbered file;
+    - ``model_best.pth`` and the like with weights of their own, since it is unknown
+      after which epoch they were saved; ``last.ckpt`` with its own weights comes last.
+
+    Args:
+        place: A folder, or one file, which is taken as it is.
+
+    Returns:
+        Paths of the files, each of which is to be scored as an epoch.
 
     Raises:
         FileNotFoundError: If there is none.
+        ValueError: If the place of a file in the order is unknown, or a numbered folder
+            holds several files of different weights.
     """
     place = Path(place)
     if place.is_file():
         return [place]
-    found = [p for p in place.glob("*") if p.suffix.lower() in SUFFIXES and p.is_file()]
-    if not found:
+    candidates, left_out = _weights_in(place)
+    for folder in place.glob("*/"):
+        if not re.match(_NUMBERED, folder.name):
+            continue
+        inside, companions = _weights_in(folder)
+        left_out |= companions
+        candidates += inside[:1]
+        for file in inside[1:]:
+            if not _same_weights(file, inside[0]):
+                raise ValueError(
+                    f"{folder} holds {inside[0].name} and {file.name} of different "
+                    "weights; give one of them, or move one away"
+                )
+            left_out[file] = f"a copy of {inside[0].name}"
+    found, others = _series(sorted(candidates, key=_natural), place)
+    alone: list[Path] = []  # beside the numbered ones
+    for file in others:
+        try:  # the last first: most likely it is a copy of that
+            against = [*found[::-1], *alone]
+            same = next((kept for kept in against if _same_weights(file, kept)), None)
+        except ValueError as error:
+            if found and not re.search(r"\d", file.name):
+                left_out[file] = str(error)
+            else:  # its reader will say the same
+                alone.append(file)
+            continue
+        if same is not None:
+            left_out[file] = f"a copy of {same.relative_to(place)}"
+        elif not found or _words(file) & _LATEST:
+            alone.append(file)
+        elif _words(file) & _COPIES:
+            left_out[file] = "it is unknown after which epoch it was saved"
+        else:
+            raise ValueError(
+                f"it is unknown where {file.relative_to(place)} belongs in the order "
+                f"of {found[0].relative_to(place)} and the like; rename it as they are "
+                "named, or move it away"
+            )
+    for file, why in sorted(left_out.items()):
+        progress.report(f"left out {file.relative_to(place)}: {why}")
+    if not candidates:
+        without = f", but for {sorted(left_out)[0].name} and such" if left_out else ""
         raise FileNotFoundError(
-            f"no checkpoint in {place}: expected files ending in {', '.join(SUFFIXES)}"
+            f"no checkpoint in {place}{without}: expected files ending in "
+            f"{', '.join(SUFFIXES)}"
         )
-    return sorted(found, key=_natural)
+    return found + alone
 
 
-def _natural(file: Path) -> list[tuple[int, str]]:
+def _weights_in(folder: Path) -> tuple[list[Path], dict[Path, str]]:
+    """Files of a folder that may hold weights; those that do not, and what they are."""
+    found, left_out = [], {}
+    for file in folder.glob("*"):
+        if file.suffix.lower() not in SUFFIXES or not file.is_file():
+            continue
+        if file.name.startswith("."):
+            left_out[file] = "a hidden file"
+        elif kind := _companion(file):
+            left_out[file] = kind
+        else:
+            found.append(file)
+    return sorted(found, key=_natural), left_out
+
+
+def _companion(file: Path) -> str | None:
+    """What a file is, if it is kept beside weights; None if it may hold some."""
+    words = _words(file)
+    if words & _COMPANIONS and words <= _COMPANIONS | _AROUND:
+        return "by its name, kept to go on with training"
+    try:
+        content = _content(file, mmap=True)
+    except ValueError:
+        return None  # its reader will say what is wrong
+    keys = content.keys() if isinstance(content, dict) else set()
+    if {"state", "param_groups"} <= keys:
+        return "the state of an optimiser"
+    if {"growth_factor", "scale"} <= keys:
+        return "the state of a gradient scaler"
+    return "the state of a schedule" if "last_epoch" in keys else None
+
+
+def _series(files: list[Path], place: Path) -> tuple[list[Path], list[Path]]:
+    """Files that are numbered alike, and the rest, both in order."""
+
+    def pattern(file: Path) -> str:
+        name = str(file.relative_to(place)).lower()
+        return re.sub(r"-?\d+(\.\d+)?(e[+-]?\d+)?|nan|inf", "#", name)
+
+    numbered = [
+        f
+        for f in files
+        if re.search(r"\d", str(f.relative_to(place))) and not _words(f) & _COPIES
+    ]
+    patterns = [pattern(file) for file in numbered]
+    if alike := [f for f in numbered if patterns.count(pattern(f)) > 1]:
+        numbered = alike
+    return numbered, [file for file in files if file not in numbered]
+
+
+def _words(file: Path) -> set[str]:
+    name = file.name.lower()
+    while (suffix := Path(name).suffix) in SUFFIXES:  # of .pth.tar both
+        name = name.removesuffix(suffix)
+    return set(re.findall(r"[a-z]+", name))
+
+
+def _natural(file: Path) -> list[list[tuple[int, str]]]:
     """Numbers in a name compare as numbers, the rest as text."""
-    parts = re.split(r"(\d+)", file.name)
-    return [(int(p), "") if p.isdigit() else (-1, p) for p in parts]
+    return [
+        [(int(p), "") if p.isdigit() else (-1, p) for p in re.split(r"(\d+)", part)]
+        for part in file.parts
+    ]
 
 
-def load_weights(file: str | Path) -> dict[str, Tensor]:
+def _same_weights(one: Path, other: Path) -> bool:
+    if one.samefile(other):
+        return True
+    a, b = (load_weights(file, mmap=True) for file in (one, other))
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+def load_weights(file: str | Path, *, mmap: bool = False) -> dict[str, Tensor]:
     """Read a state dict, alone or in a checkpoint as training scripts save it.
 
-    Nothing in the file is executed. ``module.``, which ``DistributedDataParallel``
-    puts before each name, is taken off.
+    Nothing in the file is executed. What wrappers add to names is taken off:
+    ``_orig_mod.`` of ``torch.compile`` and the like wherever it stands, ``module.``
+    and ``model.`` before all names, in any combination.
 
     Args:
         file: As ``torch.save`` wrote it: the state dict, or a dict with it under
-            ``model``, ``state_dict`` or ``model_state_dict``.
+            ``model``, ``state_dict``, ``model_state_dict``, ``model_state``, ``net`` or
+            ``module``; or as safetensors writes it.
+        mmap: Read each tensor when it is looked at. The file must stay as it is.
+
+    Returns:
+        Weights and buffers by name, on the CPU.
 
     Raises:
         FileNotFoundError: If there is no such file.
         ValueError: If it is damaged, holds anything but tensors and plain values, or
             no state dict.
     """
+    return _without_prefixes(_weights(Path(file), mmap=mmap))
+
+
+def _without_prefixes(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    names = [name for name in weights if name != "n_averaged"]  # of AveragedModel
+    while prefix := next(
+        (p for p in _PREFIXES if all(name.startswith(p) for name in names)), None
+    ):
+        weights = {n.removeprefix(prefix): weights[n] for n in names}
+        names = list(weights)
+    return weights
+
+
+def _weights(file: Path, *, mmap: bool = False) -> dict[str, Tensor]:
+    """The state dict in a file, with what wrappers put before all names."""
+    content = _content(file, mmap=mmap)
+    choices = [content]
+    if isinstance(content, dict):
+        choices = [content[key] for key in _KEYS if key in content] + choices
+    for weights in choices:
+        if (
+            isinstance(weights, dict)
+            and weights
+            and all(isinstance(value, Tensor) for value in weights.values())
+        ):
+            return {_WRAPPERS.sub("", name): value for name, value in weights.items()}
+    raise ValueError(
+        f"{file} holds no state dict, neither alone nor under {', '.join(_KEYS)}"
+    )
+
+
+def _content(file: Path, *, mmap: bool) -> Any:
     try:
-        content = torch.load(file, map_location="cpu", weights_only=True)
+        if file.suffix.lower() == ".safetensors":
+            from safetensors.torch import load_file
+
+            return load_file(file)
+        with torch.serialization.safe_globals(_HARMLESS):
+            mmap = mmap and zipfile.is_zipfile(file)
+            return torch.load(file, map_location="cpu", weights_only=True, mmap=mmap)
     except FileNotFoundError as error:
         raise FileNotFoundError(f"there is no checkpoint {file}") from error
+    except ModuleNotFoundError as error:
+        raise ValueError(
+            f"{file} cannot be read without safetensors; pip install safetensors"
+        ) from error
     except Exception as error:  # torch names no common class for its many failures
         raise ValueError(
             f"{file} is refused: it is damaged, or holds more than tensors and plain "
             f"values, which could run code ({type(error).__name__}). Save the "
             "state_dict() of the model alone"
         ) from error
-    for key in ("model", "state_dict", "model_state_dict"):
-        if isinstance(content, dict) and isinstance(content.get(key), dict):
-            content = content[key]
-            break
-    if not (
-        isinstance(content, dict)
-        and content
-        and all(isinstance(value, Tensor) for value in content.values())
-    ):
-        raise ValueError(
-            f"{file} holds no state dict, neither alone nor under model, state_dict or "
-            "model_state_dict"
-        )
-    return {name.removeprefix("module."): value for name, value in content.items()}
 
 
 def score_checkpoints(
@@ -101,20 +299,21 @@ def score_checkpoints(
     scaling: scoring.Scaling | None = None,
     device: str | None = None,
 ) -> Trace:
-    """Score every sample at each of some stored weights; the trace is as of training.
+    """Score every sample at some stored weights, into a trace like that of a training.
 
-    What was scored already is kept: a file that is added at the end costs its own
-    scoring alone. Shared among the processes of a ``torch.distributed`` group, as
-    ``curvlib.fit`` does.
+    What was scored before is kept: adding a file at the end costs the scoring of that
+    file alone. The processes of a ``torch.distributed`` group share the work, as those
+    of ``curvlib.fit`` do.
 
     Args:
-        files: One a scored epoch, in this order; the epochs are 1, 2, ...
+        files: One for each scored epoch; they become epochs 1, 2, ... in this order.
         images: N samples, with the labels trained on.
-        model: As for ``curvlib.runs.networks.build``; the weights must fit.
+        model: As for ``curvlib.runs.networks.build``; the weights must fit, whatever
+            wrappers such as ``module.`` stand before their names.
         runs: Folder of all runs; this one gets ``runs/scored-...``.
-        width: As the weights were trained with.
-        activation: Likewise.
-        num_probes: Probes K an epoch, drawn anew each time.
+        width: Of the network that was trained.
+        activation: Of the network that was trained.
+        num_probes: Probes K in an epoch, drawn anew each time.
         step: h, in units of the normalised input.
         seed: Of the probes.
         scaling: Mean and deviation of each channel, of pixels in [0, 1], that the
@@ -123,12 +322,12 @@ def score_checkpoints(
         device: As for ``curvlib.fit``.
 
     Returns:
-        A trace with one epoch a file.
+        A trace of N samples with one epoch for each file.
 
     Raises:
         FileNotFoundError: If a file is not there.
-        ValueError: If a file is refused, its weights are of another network, or scores
-            are not finite.
+        ValueError: If there is no file, a file is refused, its weights are of another
+            network, a number is out of range, or scores are not finite.
     """
     if not files:
         raise ValueError("no checkpoint to score")
@@ -149,8 +348,10 @@ def score_checkpoints(
     if scaling is None:
         own = model.startswith(networks.TORCHVISION) and channels == 3
         scaling = IMAGENET_SCALING if own else images.statistics()
+    in_folders = len({file.parent for file in files}) > 1  # checkpoint-500/model.pt
+    names = [f"{f.parent.name}/{f.name}" if in_folders else f.name for f in files]
     config = {
-        "checkpoints": [file.name for file in files],
+        "checkpoints": names,
         "contents": [_digest(file) for file in files],
         "model": model,
         "width": width,
@@ -191,7 +392,7 @@ def score_checkpoints(
     )
     read = images.reader(device)
     if distributed.rank() == 0:
-        progress.report(f"in this order: {', '.join(file.name for file in files)}")
+        progress.report(f"in this order: {', '.join(names)}")
     done = distributed.on_first(lambda: _adopted(trace).epochs.tolist())
     for epoch, file in enumerate(files, start=1):
         if epoch in done:
@@ -213,12 +414,12 @@ def score_checkpoints(
             raise ValueError(f"{file}: {error}") from error
         if distributed.rank() == 0:
             trace.write(epoch, images, columns, split="train")
-            progress.report(f"scored {file.name}, {epoch} of {len(files)}")
+            progress.report(f"scored {names[epoch - 1]}, {epoch} of {len(files)}")
     return trace
 
 
 def _adopted(trace: Trace) -> Trace:
-    """The trace with epochs that another has of the same weights in the same place."""
+    """Take over the epochs that another trace has at the same weights and number."""
 
     def settings(one: Trace) -> list:
         lists = ("checkpoints", "contents")
@@ -248,11 +449,12 @@ def _digest(file: Path) -> str:
 
 
 def _fill(network: torch.nn.Module, file: Path) -> None:
-    weights = load_weights(file)
+    """Load a file's weights, whatever wrappers put before their names."""
+    own = network.state_dict()
+    weights = _fitting(_weights(Path(file)), own, file)
     try:
         network.load_state_dict(weights)
     except RuntimeError as error:
-        own = network.state_dict()
         wrong = [n for n in own if n not in weights or weights[n].shape != own[n].shape]
         extra = sorted(weights.keys() - own.keys())
         raise ValueError(
@@ -265,3 +467,34 @@ def _fill(network: torch.nn.Module, file: Path) -> None:
             + f" ({len(wrong) + len(extra)} differences); check model, width and the "
             "number of classes"
         ) from error
+
+
+def _fitting(
+    weights: dict[str, Tensor], own: dict[str, Tensor], file: Path
+) -> dict[str, Tensor]:
+    """The part of the weights that bears the network's names after one prefix."""
+    names = [n for n in own if not n.endswith("num_batches_tracked")]  # not in old ones
+    prefixes = [
+        name.removesuffix(names[0])
+        for name in weights
+        if name == names[0] or name.endswith(f".{names[0]}")
+    ]
+    fits = [p for p in prefixes if all(p + name in weights for name in names)]
+    if "" in fits:
+        return weights
+    usual = [p for p in fits if set(p.split(".")[:-1]) <= {"module", "model"}]
+    if len(usual or fits) > 1:
+        raise ValueError(
+            f"{file} holds several networks of this kind, under "
+            f"{', '.join(usual or fits)}; save the state_dict() of one"
+        )
+    for prefix in usual or fits:
+        return {
+            n.removeprefix(prefix): v
+            for n, v in weights.items()
+            if n.startswith(prefix)
+        }
+    inside = {name.replace(".module.", "."): v for name, v in weights.items()}
+    if inside.keys() != weights.keys():  # of DataParallel around a part of the network
+        return _fitting(inside, own, file)
+    return _without_prefixes(weights)

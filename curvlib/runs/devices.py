@@ -4,10 +4,16 @@ import torch
 
 
 def usable(device: str) -> str:
-    """The device, if it is there.
+    """Check that a device can be used.
+
+    Args:
+        device: As torch names it, such as ``"cpu"`` or ``"cuda:1"``.
+
+    Returns:
+        The device, as it was given.
 
     Raises:
-        ValueError: If it is not.
+        ValueError: If torch cannot make a tensor there; names a device that works.
     """
     try:
         torch.zeros(1, device=device)
@@ -20,7 +26,11 @@ def usable(device: str) -> str:
 
 
 def best_device() -> str:
-    """``"cuda"``, ``"mps"`` or ``"cpu"``: the fastest that is there."""
+    """Name the fastest kind of device that this machine has.
+
+    Returns:
+        ``"cuda"``, ``"mps"`` or ``"cpu"``.
+    """
     if torch.cuda.is_available():
         return "cuda"
     return "mps" if torch.backends.mps.is_available() else "cpu"

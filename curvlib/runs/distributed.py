@@ -1,6 +1,6 @@
-"""Several processes that train one network, each on a share: torch's own engine.
+"""Several processes that train one network, each on a share, by torch's own engine.
 
-Everything here is for one process, too, where it does nothing.
+Everything here works for a single process too, and then changes nothing.
 """
 
 import os
@@ -17,24 +17,32 @@ T = TypeVar("T")
 
 
 class ElsewhereError(RuntimeError):
-    """Another process met an error, and says which."""
+    """Another process met an error; the message says which."""
 
 
 def rank() -> int:
-    """Number of this process, from 0."""
+    """Number of this process.
+
+    Returns:
+        The number, from 0; 0 for a single process.
+    """
     return dist.get_rank() if dist.is_initialized() else 0
 
 
 def world() -> int:
-    """Number of processes."""
+    """Number of processes that share the work.
+
+    Returns:
+        The number; 1 for a single process.
+    """
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
 @contextmanager
 def joined(device: str) -> Iterator[str]:
-    """Join the processes that ``torchrun`` started; alone, if it did not.
+    """Join the processes that ``torchrun`` started; do nothing if it started none.
 
-    NCCL for GPUs, gloo for the rest.
+    GPUs talk by NCCL, everything else by gloo.
 
     Args:
         device: ``"cuda"``, ``"mps"`` or ``"cpu"``.
@@ -66,13 +74,17 @@ def joined(device: str) -> Iterator[str]:
 
 
 def on_first(make: Callable[[], T]) -> T:
-    """Call a function on the first process only; all get its result, or its error.
+    """Call a function on the first process only, and share its result or its error.
 
     Args:
-        make: Without arguments; its result must survive pickling.
+        make: Takes no arguments; its result must survive pickling.
+
+    Returns:
+        The result, on every process.
 
     Raises:
-        ElsewhereError: On the other processes, if it failed on the first.
+        ElsewhereError: On the other processes, if the call failed on the first, where
+            its own error is raised.
     """
     if world() == 1:
         return make()
@@ -91,16 +103,17 @@ def on_first(make: Callable[[], T]) -> T:
 
 
 def gathered(make: Callable[[], T]) -> list[T]:
-    """Call a function on every process; all get every result, or the first error.
+    """Call a function on every process, and share all results or the first error.
 
     Args:
-        make: Without arguments; its result must survive pickling.
+        make: Takes no arguments; its result must survive pickling.
 
     Returns:
-        The results by rank.
+        One result for each process, in the order of their numbers.
 
     Raises:
-        ElsewhereError: If it failed on another process but not here.
+        ElsewhereError: If the call failed on another process but not here. If it failed
+            here, its own error is raised.
     """
     if world() == 1:
         return [make()]
@@ -121,17 +134,29 @@ def gathered(make: Callable[[], T]) -> list[T]:
 
 
 def summed(values: Tensor) -> Tensor:
-    """Sum a tensor over all processes, in place."""
+    """Sum a tensor over all processes, in place.
+
+    Args:
+        values: Of one shape and type on every process.
+
+    Returns:
+        The same tensor, which now holds the sum.
+    """
     if world() > 1:
         dist.all_reduce(values)
     return values
 
 
 def parallel(model: nn.Module, device: torch.device) -> nn.Module:
-    """The network with its gradients averaged, and batch norms taken, over processes.
+    """Wrap a network so that gradients and batch statistics are those of all processes.
 
-    Its parameters and buffers stay those of the model given, whose batch norms are
-    changed in place; alone, the model itself.
+    Args:
+        model: On the device. With several processes its batch norms change in place;
+            the wrapper shares its parameters and buffers.
+        device: Of this process.
+
+    Returns:
+        The wrapped network, to be trained; the model itself for a single process.
     """
     if world() == 1:
         return model

@@ -1,33 +1,49 @@
 """Many small networks on random subsets, trained as one: the record behind a score.
 
-What Feldman and Zhang (2020) need of an ensemble is which samples each network was
-trained on, and which it gets right; ``curvlib.runs.influence`` makes estimates of it.
-Here only the record is made. The weights of a group of networks are stacked, and a
+Feldman and Zhang (2020) need to know which samples each network of an ensemble was
+trained on, and which it gets right; ``curvlib.runs.influence`` makes estimates of that.
+Here only the record is made. The weights of a group of networks are stacked, and one
 step of all of them is one batched program (``torch.func.vmap``): for networks this
-small, what one step costs is mostly the calls that start it, and those are shared.
+small, a step costs mostly the calls that start it, and those are shared.
 """
 
 import io
 import json
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import joblib
 import numpy as np
 import torch
 import torch.nn.functional as F
 from filelock import FileLock
+from pydantic import field_validator
 from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state, vmap
 
 from curvlib.data import Images, normalise, progress
 from curvlib.data.seeding import seed_of
 from curvlib.runs import networks, provenance
+from curvlib.runs.checked import Must, Settings, at_least, told
 from curvlib.runs.provenance import hardware, versions
-from curvlib.runs.settings import SCHEDULES, TrainConfig
+from curvlib.runs.settings import (
+    SCHEDULES,
+    Activation,
+    BatchSize,
+    Epochs,
+    LearningRate,
+    Model,
+    Momentum,
+    Schedule,
+    Seed,
+    TrainConfig,
+    WeightDecay,
+    Width,
+    checked_activation,
+    checked_width,
+)
 from curvlib.trace import write_atomically
 
 RECIPE = 1  # of subsets, first weights, order of batches and steps
@@ -47,77 +63,82 @@ SHARED = (  # what means the same for one network, and is checked there
 MASKS = ("inside", "correct", "correct_test")
 
 
-@dataclass(frozen=True, kw_only=True)
-class EnsembleConfig:
+class EnsembleConfig(Settings):
     """Everything an ensemble depends on, but for the data, the code and the machine.
 
-    Attributes:
-        num_models: Networks M. More can be added to an ensemble later.
-        ratio: Share of the N samples that each is trained on, in (0, 1); rounded to
-            whole samples. Feldman and Zhang (2020) take 0.7.
-        model: One of ``curvlib.runs.networks.MODELS`` without buffers; no batch norm.
-        width: As for ``TrainConfig``, and so are the next seven.
-        activation: One of ``curvlib.runs.networks.ACTIVATIONS``.
-        epochs: Passes over the subset.
-        lr: Learning rate at the start.
-        momentum: Of SGD.
-        weight_decay: On all parameters.
-        batch_size: At most so many samples a step; batches are of equal size to one.
-        schedule: One of ``curvlib.runs.training.SCHEDULES``.
-        seed: With its own number, it alone says what a network's subset, first weights
-            and order of batches are.
-        models_at_once: Networks trained as one, and kept as one file. It changes speed
-            and memory, and no estimate by more than rounding does.
+    ``config.changed(lr=0.2)`` gives a copy with another value, ``config.as_dict()`` all
+    values by name.
 
     Raises:
-        ValueError: If a value is out of range.
-        TypeError: If a value is of another type, or its name unknown.
+        ValueError: If a value is out of range; all faults are named.
+        TypeError: If values are of another type, or names unknown, and nothing else is
+            wrong.
     """
 
-    num_models: int = 2000
-    ratio: float = 0.7
-    model: str = "mlp"
-    width: int = 32
-    activation: str = "relu"
-    epochs: int = 20
-    lr: float = 0.1
-    momentum: float = 0.9
-    weight_decay: float = 0.0
-    batch_size: int = 64
-    schedule: str = "cosine"
-    seed: int = 0
-    models_at_once: int = 100
+    num_models: Annotated[
+        int,
+        told("Networks M; more can be added to an ensemble later."),
+        at_least(1),
+    ] = 2000
+    ratio: Annotated[
+        float,
+        told(
+            "Share of the N samples that each network is trained on, rounded to whole "
+            "samples; Feldman and Zhang (2020) take 0.7."
+        ),
+        Must(
+            "a share in (0, 1), so that some samples are left out",
+            lambda value: 0 < value < 1,
+        ),
+    ] = 0.7
+    model: Model = "mlp"
+    width: Width = 32
+    activation: Activation = "relu"
+    epochs: Epochs = 20
+    lr: LearningRate = 0.1
+    momentum: Momentum = 0.9
+    weight_decay: WeightDecay = 0.0
+    batch_size: BatchSize = 64
+    schedule: Schedule = "cosine"
+    seed: Seed = 0
+    models_at_once: Annotated[
+        int,
+        told(
+            "Networks trained as one and kept as one file, which changes speed and "
+            "memory, and estimates by rounding only."
+        ),
+        at_least(1),
+    ] = 100
 
-    def __post_init__(self):
-        one = self.training()
-        for name in SHARED:
-            object.__setattr__(self, name, getattr(one, name))
-        for name in ("num_models", "models_at_once"):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int | np.integer):
-                raise TypeError(f"{name} must be int, got {value!r}")
-            if value < 1:
-                raise ValueError(f"{name} must be at least 1, got {value}")
-            object.__setattr__(self, name, int(value))
-        if not 0 < self.ratio < 1:
-            raise ValueError(
-                f"ratio must be a share in (0, 1), so that some samples are left out, "
-                f"got {self.ratio!r}"
-            )
+    _width = field_validator("width")(checked_width)
+    _activation = field_validator("activation")(checked_activation)
 
     def training(self, **others: Any) -> TrainConfig:
-        """How one network of this kind is trained, such as for its curvature.
+        """Settings by which ``curvlib.fit`` trains one network of this kind.
 
         Args:
-            others: Any other attribute of ``TrainConfig``, or another value of one.
+            others: Any other setting of ``TrainConfig``, or another value for one.
+
+        Returns:
+            The settings.
+
+        Raises:
+            ValueError: If another value is out of range.
+            TypeError: If it is of another type, or its name unknown.
         """
         return TrainConfig(**{name: getattr(self, name) for name in SHARED} | others)
 
     def subset_size(self, num_samples: int) -> int:
-        """Samples that each network is trained on.
+        """Number of samples that each network is trained on.
+
+        Args:
+            num_samples: Samples N that subsets are drawn from.
+
+        Returns:
+            The number, from 2 to N - 1.
 
         Raises:
-            ValueError: If it is fewer than 2, or all of them.
+            ValueError: If the ratio leaves fewer than 2 in, or none out.
         """
         size = round(self.ratio * num_samples)
         if not 2 <= size < num_samples:
@@ -129,7 +150,7 @@ class EnsembleConfig:
 
 
 class Ensemble(NamedTuple):
-    """What became of each network; the networks themselves are not kept."""
+    """What each network was trained on and gets right; the networks are not kept."""
 
     inside: np.ndarray  # bool [M, N]: whether it was trained on the sample
     correct: np.ndarray  # bool [M, N]: whether it gets the sample's label right
@@ -156,7 +177,7 @@ def train(
     runs: str | Path = "runs",
     n_jobs: int | None = None,
 ) -> Ensemble:
-    """Train an ensemble, each network on a random subset, and return what it got right.
+    """Train networks on random subsets, and return what each of them gets right.
 
     Groups of ``models_at_once`` networks are trained as one program on one core each,
     and spread by joblib: over ``n_jobs`` processes here, or wherever an enclosing
@@ -166,13 +187,17 @@ def train(
     trained. A call for more networks of the same config adds to those there are.
 
     Args:
-        config: What to do.
-        images: N samples to draw subsets from, with the labels given. Their channels'
-            mean and deviation, of all N, normalise every input.
-        test: Samples of the same classes that no network is trained on; None for none.
+        config: How to train.
+        images: N samples to draw subsets from, with the labels given. The mean and
+            deviation of their channels, over all N, normalise every input.
+        test: N_test samples of the same classes that no network is trained on; None for
+            none.
         runs: Folder of all runs; this takes ``runs/ensemble-...``.
         n_jobs: Groups trained at a time; None: as joblib is configured, which is 1
             unless something says otherwise; -1: one for each core.
+
+    Returns:
+        The record of all M networks.
 
     Raises:
         FloatingPointError: If a network's loss is not finite; says what to try.
@@ -199,7 +224,7 @@ def train(
     folder = Path(runs) / run_name(config, images, test)
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder / ".lock"):
-        about = {"config": asdict(config), "recipes": provenance.recipes(PARTS)}
+        about = {"config": config.as_dict(), "recipes": provenance.recipes(PARTS)}
         about |= {"versions": versions(), "hardware": hardware("cpu")}
         text = json.dumps(about, indent=1) + "\n"
         if not (folder / "config.json").exists():
@@ -227,9 +252,17 @@ def train(
 def run_name(config: EnsembleConfig, images: Images, test: Images | None = None) -> str:
     """Name of an ensemble's folder: data, model, and a hash of all it depends on.
 
-    The number of networks is no part of it.
+    The number of networks is no part of it, so that more can be added.
+
+    Args:
+        config: How it is trained.
+        images: Samples that subsets are drawn from.
+        test: Samples that no network is trained on, if there are any.
+
+    Returns:
+        The name, such as ``ensemble-digits-mlp-0123456789``.
     """
-    settings = asdict(config)
+    settings = config.identity()
     del settings["num_models"]
     checksums = {"train": images.checksum}
     if test is not None:
@@ -273,11 +306,11 @@ def train_group(
     Args:
         config: Of the ensemble.
         samples: As ``train`` sends them.
-        numbers: Which networks, G of them, in any order.
+        numbers: Numbers of G networks, in any order.
 
     Returns:
-        ``inside`` and ``correct``, G rows of N bits, and ``correct_test``, of N_test,
-        packed by ``np.packbits``; ``seconds`` taken.
+        By name: ``inside`` and ``correct``, G rows of N bits packed by ``np.packbits``;
+        ``correct_test``, G rows of N_test bits; ``seconds`` of one core.
 
     Raises:
         FloatingPointError: If a network's loss is not finite.
@@ -363,16 +396,17 @@ class _Plan:
 
 def steps(
     config: EnsembleConfig, size: int, orders: Sequence[Callable[[], np.ndarray]]
-):
-    """Every step of a training: the learning rate, and a batch of each network's.
+) -> Iterator[tuple[float, Tensor]]:
+    """Plan every step of a training: its learning rate, and a batch for each network.
 
     Args:
         config: Of the ensemble.
         size: Samples of each subset.
-        orders: For each of G networks what gives the order of its next epoch.
+        orders: For each of G networks, a function that gives the order of its next
+            epoch, int64 [size].
 
     Yields:
-        Learning rate and int64 [G, B], as ``curvlib.runs.training`` has them for one.
+        Learning rate, and positions of the samples in the batches, int64 [G, B].
     """
     count = max(min(-(-size // config.batch_size), size // 2), 1)
     for epoch in range(config.epochs):

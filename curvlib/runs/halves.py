@@ -1,15 +1,15 @@
-r"""Scores that need a training of their own: what a network says of unseen samples.
+r"""Scores that need trainings of their own: what a network says of unseen samples.
 
-A second training on one half of the samples, then on the other, and once more with the
-halves swapped, serves both: after the first half the network gives out-of-sample
-probabilities for the other one (confident learning), and while it learns the second
-half it forgets some of the first (second-split forgetting).
+A network is trained on one half of the samples, then on the other; a second one takes
+the halves in the other order. Both scores come from these two trainings: after its
+first half a network gives out-of-sample probabilities for the other half (confident
+learning), and while it learns the second half it forgets some of the first
+(second-split forgetting).
 """
 
 import io
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from curvlib import data
 from curvlib.curvature import input_curvature
 from curvlib.data import Images, normalise, progress
 from curvlib.models import fold_batch_norm
@@ -31,14 +32,13 @@ from curvlib.scores import (  # noqa: F401, the formulas moved there from here
 from curvlib.trace import Trace, write_atomically
 
 RECIPE = 1  # of trainings on halves, and of exact curvature
-PARTS = ("data", "networks", "training", "halves")
+PARTS = ("data", "networks", "training", "scoring", "halves")
 # Of the scores here; all that is known about them is in curvlib.scores.SCORES.
 SIGNS = {name: s.sign for name, s in SCORES.items() if name not in FROM_TRACE}
-SOURCES = {name: SCORES[name].source for name in SIGNS}
 
 
 class Halves(NamedTuple):
-    """What two trainings on halves leave, in the order of the images."""
+    """What two trainings on halves give, in the order of the images."""
 
     probabilities: np.ndarray  # float32 [N, C], of the network that saw the other half
     correct: np.ndarray  # bool [1 + E, N], while the other half is learned
@@ -54,18 +54,22 @@ def train_on_halves(
     runs: str | Path = "runs",
     device: str | None = None,
 ) -> Halves:
-    """Train on one half and go on with the other; then the same with halves swapped.
+    """Train on one half and then on the other, in either order.
 
-    The first stage follows the config; the second goes on at a tenth of its learning
-    rate, held constant. Each half is kept as soon as it is done, so that a second call
-    reads it.
+    The first stage follows the config. The second goes on at a tenth of its learning
+    rate, held constant, and with augmentation if the first ended with it. Each half is
+    kept as soon as it is done, so that a second call reads it.
 
     Args:
-        config: As for ``fit``; its seed also draws the halves, class by class.
-        images: Trained on; at least two of each label given.
+        config: As for ``curvlib.fit``; its seed also draws the halves, class by class.
+        images: N samples to train on, with at least two of each label given.
         second_epochs: Epochs E of the second stage.
         runs: Folder of all runs; this takes ``runs/halves-...``.
-        device: As for ``fit``.
+        device: As for ``curvlib.fit``.
+
+    Returns:
+        Probabilities and correctness of every sample, and the seconds of both trainings
+        when they were made.
 
     Returns:
         Probabilities [N, C], correctness [1 + E, N], half [N], and seconds of both.
@@ -76,7 +80,7 @@ def train_on_halves(
     """
     if second_epochs < 1:
         raise ValueError(f"second_epochs must be at least 1, got {second_epochs}")
-    settings = [asdict(config), second_epochs]
+    settings = [config.identity(), second_epochs]
     digest = provenance.digest(settings, {"train": images.checksum}, PARTS)
     folder = Path(runs) / f"halves-{Path(config.dataset).stem}-{digest}"
     half = _split(images.labels, config.seed)
@@ -121,8 +125,15 @@ def _one_half(config, images, chosen, second_epochs, scaling, device) -> dict:
         return found.argmax(1) == first.labels
 
     correct = [right()]
-    later = replace(
-        config, epochs=second_epochs, lr=config.lr / 10, schedule="constant"
+    augment = config.augment and config.augment_epochs in (None, config.epochs)
+    later = config.changed(
+        epochs=second_epochs,
+        lr=config.lr / 10,
+        schedule="constant",
+        warmup=0.0,
+        augment=augment,  # as the first stage ended
+        augment_epochs=None,
+        shift=config.shift if augment else data.PADDING,
     )
     for _ in training.passes(
         later, second, scaling=scaling, model=model, device=device
@@ -154,34 +165,39 @@ def _split(labels: np.ndarray, seed: int) -> np.ndarray:
 def gauss_newton(
     trace: Trace, images: Images, *, top_k: int = 10, chunk: int = 128
 ) -> np.ndarray:
-    """Exact Gauss-Newton curvature, tr(G²), of a run's samples at its last epoch.
+    """Exact Gauss-Newton curvature, tr(G²), of a run's samples after its last epoch.
 
-    The Hessian of a network of ReLUs where it has one, without sampling noise; blind to
-    the label. High is suspect. Kept in the run's folder, since it takes C + 1 backward
-    passes; more classes than ``top_k`` are cut to the most probable ones.
+    For a network of ReLUs this is tr(H²) of the Hessian wherever that exists, without
+    sampling noise, and it does not depend on the label. High is suspect. It takes C + 1
+    backward passes, so the run's folder keeps it. With more classes than ``top_k``,
+    only the most probable ones count.
 
     Args:
-        trace: A finished run.
-        images: Its training samples.
+        trace: A run with at least one finished epoch.
+        images: Its N training samples.
         top_k: As for ``curvlib.input_curvature``.
         chunk: Samples in memory at once.
 
     Returns:
-        Scores, float64 [N], in the order of the trace, by index.
+        Scores, float64 [N], in index order like the trace; their unit is that of a
+        squared second derivative, (nats per squared unit of the normalised input)².
 
     Raises:
         ValueError: If the images are not those of the trace.
+        FileNotFoundError: If no epoch was finished.
     """
     if images.checksum != trace.info["checksums"]["train"]:
         raise ValueError(
             f"the images are not those that {trace.folder} was trained on; "
             "training.prepare(config) gives them"
         )
-    # The run's name stands for its weights; the number for how they are measured here.
-    file = trace.folder / f"gauss_newton_{top_k}_{provenance.recipe('halves')}.npy"
+    model, epoch = training.trained_model(trace), training.epochs_done(trace)
+    # The folder stands for the run, by the recipes it was made with; the digest for the
+    # epoch, and for how it is measured now, which may be another version's way.
+    digest = provenance.digest([epoch, top_k], trace.info["checksums"], PARTS)
+    file = trace.folder / f"gauss_newton_{digest}.npy"
     if not file.exists():
-        model = fold_batch_norm(training.trained_model(trace))
-        model = model.to(best_device())
+        model = fold_batch_norm(model).to(best_device())
         device = next(model.parameters()).device
         found = []
         for start in range(0, len(images), chunk):
@@ -203,15 +219,12 @@ def gauss_newton(
 
 
 def suspicion(columns: Mapping[str, np.ndarray]) -> pd.DataFrame:
-    """The scores of this module, turned so that high is suspect.
+    """Turn the scores of this module so that high is suspect.
 
     Args:
-        columns: By the names of ``SIGNS``; each of shape [N].
+        columns: Scores [N] by name, one of ``SIGNS``.
 
     Returns:
-        The same columns, each times its sign, N rows.
-
-    Raises:
-        KeyError: If a column is none of these scores.
+        A table with a column for each score and N rows.
     """
     return pd.DataFrame({name: SIGNS[name] * v for name, v in columns.items()})

@@ -1,13 +1,13 @@
-r"""Memorization and influence of Feldman and Zhang (2020): estimated, or read.
+r"""Memorization and influence of Feldman and Zhang (2020), estimated from a record.
 
 They define the memorization of a training sample i as
 
 .. math:: P[h(x_i) = y_i \mid i \in S] - P[h(x_i) = y_i \mid i \notin S]
 
 over networks h trained on random subsets S, and its influence on a test sample j as the
-same difference for j. Here are the estimates, two masked averages of what
-``curvlib.runs.ensembles`` records. Scores that others released are read by
-``curvlib.data.released``.
+same difference for j. The estimates are two masked averages of what
+``curvlib.runs.ensembles`` records. ``curvlib.data.released`` reads the scores that
+others released.
 """
 
 from typing import NamedTuple
@@ -24,7 +24,7 @@ class Estimate(NamedTuple):
 
 
 def memorization(inside: np.ndarray, correct: np.ndarray) -> Estimate:
-    r"""How much more often networks get a sample right that were trained on it.
+    r"""How much more often networks get a sample right if they were trained on it.
 
     Feldman and Zhang (2020), with :math:`\hat p` the share of the n networks on one
     side that are right, side 1 trained on the sample and side 0 not:
@@ -74,11 +74,11 @@ def memorization(inside: np.ndarray, correct: np.ndarray) -> Estimate:
 
 
 def influence(inside: np.ndarray, correct_test: np.ndarray) -> Estimate:
-    r"""How much more often networks get a test sample right for having one of training.
+    r"""How much more often networks get a test sample right if they saw a training one.
 
-    Feldman and Zhang (2020): as ``memorization``, but of test sample j with and without
-    training sample i, for every pair. They look at samples i of high memorization
-    only; a choice of columns of ``inside`` does that, and saves most of the memory.
+    Feldman and Zhang (2020): like ``memorization``, but of test sample j, with and
+    without training sample i, for every pair. They look only at samples i of high
+    memorization; selecting columns of ``inside`` does that, and saves most memory.
 
     Args:
         inside: Whether a network was trained on a sample, bool [M, N].

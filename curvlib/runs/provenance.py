@@ -35,9 +35,15 @@ PACKAGES = ("torch", "torchvision", "numpy", "pandas", "scikit-learn", "matplotl
 
 @functools.cache  # as when it was first asked for, even if a file is edited meanwhile
 def recipe(part: str) -> int:
-    """Recipe number of a part, one of ``PARTS`` or ``"studies.<name>"``.
+    """Recipe number of a part.
 
-    Read from the source, so that nothing needs to be imported to know it.
+    It is read from the source, so that nothing needs to be imported to know it.
+
+    Args:
+        part: One of ``PARTS``, or ``"studies.<name>"``.
+
+    Returns:
+        The number, from 1.
 
     Raises:
         ValueError: If there is no such part, or it has no recipe number.
@@ -57,29 +63,54 @@ def recipe(part: str) -> int:
 
 
 def recipes(parts: Iterable[str]) -> dict[str, int]:
-    """Recipe numbers of some parts, by name."""
+    """Recipe numbers of some parts.
+
+    Args:
+        parts: As for ``recipe``; each counts once.
+
+    Returns:
+        Numbers by name, in the order of the alphabet.
+
+    Raises:
+        ValueError: If a part is unknown, or has no recipe number.
+    """
     return {part: recipe(part) for part in sorted(set(parts))}
 
 
 def digest(settings: Any, checksums: Mapping[str, str], parts: Iterable[str]) -> str:
-    """Ten digits that name what some parts make of some data with some settings.
+    """Name what some parts make of some data with some settings.
 
     Args:
         settings: Anything that survives JSON.
         checksums: Of the data, by split.
-        parts: Whose recipes matter, as for ``recipe``.
+        parts: Those whose recipes matter, as for ``recipe``.
+
+    Returns:
+        Ten hexadecimal digits.
     """
     identity = json.dumps([settings, checksums, recipes(parts)], sort_keys=True)
     return hashlib.sha256(identity.encode()).hexdigest()[:10]
 
 
 def versions() -> dict[str, str]:
-    """Versions of Python and of the packages that numbers depend on."""
+    """Versions of Python and of the packages that numbers depend on.
+
+    Returns:
+        Versions by name, such as ``{"python": "3.11.7", "torch": "2.9.0"}``.
+    """
     return {"python": platform.python_version()} | {p: version(p) for p in PACKAGES}
 
 
 def hardware(device: str = "cpu") -> dict[str, str | int | float]:
-    """Processor, cores, memory in GiB, threads used; the GPU where there is one."""
+    """Describe the machine.
+
+    Args:
+        device: That the work runs on, such as ``"cpu"`` or ``"cuda:0"``.
+
+    Returns:
+        By name: device, processor, cores, threads that torch uses, memory in GiB; on
+        CUDA also the GPU.
+    """
     import psutil
     import torch
 

@@ -1,4 +1,4 @@
-"""Scoring samples at a network's weights: the columns of a trace, probabilities."""
+"""Score samples at a network's weights: the columns of a trace, and probabilities."""
 
 import math
 from collections.abc import Callable
@@ -29,14 +29,14 @@ def score(
     chunk: int = 128,
     read: Callable | None = None,
 ) -> dict[str, np.ndarray]:
-    """All columns of a trace at the model's weights: clean images, the labels given.
+    """Measure all columns of a trace, on clean images with the labels given.
 
-    The probes depend on (seed, epoch) alone, so every sample of an epoch meets the same
-    ones, and every epoch others. Of several processes each scores every so manieth
-    chunk, and all get the whole, exactly as from one.
+    The probes depend on (seed, epoch) alone: all samples of an epoch share one set, and
+    each epoch has another. With several processes each scores a share of the chunks,
+    and all get the whole result, exactly as one process would.
 
     Args:
-        model: Its mode is left as it was.
+        model: On its device; its mode is left as it was.
         images: N samples.
         scaling: Mean and deviation of each channel that the model was trained with.
         epoch: Number of the epoch, from 1.
@@ -47,7 +47,13 @@ def score(
         read: ``images.reader(device)``, where there is one already.
 
     Returns:
-        For each name in ``curvlib.trace.COLUMNS`` an array of shape [N].
+        For each name in ``curvlib.trace.COLUMNS``, which gives the units, an array of
+        shape [N] in the order of the images.
+
+    Raises:
+        ValueError: If ``curvlib.input_curvature`` refuses the model, for example since
+            its output is not finite.
+        RuntimeError: If a process did not return its share.
     """
     device = next(model.parameters()).device
     folded = networks.fold_batch_norm(model)
@@ -57,7 +63,7 @@ def score(
     labels = torch.from_numpy(images.labels)
 
     def found() -> list[tuple[int, dict[str, np.ndarray]]]:
-        """Each chunk's columns, and where it begins."""
+        """Columns of each chunk, and where the chunk begins."""
         parts = []
         for rows, pixels in zip(mine, read(mine), strict=True):
             columns = _score_some(
@@ -137,13 +143,16 @@ def _of_logits(logits: Tensor, y: Tensor) -> dict[str, Tensor]:
 def probabilities(
     model: nn.Module, images: Images, *, scaling: Scaling, chunk: int = 512
 ) -> np.ndarray:
-    """Softmax outputs in evaluation mode, float32 [N, C], in the order of the images.
+    """Softmax outputs of a network in evaluation mode.
 
     Args:
-        model: Left in evaluation mode.
-        images: Clean, never augmented.
-        scaling: As the model was trained with.
+        model: On its device; it is left in evaluation mode.
+        images: N samples, which are not augmented.
+        scaling: Mean and deviation of each channel that the model was trained with.
         chunk: Images in memory at once.
+
+    Returns:
+        Probabilities, float32 [N, C], in the order of the images.
     """
     device = next(model.parameters()).device
     folded = networks.fold_batch_norm(model.eval())
@@ -157,10 +166,27 @@ def probabilities(
 
 
 def chunks_of(count: int, size: int) -> list[Tensor]:
-    """Positions 0, ..., count - 1 in pieces of a size."""
+    """Cut the positions 0, ..., count - 1 into pieces.
+
+    Args:
+        count: Number of positions.
+        size: Positions in a piece; the last piece may have fewer.
+
+    Returns:
+        One int64 tensor for each piece.
+    """
     return list(torch.arange(count).split(size))
 
 
 def stream(seed: int, epoch: int, purpose: str) -> torch.Generator:
-    """A stream of its own for each seed, epoch and purpose: resuming needs no state."""
+    """Make the generator of an epoch, so that resuming a run needs no saved state.
+
+    Args:
+        seed: Of the run.
+        epoch: Number of the epoch.
+        purpose: What the numbers are for; each purpose has a stream of its own.
+
+    Returns:
+        A generator on the CPU, in the same state for the same arguments.
+    """
     return torch.Generator().manual_seed(seed_of([seed, epoch], purpose))

@@ -1,172 +1,287 @@
-"""What a training run depends on: one class of settings."""
+"""What a training run depends on: one class of settings, and types for others."""
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import Annotated
 
-import numpy as np
 import torch
+from pydantic import ValidationInfo, field_validator
 
 from curvlib import data
 from curvlib.data import folders
 from curvlib.runs import networks
+from curvlib.runs.checked import Must, Settings, at_least, fault, one_of, told
 
+# Share of the run that is done, in [0, 1), to a factor of the learning rate. They
+# belong to two recipes, training and ensembles: a change of one raises both.
 SCHEDULES: dict[str, Callable[[float], float]] = {
-    # Share of the run that is done, in [0, 1), to a factor of the learning rate.
     "step": lambda done: 1.0 if done < 0.6 else 0.1 if done < 0.8 else 0.01,
     "cosine": lambda done: 0.5 * (1 + math.cos(math.pi * done)),
+    "linear": lambda done: 1.0 - done,
     "constant": lambda done: 1.0,
 }
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
+POSITIVE = Must("positive", lambda value: value > 0)
+NOT_NEGATIVE = Must("0 or more", lambda value: value >= 0)
+FRACTION = Must("a fraction in [0, 1)", lambda value: 0 <= value < 1)
+FINITE = Must("positive and finite", lambda value: 0 < value < math.inf)
 
-@dataclass(frozen=True, kw_only=True)
-class TrainConfig:
-    """Everything a run depends on, but for the code, the versions and the machine.
+# Settings of one network's training, which an ensemble has too.
+Model = Annotated[
+    str,
+    told("Network: one of curvlib's own, or torchvision/resnet18 and the like."),
+    Must(
+        f"one of {', '.join(networks.MODELS)}, or torchvision/ and the name of one of "
+        "its classification models",
+        networks.known,
+    ),
+]
+Width = Annotated[
+    int,
+    told(
+        "Channels of the first stage, at least 8, or units of a hidden layer; networks "
+        "of torchvision have a width of their own."
+    ),
+    POSITIVE,
+]
+Activation = Annotated[
+    str,
+    told("Activation function; networks of torchvision keep their own."),
+    one_of(networks.ACTIVATIONS),
+]
+Epochs = Annotated[int, told("Passes over the training set."), POSITIVE]
+LearningRate = Annotated[
+    float,
+    told("Learning rate at the start or, with a warm-up, at its end."),
+    FINITE,
+]
+Momentum = Annotated[
+    float,
+    told("Momentum of SGD."),
+    Must("in [0, 1)", lambda value: 0 <= value < 1),
+]
+WeightDecay = Annotated[
+    float,
+    told("Weight decay on all parameters, as in the paper."),
+    NOT_NEGATIVE,
+    Must("finite", math.isfinite),
+]
+BatchSize = Annotated[
+    int,
+    told("Most samples in a batch; batches are of equal size to within one sample."),
+    at_least(2),
+]
+Schedule = Annotated[
+    str,
+    told(
+        "How the learning rate falls: step (to a tenth at 0.6 and again at 0.8 of the "
+        "run, as in the paper), cosine or linear (down to 0), or constant."
+    ),
+    one_of(SCHEDULES),
+]
+Seed = Annotated[
+    int,
+    told("Seed of everything random, such as first weights, order and wrong labels."),
+    NOT_NEGATIVE,
+]
 
-    Attributes:
-        dataset: A name or path that ``curvlib.load`` knows.
-        image_size: Pixels on a side that photographs in folders are cut to, 224 if
-            None; other data sets have a size of their own.
-        broken_files: ``"stop"`` or ``"skip"``, as for ``curvlib.load``.
-        num_train: Train on the first so many samples by index; None: on all.
-        num_heldout: Score, but never train on, the first so many of the test split.
-        noise: How labels become wrong, one of ``curvlib.data.NOISES``.
-        noise_rate: Share of the training labels replaced; 0 for human labels, which
-            come with a share of their own.
-        planted_duplicates: Copies added under a wrong label.
-        model: One of ``curvlib.runs.networks.MODELS``, or ``"torchvision/resnet18"`` and the
-            like, which have neither a width nor a choice of activation.
-        width: Channels of the first stage, at least 8, or units of a hidden layer.
-        activation: One of ``curvlib.runs.networks.ACTIVATIONS``.
-        epochs: Passes over the training set.
-        lr: Learning rate at the start.
-        momentum: Of SGD.
-        weight_decay: On all parameters, as in the paper.
-        batch_size: At most so many samples a step; batches are of equal size to one.
-        schedule: ``"step"`` (tenth at 60 % and 80 %, the paper's), ``"cosine"`` or
-            ``"constant"``.
-        augment: Random flips, and crops: with padding 4, or of photographs in folders
-            crops of random size.
-        precision: Of the passes of training, ``"float32"`` or ``"bfloat16"`` (torch's
-            autocast; the weights stay float32), which is slow on processors without
-            AVX-512. Scoring is always in float32.
-        seed: Of the wrong labels, the weights, the order and the probes.
-        num_probes: Probes K a scored epoch, drawn anew each time, shared by all
-            samples.
-        step: h, in units of the normalised input.
-        score_every: Score each so many epochs, and the last.
-        score_original_labels: Score samples with a wrong label under their original one
-            too, as a split of its own, to see what a slip in labels would change.
+
+def checked_width(width: int, info: ValidationInfo) -> int:
+    """Refuse the widths of ResNets that make torch crash.
+
+    Args:
+        width: A positive width.
+        info: pydantic's, with the settings checked before.
+
+    Returns:
+        The width.
 
     Raises:
-        ValueError: If a value is out of range.
-        TypeError: If a value is of another type, or its name unknown.
+        PydanticCustomError: If it is below 8 for a ResNet.
+    """
+    # With fewer channels, in channels-last order, the convolutions of torch 2.14 write
+    # outside their memory on processors with AVX2 only, and Python dies.
+    if (model := info.data.get("model")) in networks.RESNETS and width < 8:
+        raise fault(f"be at least 8 for {model}")
+    return width
+
+
+def checked_activation(activation: str, info: ValidationInfo) -> str:
+    """Refuse an activation for networks that have one of their own.
+
+    Args:
+        activation: One that is known.
+        info: pydantic's, with the settings checked before.
+
+    Returns:
+        The activation.
+
+    Raises:
+        PydanticCustomError: If it is not "relu" for a network of torchvision.
+    """
+    model = info.data.get("model", "")
+    if model.startswith(networks.TORCHVISION) and activation != "relu":
+        raise fault(f"stay 'relu', as {model} comes as it is")
+    return activation
+
+
+class TrainConfig(Settings):
+    """Everything a run depends on, but for the code, the versions and the machine.
+
+    ``config.changed(lr=0.2)`` gives a copy with another value, ``config.as_dict()`` all
+    values by name.
+
+    Raises:
+        ValueError: If a value is out of range; all faults are named.
+        TypeError: If values are of another type, or names unknown, and nothing else is
+            wrong.
     """
 
-    dataset: str = "digits"
-    image_size: int | None = None
-    broken_files: str = "stop"
-    num_train: int | None = None
-    num_heldout: int = 0
-    noise: str = "symmetric"
-    noise_rate: float = 0.0
-    planted_duplicates: int = 0
-    model: str = "slim_resnet"
-    width: int = 16
-    activation: str = "relu"
-    epochs: int = 40
-    lr: float = 0.1
-    momentum: float = 0.9
-    weight_decay: float = 0.0
-    batch_size: int = 128
-    schedule: str = "step"
-    augment: bool = False
-    precision: str = "float32"
-    seed: int = 0
-    num_probes: int = 2
-    step: float = 1e-3
-    score_every: int = 1
-    score_original_labels: bool = False
+    dataset: Annotated[
+        str, told("Data set: a name or path that curvlib.load knows, such as cifar10.")
+    ] = "digits"
+    image_size: Annotated[
+        int | None,
+        told("Pixels on a side that photographs in folders are cut to; None: 224."),
+        at_least(folders.SMALLEST),
+    ] = None
+    broken_files: Annotated[
+        str,
+        told("What to do about files of a folder that cannot be used."),
+        one_of(folders.POLICIES),
+    ] = "stop"
+    num_train: Annotated[
+        int | None,
+        told("Train on the first so many samples by index; None: on all."),
+        at_least(2),
+    ] = None
+    num_heldout: Annotated[
+        int,
+        told("Score, but never train on, the first so many samples of the test split."),
+        NOT_NEGATIVE,
+    ] = 0
+    noise: Annotated[
+        str, told("How labels become wrong."), one_of(data.NOISES)
+    ] = "symmetric"  # fmt: skip
+    noise_rate: Annotated[
+        float,
+        told(
+            "Share of the training labels replaced; 0 for human labels, whose share of "
+            "wrong ones is fixed."
+        ),
+        FRACTION,
+    ] = 0.0
+    planted_duplicates: Annotated[
+        int,
+        told("Copies of training samples to add under a wrong label."),
+        NOT_NEGATIVE,
+    ] = 0
+    model: Model = "slim_resnet"
+    width: Width = 16
+    activation: Activation = "relu"
+    epochs: Epochs = 40
+    lr: LearningRate = 0.1
+    momentum: Momentum = 0.9
+    nesterov: Annotated[
+        bool, told("Use Nesterov's form of momentum.", neutral=False)
+    ] = False
+    weight_decay: WeightDecay = 0.0
+    batch_size: BatchSize = 128
+    schedule: Schedule = "step"
+    warmup: Annotated[
+        float,
+        told(
+            "Share of the run over which the learning rate rises linearly from 0; the "
+            "schedule spans the rest.",
+            neutral=0.0,
+        ),
+        FRACTION,
+    ] = 0.0
+    augment: Annotated[
+        bool,
+        told(
+            "Flip and crop training images at random: shifted by a few pixels, or, of "
+            "photographs in folders, at random sizes."
+        ),
+    ] = False
+    augment_epochs: Annotated[
+        int | None,
+        told("Augment only the first so many epochs; None: all.", neutral=None),
+        at_least(1),
+    ] = None
+    shift: Annotated[
+        int,
+        told(
+            "Most pixels that augmentation shifts an image by, each way.",
+            neutral=data.PADDING,
+        ),
+        NOT_NEGATIVE,
+    ] = data.PADDING
+    precision: Annotated[
+        str,
+        told(
+            "Arithmetic of training: bfloat16 is torch's autocast, which is slow on "
+            "processors without AVX-512; weights and scoring stay float32."
+        ),
+        one_of(PRECISIONS),
+    ] = "float32"
+    seed: Seed = 0
+    num_probes: Annotated[
+        int,
+        told("Probes K in a scored epoch, drawn anew each time, the same for all."),
+        at_least(1),
+    ] = 2
+    step: Annotated[
+        float,
+        told("Step h of the finite difference, in units of the normalised input."),
+        FINITE,
+    ] = 1e-3
+    score_every: Annotated[
+        int, told("Score after every so many epochs, and after the last."), at_least(1)
+    ] = 1
+    score_original_labels: Annotated[
+        bool,
+        told(
+            "Score mislabelled samples under their original label too, as a split of "
+            "its own, to see what a slip in labels would change."
+        ),
+    ] = False
 
-    def __post_init__(self):
-        for name, kind in self.__annotations__.items():
-            value = getattr(self, name)
-            if isinstance(value, np.generic):  # an integer out of an array, say
-                value = value.item()
-                object.__setattr__(self, name, value)
-            allowed = (int, float) if kind is float else kind
-            if not isinstance(value, allowed) or (
-                isinstance(value, bool) and kind is not bool
-            ):
-                raise TypeError(
-                    f"{name} must be {getattr(kind, '__name__', kind)}, got {value!r}"
-                )
-            if kind is float:  # so that 0 and 0.0 are one run
-                object.__setattr__(self, name, float(value))
-        place = self.dataset.rstrip("/")  # a folder written two ways is one run
-        object.__setattr__(self, "dataset", place or self.dataset)
-        for name, valid, meaning in (
-            (
-                "image_size",
-                self.image_size is None or self.image_size >= folders.SMALLEST,
-                f"at least {folders.SMALLEST}",
-            ),
-            (
-                "broken_files",
-                self.broken_files in folders.POLICIES,
-                f"one of {folders.POLICIES}",
-            ),
-            ("num_train", self.num_train is None or self.num_train > 1, "at least 2"),
-            ("num_heldout", self.num_heldout >= 0, "0 or more"),
-            ("noise", self.noise in data.NOISES, f"one of {data.NOISES}"),
-            ("noise_rate", 0 <= self.noise_rate < 1, "a fraction in [0, 1)"),
-            (
-                "noise_rate",
-                self.noise_rate == 0 or self.noise not in data.HUMAN,
-                f"0 with noise {self.noise!r}, whose share of wrong labels is fixed",
-            ),
-            ("planted_duplicates", self.planted_duplicates >= 0, "0 or more"),
-            (
-                "model",
-                networks.known(self.model),
-                f"one of {networks.MODELS}, or torchvision/ and one of its names",
-            ),
-            ("width", self.width > 0, "positive"),
-            (
-                "activation",
-                self.activation in networks.ACTIVATIONS,
-                f"one of {tuple(networks.ACTIVATIONS)}",
-            ),
-            ("epochs", self.epochs > 0, "positive"),
-            ("lr", 0 < self.lr < math.inf, "positive and finite"),
-            ("momentum", 0 <= self.momentum < 1, "in [0, 1)"),
-            ("weight_decay", 0 <= self.weight_decay < math.inf, "0 or more"),
-            ("batch_size", self.batch_size > 1, "at least 2"),
-            ("schedule", self.schedule in SCHEDULES, f"one of {tuple(SCHEDULES)}"),
-            (
-                "precision",
-                self.precision in PRECISIONS,
-                f"one of {tuple(PRECISIONS)}",
-            ),
-            ("seed", self.seed >= 0, "0 or more"),
-            ("num_probes", self.num_probes > 0, "at least 1"),
-            ("step", 0 < self.step < math.inf, "positive and finite"),
-            ("score_every", self.score_every > 0, "at least 1"),
-        ):
-            if not valid:
-                raise ValueError(
-                    f"{name} must be {meaning}, got {getattr(self, name)!r}"
-                )
+    _width = field_validator("width")(checked_width)
+    _activation = field_validator("activation")(checked_activation)
 
-        # With fewer channels, in channels-last order, the convolutions of torch 2.14
-        # write outside their memory on processors with AVX2 only, and Python dies.
-        if self.model in networks.RESNETS and self.width < 8:
-            raise ValueError(
-                f"width must be at least 8 for {self.model}, got {self.width}"
-            )
-        if self.model.startswith(networks.TORCHVISION) and self.activation != "relu":
-            raise ValueError(
-                f"{self.model} comes as it is, so activation must stay 'relu', got "
-                f"{self.activation!r}"
-            )
+    @field_validator("dataset")
+    @classmethod
+    def _one_spelling(cls, dataset: str) -> str:
+        return dataset.rstrip("/") or dataset  # a folder written two ways is one run
+
+    @field_validator("noise_rate")
+    @classmethod
+    def _fixed_by_humans(cls, rate: float, info: ValidationInfo) -> float:
+        if rate and (noise := info.data.get("noise")) in data.HUMAN:
+            raise fault(f"be 0 with noise {noise!r}, which has a fixed share")
+        return rate
+
+    @field_validator("nesterov")
+    @classmethod
+    def _of_momentum(cls, nesterov: bool, info: ValidationInfo) -> bool:
+        if nesterov and info.data.get("momentum") == 0:
+            raise fault("stay False with momentum 0, of which it is a form")
+        return nesterov
+
+    @field_validator("augment_epochs")
+    @classmethod
+    def _within_the_run(cls, count: int | None, info: ValidationInfo) -> int | None:
+        if count is not None and info.data.get("augment") is False:
+            raise fault("stay None without augment; set augment to True")
+        if count is not None and count > info.data.get("epochs", count):
+            raise fault(f"be at most epochs, which is {info.data['epochs']}")
+        return count
+
+    @field_validator("shift")
+    @classmethod
+    def _of_augmentation(cls, shift: int, info: ValidationInfo) -> int:
+        if shift != data.PADDING and info.data.get("augment") is False:
+            raise fault(f"stay {data.PADDING} without augment; set augment to True")
+        return shift

@@ -5,7 +5,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +17,7 @@ from torch import nn
 from torchvision.ops import StochasticDepth
 
 from curvlib import data
-from curvlib.data import Images, progress
+from curvlib.data import Images, folders, progress
 from curvlib.runs import distributed, networks, provenance
 from curvlib.runs.devices import best_device, usable
 from curvlib.runs.provenance import hardware, versions
@@ -32,12 +32,18 @@ PARTS = ("data", "networks", "training", "scoring")  # what makes a trace
 def run_name(config: TrainConfig, splits: Mapping[str, Images]) -> str:
     """Name of a run's folder: data set, model, and a hash of what identifies the run.
 
+    Settings at their neutral value play no part, so that a setting that is added later
+    changes no name.
+
     Args:
-        config: What was asked for.
+        config: Of the run.
         splits: The samples scored, by split, ``"train"`` among them.
+
+    Returns:
+        The name, such as ``digits-slim_resnet-0123456789``.
     """
     checksums = {split: images.checksum for split, images in splits.items()}
-    digest = provenance.digest(asdict(config), checksums, PARTS)
+    digest = provenance.digest(config.identity(), checksums, PARTS)
     model = config.model.removeprefix(networks.TORCHVISION)
     return f"{Path(config.dataset).stem}-{model}-{digest}"
 
@@ -45,7 +51,7 @@ def run_name(config: TrainConfig, splits: Mapping[str, Images]) -> str:
 def prepare(
     config: TrainConfig, root: str | Path | None = None
 ) -> tuple[Images, Images | None]:
-    """Samples that a run trains on, wrong labels included, and those it only scores.
+    """Load what a run trains on, wrong labels included, and its held-out samples.
 
     Args:
         config: Of the run.
@@ -55,7 +61,9 @@ def prepare(
         Training samples, and held-out samples or None.
 
     Raises:
-        ValueError: If more samples are asked for than there are.
+        ValueError: If more samples are asked for than there are, or ``curvlib.load``
+            refuses the data.
+        FileNotFoundError: If the data is neither there nor to be downloaded.
     """
     how = {"image_size": config.image_size, "broken_files": config.broken_files}
     whole = data.load(config.dataset, root, **how)
@@ -79,7 +87,19 @@ def prepare(
 
 
 def first(images: Images, count: int | None, name: str) -> Images:
-    """The first so many samples by index, or all; name is that of the setting."""
+    """Select the first so many samples by index.
+
+    Args:
+        images: N samples.
+        count: How many to select; None: all.
+        name: Of the setting, for the error message.
+
+    Returns:
+        The samples selected.
+
+    Raises:
+        ValueError: If the count is below 1 or above N.
+    """
     if count is None:
         return images
     if count < 1:
@@ -101,11 +121,11 @@ def fit(
     device: str | None = None,
     on_epoch: Callable[[int, nn.Module], None] | None = None,
 ) -> Trace:
-    """Train as the config says, score every sample as it goes, and return the trace.
+    """Train as the config says, score every sample along the way, return the trace.
 
     A finished run is read, not trained again. One that was stopped, even by SIGKILL,
-    goes on after its last finished epoch and ends with the same bytes in its trace as
-    an unbroken one on the same machine with the same number of threads.
+    goes on after its last finished epoch. On the same machine with the same number of
+    threads it ends with the same bytes in its trace as an unbroken one.
 
     Under an initialised ``torch.distributed`` group (``torchrun -m curvlib train``
     makes one) each process trains and scores a share, and the first writes. Scores at
@@ -113,19 +133,24 @@ def fit(
     in which floats are summed: by rounding at the first step, by more with each epoch.
 
     Args:
-        config: What to do.
-        train: Samples to train on, ``prepare(config)`` if left out. The labels given
-            are those trained on and scored with.
-        heldout: Samples only scored; goes with train.
+        config: How to train and score.
+        train: N samples to train on; None: those of ``prepare(config)``. The labels
+            given are those trained on and scored with.
+        heldout: Samples to score only; they go with train.
         runs: Folder of all runs; this one gets ``runs/<run_name(config, splits)>``.
         root: Where data sets lie, as for ``curvlib.load``.
-        device: ``"cpu"``, ``"cuda"``, ``"mps"``; the fastest there is, if left out.
+        device: ``"cpu"``, ``"cuda"`` or ``"mps"``; None: the fastest there is.
         on_epoch: Called after each epoch trained here with its number and the model.
+
+    Returns:
+        The finished trace: E scored epochs of N samples.
 
     Raises:
         FloatingPointError: If the loss is not finite; says where and what to try.
-        ValueError: If the folder holds a run of another config or on other data, or
-            the held-out samples come without training samples or of other classes.
+        ValueError: If the folder holds a run of another config or on other data; if it
+            was begun on another kind of device or with another torch; if held-out
+            samples come without training samples or of other classes; if the network
+            has dropout, or photographs in files are to be shifted.
     """
     if train is None and heldout is not None:
         raise ValueError(
@@ -143,6 +168,7 @@ def fit(
         raise ValueError(
             f"{train.name} has one class, {train.classes[0]}; a classifier needs two"
         )
+    _refuse_shift(config, train)
     device = usable(device or best_device())
     if len(set(distributed.gathered(lambda: train.checksum))) > 1:
         raise ValueError(
@@ -151,10 +177,12 @@ def fit(
         )
     splits = splits_of(config, train, heldout)
     folder = Path(runs) / run_name(config, splits)
+    if not (folder / "run.json").exists():
+        _refuse_dropout(config, train)
 
     def begin() -> tuple[Trace, bool]:
         trace = _begun(config, folder, splits, device)
-        finished = _epochs_done(trace) >= config.epochs
+        finished = epochs_done(trace) >= config.epochs
         if not finished:
             _refuse_other_machine(trace, device)
         return trace, finished
@@ -169,7 +197,17 @@ def fit(
 def splits_of(
     config: TrainConfig, train: Images, heldout: Images | None = None
 ) -> dict[str, Images]:
-    """The samples that a run scores, by split of its trace."""
+    """Collect the samples that a run scores, by split of its trace.
+
+    Args:
+        config: Of the run.
+        train: Samples trained on.
+        heldout: Samples scored only, if there are any.
+
+    Returns:
+        ``"train"``; ``"heldout"``, if given; ``"original_labels"``, the mislabelled
+        training samples under their original labels, if the config asks for them.
+    """
     splits = {"train": train}
     if heldout is not None:
         splits["heldout"] = heldout
@@ -184,9 +222,16 @@ def _begun(
 ) -> Trace:
     train = splits["train"]
     mean, std = train.statistics()
+    settings = config.as_dict()
+    if (folder / "config.json").exists():
+        # A run from before a setting existed says nothing of it: it was neutral.
+        there = Trace.open(folder).config
+        for name, value in config.neutral().items():
+            if name not in there and settings[name] == value:
+                del settings[name]
     return Trace.create(
         folder,
-        config=asdict(config),
+        config=settings,
         info={
             "mean": mean,
             "std": std,
@@ -203,10 +248,10 @@ def _begun(
 
 @contextmanager
 def _only_one(folder: Path) -> Iterator[None]:
-    """Two notebooks that need one run: the second waits, says so, then reads it.
+    """Hold the lock of a run: whoever needs the same run waits, says so, then reads it.
 
-    The processes of one run wait together, and meet while they do: left alone for half
-    an hour they would take each other for dead.
+    The processes of one run wait together and meet again and again, since torch takes a
+    process for dead that it has not heard of for half an hour.
     """
     folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / ".lock")
@@ -230,7 +275,7 @@ def _only_one(folder: Path) -> Iterator[None]:
 
 
 def _refuse_other_machine(trace: Trace, device: str) -> None:
-    """A run goes on where it began, or its trace would be of two kinds."""
+    """Refuse to go on elsewhere: the trace would mix two kinds of arithmetic."""
     begun, now = trace.info, {"versions": versions(), "hardware": hardware(device)}
     for name, then, here in (
         (
@@ -248,7 +293,14 @@ def _refuse_other_machine(trace: Trace, device: str) -> None:
 
 
 def new_model(trace: Trace) -> nn.Module:
-    """The run's network before training, in evaluation mode."""
+    """Build a run's network as it was before training.
+
+    Args:
+        trace: Of the run.
+
+    Returns:
+        The network with its first weights, in evaluation mode, on the CPU.
+    """
     info = trace.info
     return _untrained(trace.config, len(info["classes"]), info["input_shape"])
 
@@ -272,32 +324,35 @@ def passes(
     model: nn.Module | None = None,
     device: str | None = None,
 ) -> Iterator[nn.Module]:
-    """Train as ``fit`` does, with no trace and nothing kept: for a second training.
+    """Train as ``fit`` does, but score nothing and keep nothing: for a second training.
 
     Args:
-        config: Its data set, noise and scoring play no part.
-        images: Trained on, with the labels given.
+        config: How to train; its data set, noise and scoring play no part.
+        images: N samples to train on, with the labels given.
         scaling: As ``Images.statistics`` gives it, of these or of more images.
-        model: Where to begin; by default a network that is new and seeded.
+        model: The network to go on with; None: a new one with the config's seed.
         device: As for ``fit``.
 
     Yields:
-        The network after each epoch, in evaluation mode; always the same one.
+        The network after each epoch, in evaluation mode; it is always the same object.
 
     Raises:
         FloatingPointError: If the loss is not finite.
+        ValueError: If several processes were started, or photographs in files are to
+            be shifted.
     """
     if distributed.world() > 1:
         raise ValueError(
             "a second training is for one process; start it without torchrun"
         )
+    _refuse_shift(config, images)
     device = torch.device(device or best_device())
     if model is None:
         shape = [images.images.shape[i] for i in (3, 1, 2)]
-        model = _untrained(asdict(config), len(images.classes), shape)
+        model = _untrained(config.as_dict(), len(images.classes), shape)
     model = model.to(device, memory_format=torch.channels_last)
     optimizer = _optimizer(config, model)
-    read = images.reader(device)
+    read = images.reader(device, padding=config.shift)
     labels = torch.from_numpy(images.labels).to(device)
     for epoch in range(1, config.epochs + 1):
         _train_epoch(config, scaling, model, optimizer, epoch, read, labels)
@@ -310,14 +365,39 @@ def _optimizer(config: TrainConfig, model: nn.Module) -> torch.optim.SGD:
         lr=config.lr,
         momentum=config.momentum,
         weight_decay=config.weight_decay,
+        nesterov=config.nesterov,
     )
 
 
+def learning_rate(config: TrainConfig, done: float) -> float:
+    """Learning rate of a step.
+
+    Args:
+        config: Of the run.
+        done: Share of the run's steps that come before, in [0, 1).
+
+    Returns:
+        The rate: in the warm-up from 0 to ``config.lr`` in a line, then ``config.lr``
+        times the schedule, which spans what is left.
+    """
+    if done < config.warmup:
+        return config.lr * done / config.warmup
+    left = (done - config.warmup) / (1 - config.warmup)
+    return config.lr * SCHEDULES[config.schedule](left)
+
+
 def trained_model(trace: Trace) -> nn.Module:
-    """The run's network after its last finished epoch, in evaluation mode, on the CPU.
+    """Load a run's network as it was after its last finished epoch.
+
+    Args:
+        trace: Of the run.
+
+    Returns:
+        The network, in evaluation mode, on the CPU.
 
     Raises:
         FileNotFoundError: If no epoch was finished.
+        ValueError: If the checkpoint is damaged.
     """
     state = _checkpoint(trace)
     if state is None:
@@ -340,7 +420,18 @@ def _checkpoint(trace: Trace) -> dict | None:
         ) from error
 
 
-def _epochs_done(trace: Trace) -> int:
+def epochs_done(trace: Trace) -> int:
+    """Count the epochs that a run can go on after.
+
+    Args:
+        trace: Of the run.
+
+    Returns:
+        The number of finished epochs, scored or not.
+
+    Raises:
+        ValueError: If the checkpoint is damaged, or missing though epochs are logged.
+    """
     state = _checkpoint(trace)
     # The log is written just before the checkpoint, so it may be one epoch ahead.
     logged = len(trace.log()) if (trace.folder / "log.csv").exists() else 0
@@ -355,7 +446,6 @@ def _epochs_done(trace: Trace) -> int:
 def _train(config, trace, splits, device, on_epoch) -> None:
     first_process = distributed.rank() == 0
     model = new_model(trace).to(device, memory_format=torch.channels_last)
-    _refuse_dropout(model, config.model)
     optimizer = _optimizer(config, model)
     scaling = trace.info["mean"], trace.info["std"]
     first, rows = 1, []
@@ -366,7 +456,10 @@ def _train(config, trace, splits, device, on_epoch) -> None:
     if first_process:
         trace.forget_after(first - 1)
     trained_on = distributed.parallel(model, device)  # the same weights
-    readers = {split: images.reader(device) for split, images in splits.items()}
+    readers = {
+        split: images.reader(device, padding=config.shift)
+        for split, images in splits.items()
+    }
     labels = torch.from_numpy(splits["train"].labels).to(device)
     started = time.perf_counter()
     for epoch in range(first, config.epochs + 1):
@@ -410,18 +503,30 @@ def _train(config, trace, splits, device, on_epoch) -> None:
             )
 
 
-def _refuse_dropout(model: nn.Module, name: str) -> None:
+def _refuse_shift(config: TrainConfig, images: Images) -> None:
+    if config.shift != data.PADDING and isinstance(images.images, folders.Photographs):
+        raise ValueError(
+            f"{images.name}: photographs in files are cropped at random sizes, not "
+            f"shifted, so shift must stay {data.PADDING}, got {config.shift}"
+        )
+
+
+def _refuse_dropout(config: TrainConfig, images: Images) -> None:
+    if not config.model.startswith(networks.TORCHVISION):
+        return
+    shape = [images.images.shape[i] for i in (3, 1, 2)]
+    model = _untrained(config.as_dict(), len(images.classes), shape)
     kinds = (nn.modules.dropout._DropoutNd, StochasticDepth)
     if any(isinstance(m, kinds) and m.p > 0 for m in model.modules()):
         raise ValueError(
-            f"{name} has dropout, whose masks a resumed run could not repeat; choose a "
-            "network without, such as torchvision/resnet18. Its stored weights can be "
-            "scored: curvlib score --checkpoints"
+            f"{config.model} has dropout, whose masks a resumed run could not repeat; "
+            "choose a network without it, such as torchvision/resnet18. Stored weights "
+            "can be scored: curvlib score --checkpoints"
         )
 
 
 def _unwrapped(model: nn.Module, trace: Trace) -> nn.Module:
-    """The network as one process has it: batch norms here may be those of many."""
+    """Copy the network for scoring, with the batch norms of a single process."""
     if distributed.world() == 1:
         return model
     device = next(model.parameters()).device
@@ -448,7 +553,7 @@ def _save(trace: Trace, epoch: int, model, optimizer, rows: list[dict]) -> None:
 
 
 def _train_epoch(config, scaling, model, optimizer, epoch, read, labels) -> dict:
-    """One pass over the samples; loss and accuracy are those met on the way."""
+    """Make one pass over the samples; return the row of the log, without seconds."""
     model.train()
     generator = stream(config.seed, epoch, "order")
     order = torch.randperm(len(labels), generator=generator)
@@ -464,12 +569,12 @@ def _train_epoch(config, scaling, model, optimizer, epoch, read, labels) -> dict
     share = slice(distributed.rank(), None, world)  # of every batch
     losses = torch.zeros(len(batches), device=labels.device)
     correct = torch.zeros((), device=labels.device)
-    read_batches = read(
-        batches, generator=generator if config.augment else None, share=share
-    )
+    last = config.epochs if config.augment_epochs is None else config.augment_epochs
+    augment = config.augment and epoch <= last
+    read_batches = read(batches, generator=generator if augment else None, share=share)
     for number, (batch, x) in enumerate(zip(batches, read_batches, strict=True)):
         done = (epoch - 1 + number / len(batches)) / config.epochs
-        rate = config.lr * SCHEDULES[config.schedule](done)
+        rate = learning_rate(config, done)
         for group in optimizer.param_groups:
             group["lr"] = rate
         y = labels[batch[share].to(labels.device)]

@@ -50,7 +50,7 @@ def config_of(parameters: Mapping, **changes: object) -> "TrainConfig":
     """
     from curvlib.runs.settings import TrainConfig
 
-    known = TrainConfig.__annotations__
+    known = TrainConfig.model_fields
     given = {name: value for name, value in parameters.items() if name in known}
     return TrainConfig(**(given | changes))
 
