@@ -147,7 +147,7 @@ def inspected(model: nn.Module, x: Tensor, *, step: float) -> Seen:
         global_hooks.register_module_forward_pre_hook(watch.enter),
         global_hooks.register_module_forward_hook(watch.leave, always_call=True),
     ]
-    output = failure = None
+    failure = None
     try:
         with torch.no_grad(), watch:
             output = model(x)
@@ -163,14 +163,17 @@ def inspected(model: nn.Module, x: Tensor, *, step: float) -> Seen:
             "TF32 or quantised layers"
         ) from failure
     if failure is not None:
+        about_types = "type" in str(failure)
         for name, weight in model.named_parameters():
-            if weight.is_floating_point() and weight.dtype != x.dtype:
+            other = weight.is_floating_point() and weight.dtype != x.dtype
+            if about_types and other:
                 use = "float" if x.dtype == torch.float32 else "double"
                 raise ValueError(
                     f"parameter {name!r} is {weight.dtype}, x is {x.dtype}, and the "
                     f"model does not convert: use model.{use}()"
                 ) from failure
-        raise failure
+        with torch.no_grad():
+            output = model(x)  # fails again, unless it was the watch that failed
     if watch.single and step < SMALLEST_STEP:
         raise ValueError(
             f"{watch.single}, too coarse for step {step!r}; take {SMALLEST_STEP} or "
@@ -228,6 +231,8 @@ def _generators() -> bytes:
 class _Watch(TorchDispatchMode):
     """Follow x through a forward; note where it gets coarse, and in which module."""
 
+    supports_higher_order_operators = True  # such as flex_attention
+
     def __init__(self, model: nn.Module, x: Tensor):
         super().__init__()
         self.names = {id(m): name or "model" for name, m in model.named_modules()}
@@ -268,7 +273,8 @@ class _Watch(TorchDispatchMode):
             elif t.is_floating_point() and t.dtype.itemsize < self.size:
                 self.single = self.single or f"{where} computes in {t.dtype}"
         to_integers = name.strip("_") in ("to_copy", "copy", "view") and any(
-            not t.is_floating_point() and t.dtype != torch.bool for t in made
+            not (t.is_floating_point() or t.is_complex() or t.dtype == torch.bool)
+            for t in made
         )
         if (
             name.startswith(ROUNDING)
@@ -342,7 +348,8 @@ def folded_if_same(model: nn.Module, x: Tensor) -> nn.Module | None:
     """
     modules = list(model.modules())
     hooked = [
-        m._forward_hooks or m._forward_pre_hooks or m._backward_hooks for m in modules
+        *(m._forward_hooks or m._forward_pre_hooks for m in modules),
+        *(m._backward_hooks or m._backward_pre_hooks for m in modules),
     ]
     norms = [m for m in modules if type(m) in FOLDED.values()]
     if any(hooked) or not norms or model in _UNFOLDABLE:
