@@ -151,7 +151,7 @@ def inspected(model: nn.Module, x: Tensor, *, step: float) -> Seen:
     try:
         with torch.no_grad(), watch:
             output = model(x)
-    except RuntimeError as error:
+    except Exception as error:
         failure = error
     finally:
         for handle in handles:
@@ -162,18 +162,20 @@ def inspected(model: nn.Module, x: Tensor, *, step: float) -> Seen:
             "what depends on x in float32: no torch.autocast, .half(), .bfloat16(), "
             "TF32 or quantised layers"
         ) from failure
-    if failure is not None:
-        about_types = "type" in str(failure)
-        for name, weight in model.named_parameters():
-            other = weight.is_floating_point() and weight.dtype != x.dtype
-            if about_types and other:
-                use = "float" if x.dtype == torch.float32 else "double"
-                raise ValueError(
-                    f"parameter {name!r} is {weight.dtype}, x is {x.dtype}, and the "
-                    f"model does not convert: use model.{use}()"
-                ) from failure
-        with torch.no_grad():
-            output = model(x)  # fails again, unless it was the watch that failed
+    if failure is not None:  # of the model, or of the watch alone
+        try:
+            with torch.no_grad():
+                output = model(x)
+        except Exception as error:
+            for name, weight in model.named_parameters():
+                other = weight.is_floating_point() and weight.dtype != x.dtype
+                if other and "type" in str(error):
+                    use = "float" if x.dtype == torch.float32 else "double"
+                    raise ValueError(
+                        f"parameter {name!r} is {weight.dtype}, x is {x.dtype}, and "
+                        f"the model does not convert: use model.{use}()"
+                    ) from error
+            raise
     if watch.single and step < SMALLEST_STEP:
         raise ValueError(
             f"{watch.single}, too coarse for step {step!r}; take {SMALLEST_STEP} or "

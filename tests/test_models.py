@@ -499,13 +499,33 @@ def test_rounding_that_makes_no_jump_is_no_reason_to_refuse(name, dtype):
     assert got.squared_frobenius_norm.isfinite().all()
 
 
+class LastState(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.recurrent, self.head = nn.LSTM(1, 5, batch_first=True), nn.Linear(5, 3)
+
+    def forward(self, x):
+        return self.head(self.recurrent(x[:, :, None])[0][:, -1])
+
+
+OF_ANOTHER_TYPE = {
+    "linear": lambda dtype: (mlp(20).to(dtype), (20,)),
+    "recurrent": lambda dtype: (LastState().to(dtype), (20,)),
+    "convolution": lambda dtype: (nn.Conv1d(1, 3, 20).to(dtype), (1, 20)),
+    "scripted": lambda dtype: (torch.jit.script(mlp(20).to(dtype)), (20,)),
+}
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit.script")
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
 @pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("name", OF_ANOTHER_TYPE)
 def test_weights_of_another_type_are_refused_in_one_line_that_says_what_to_do(
-    dtype, method
+    name, dtype, method
 ):
-    model, x, y = mlp(20).to(dtype), normal(4, 20).float(), torch.arange(4) % 3
-    message = rf"'0.weight' is {dtype}, x is torch.float32.*use model.float\(\)$"
+    model, shape = OF_ANOTHER_TYPE[name](dtype)
+    x, y = normal(4, *shape).float(), torch.arange(4) % 3
+    message = rf" is {dtype}, x is torch.float32.*use model.float\(\)$"
     with pytest.raises(ValueError, match=message) as refusal:
         input_curvature(model, x, y, method=method)
     assert "\n" not in str(refusal.value)
