@@ -147,11 +147,11 @@ def inspected(model: nn.Module, x: Tensor, *, step: float) -> Seen:
         global_hooks.register_module_forward_pre_hook(watch.enter),
         global_hooks.register_module_forward_hook(watch.leave, always_call=True),
     ]
-    output = failure = None
+    failure = None
     try:
         with torch.no_grad(), watch:
             output = model(x)
-    except RuntimeError as error:
+    except Exception as error:
         failure = error
     finally:
         for handle in handles:
@@ -162,15 +162,20 @@ def inspected(model: nn.Module, x: Tensor, *, step: float) -> Seen:
             "what depends on x in float32: no torch.autocast, .half(), .bfloat16(), "
             "TF32 or quantised layers"
         ) from failure
-    if failure is not None:
-        for name, weight in model.named_parameters():
-            if weight.is_floating_point() and weight.dtype != x.dtype:
-                use = "float" if x.dtype == torch.float32 else "double"
-                raise ValueError(
-                    f"parameter {name!r} is {weight.dtype}, x is {x.dtype}, and the "
-                    f"model does not convert: use model.{use}()"
-                ) from failure
-        raise failure
+    if failure is not None:  # of the model, or of the watch alone
+        try:
+            with torch.no_grad():
+                output = model(x)
+        except Exception as error:
+            for name, weight in model.named_parameters():
+                other = weight.is_floating_point() and weight.dtype != x.dtype
+                if other and "type" in str(error):
+                    use = "float" if x.dtype == torch.float32 else "double"
+                    raise ValueError(
+                        f"parameter {name!r} is {weight.dtype}, x is {x.dtype}, and "
+                        f"the model does not convert: use model.{use}()"
+                    ) from error
+            raise
     if watch.single and step < SMALLEST_STEP:
         raise ValueError(
             f"{watch.single}, too coarse for step {step!r}; take {SMALLEST_STEP} or "
@@ -228,6 +233,8 @@ def _generators() -> bytes:
 class _Watch(TorchDispatchMode):
     """Follow x through a forward; note where it gets coarse, and in which module."""
 
+    supports_higher_order_operators = True  # such as flex_attention
+
     def __init__(self, model: nn.Module, x: Tensor):
         super().__init__()
         self.names = {id(m): name or "model" for name, m in model.named_modules()}
@@ -268,7 +275,8 @@ class _Watch(TorchDispatchMode):
             elif t.is_floating_point() and t.dtype.itemsize < self.size:
                 self.single = self.single or f"{where} computes in {t.dtype}"
         to_integers = name.strip("_") in ("to_copy", "copy", "view") and any(
-            not t.is_floating_point() and t.dtype != torch.bool for t in made
+            not (t.is_floating_point() or t.is_complex() or t.dtype == torch.bool)
+            for t in made
         )
         if (
             name.startswith(ROUNDING)
@@ -342,7 +350,8 @@ def folded_if_same(model: nn.Module, x: Tensor) -> nn.Module | None:
     """
     modules = list(model.modules())
     hooked = [
-        m._forward_hooks or m._forward_pre_hooks or m._backward_hooks for m in modules
+        *(m._forward_hooks or m._forward_pre_hooks for m in modules),
+        *(m._backward_hooks or m._backward_pre_hooks for m in modules),
     ]
     norms = [m for m in modules if type(m) in FOLDED.values()]
     if any(hooked) or not norms or model in _UNFOLDABLE:

@@ -579,9 +579,7 @@ def compute(trace: "Trace", split: str = "train", *, seed: int = 0) -> "pd.DataF
     """All scores of one split that a trace alone gives, by their authors' formulas.
 
     Every field of a trace was measured after a scored epoch, in evaluation mode, on
-    clean images. Some authors measure otherwise: AUM's take the logits met in training;
-    EL2N's, early epochs over several initialisations; forgetting events are counted at
-    each presentation in a minibatch. The book's page on the method lists all of these.
+    clean images. Some authors measure otherwise; each function says how.
 
     Args:
         trace: A run; every field is read once.

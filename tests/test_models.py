@@ -3,6 +3,7 @@
 import random
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ import torch.nn.functional as F
 import torchvision
 from test_curvature import assert_same, mlp, normal, seeded
 from torch import nn
+from torch.nn.attention.flex_attention import flex_attention
 from torch.utils.checkpoint import checkpoint
 
 from curvlib import models
@@ -447,6 +449,9 @@ QUANTISERS = {
         torch.div(h, 1 / 16, rounding_mode="floor") / 16 - h
     ).detach(),
     "signs": lambda h: h + (h.sign() - h).detach(),
+    "bits cut off": lambda h: h + (
+        (h.detach().view(torch.int32) & -(2**16)).view(torch.float32) - h
+    ).detach(),
     "beside a way around": lambda h: h + 0.5 * to_grid(h),
 }  # fmt: skip
 
@@ -494,13 +499,33 @@ def test_rounding_that_makes_no_jump_is_no_reason_to_refuse(name, dtype):
     assert got.squared_frobenius_norm.isfinite().all()
 
 
+class LastState(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.recurrent, self.head = nn.LSTM(1, 5, batch_first=True), nn.Linear(5, 3)
+
+    def forward(self, x):
+        return self.head(self.recurrent(x[:, :, None])[0][:, -1])
+
+
+OF_ANOTHER_TYPE = {
+    "linear": lambda dtype: (mlp(20).to(dtype), (20,)),
+    "recurrent": lambda dtype: (LastState().to(dtype), (20,)),
+    "convolution": lambda dtype: (nn.Conv1d(1, 3, 20).to(dtype), (1, 20)),
+    "scripted": lambda dtype: (torch.jit.script(mlp(20).to(dtype)), (20,)),
+}
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit.script")
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
 @pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("name", OF_ANOTHER_TYPE)
 def test_weights_of_another_type_are_refused_in_one_line_that_says_what_to_do(
-    dtype, method
+    name, dtype, method
 ):
-    model, x, y = mlp(20).to(dtype), normal(4, 20).float(), torch.arange(4) % 3
-    message = rf"'0.weight' is {dtype}, x is torch.float32.*use model.float\(\)$"
+    model, shape = OF_ANOTHER_TYPE[name](dtype)
+    x, y = normal(4, *shape).float(), torch.arange(4) % 3
+    message = rf" is {dtype}, x is torch.float32.*use model.float\(\)$"
     with pytest.raises(ValueError, match=message) as refusal:
         input_curvature(model, x, y, method=method)
     assert "\n" not in str(refusal.value)
@@ -676,6 +701,30 @@ def test_a_layer_without_any_derivative_is_left_to_zero_order():
         with pytest.raises(ValueError, match="method='zero-order' needs none"):
             input_curvature(Detached(), x, y, method=method)
     assert input_curvature(Detached(), x, y, method="zero-order").loss.isfinite().all()
+
+
+def test_operations_of_higher_order_and_complex_numbers_are_watched_like_others():
+    class Attends(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.into, self.head = nn.Linear(16, 48), nn.Linear(16, 3)
+
+        def forward(self, x):
+            spectrum = torch.fft.fft(x.float()).to(torch.complex64)
+            h = torch.fft.ifft(spectrum).real
+            query, key, value = self.into(h).unflatten(-1, (3, 1, 16)).movedim(-3, 0)
+            query, key, value = (t.transpose(1, 2) for t in (query, key, value))
+            return self.head(flex_attention(query, key, value)[:, 0].mean(1))
+
+    x, y = normal(2, 8, 16).float(), torch.tensor([0, 1])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        got = input_curvature(Attends(), x, y, method="zero-order", step=1e-2)
+        assert got.squared_frobenius_norm.isfinite().all()
+        with pytest.raises(ValueError, match=r"'model' \(Half\) computes in"):
+            half = type("Half", (Attends,), {"forward": lambda m, x: Attends.forward(
+                m, x.half().float())})  # fmt: skip
+            input_curvature(half(), x, y, method="zero-order")
 
 
 class Compiled(nn.Module):
