@@ -8,7 +8,7 @@ import pytest
 from playwright.sync_api import expect, sync_playwright
 from test_book import ROOT, toc
 
-from curvlib.scores import SCORES
+from curvlib.scores import FROM_TRACE, SCORES
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 WIDE, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
@@ -215,7 +215,7 @@ def test_the_explorer_draws_every_image_by_the_scores_that_a_reader_chooses(
     explorer, scored
 ):
     frame, reader = explorer
-    assert set(frame.locator("#x option").all_inner_texts()) == set(SCORES) - {"random"}
+    assert set(frame.locator("#x option").all_inner_texts()) == set(FROM_TRACE) - {"random"}
     assert not any(drawn(frame, "rest")["x"])  # ten classes: all have their colour
     assert len(set(drawn(frame, "chosen")["colour"])) == 10
     frame.locator("#x").select_option("learning_time")
@@ -262,7 +262,7 @@ def test_an_index_is_found_marked_and_shown_with_all_its_numbers(explorer, score
     shown = sample.locator("tbody").evaluate(
         "body => [...body.rows].map(r => [...r.cells].map(c => c.innerText))"
     )
-    assert [row[0] for row in shown] == [n for n in SCORES if n != "random"]
+    assert [row[0] for row in shown] == [n for n in FROM_TRACE if n != "random"]
     for score, value, rank in shown:
         assert float(value) == pytest.approx(scored.loc[index, score], rel=1e-3)
         suspect = scored[score] * SCORES[score].sign
