@@ -25,6 +25,8 @@ ASKED = ("any labels", "different labels")
 LIST_SHARES = (500, 50, 10)  # lengths of the lists: N over each of these
 NUM_PLACES = 40  # images whose places are kept
 NUM_CURVES = 9  # pairs whose probabilities are kept, epoch by epoch
+SPOKEN_OF = ("curvature_norm", "curvature_last", "cumulative_loss", "memorization")
+SPOKEN_OF += ("random",)
 FOUND = ["set", "score", "images", "median_place", "auroc", "top"]
 FOUND += ["found", "expected", "p_value"]
 WINS = ["seed", "first", "second", "first_class", "second_class", "p_first", "p_second"]
@@ -524,6 +526,47 @@ def by_score(enriched: pd.DataFrame) -> pd.DataFrame:
     )
 
 
+def main_rows(scored: pd.DataFrame) -> pd.DataFrame:
+    """The three best scores, those that the page speaks of, and the random one.
+
+    Args:
+        scored: As ``by_score`` returns it.
+    """
+    named = {*scored["score"].head(3), *SPOKEN_OF}
+    return scored[scored["score"].isin(named)]
+
+
+def finds_fewer(scored: pd.DataFrame, score: str, *, share: float = 1.0) -> bool | None:
+    """Whether a score finds fewer of the images than curvature (norm) does.
+
+    Args:
+        scored: As ``by_score`` returns it, with the scores as index.
+        score: The other score.
+        share: Fewer than this share of what curvature finds.
+
+    Returns:
+        None if one of the two was not measured, or there was nothing to find.
+    """
+    if not {score, "curvature_norm"} <= set(scored.index):
+        return None
+    return bool(scored["found"][score] < share * scored["found"]["curvature_norm"])
+
+
+def found_by(scored: pd.DataFrame, *names: str) -> str:
+    """How many of the images some scores find, as text; those not measured left out.
+
+    Args:
+        scored: As ``by_score`` returns it, with the scores as index.
+        *names: Of scores.
+    """
+    known = scored.loc[[name for name in names if name in scored.index]]
+    return "; ".join(
+        f"{name.replace('_', ' ')} {row['found']:.0f} of {row['images']:.0f} among the "
+        f"{row['top']:,.0f} highest, by chance {row['expected']:.2g}"
+        for name, row in known.iterrows()
+    )
+
+
 def wrong_elsewhere(correct: np.ndarray, positive: np.ndarray) -> int:
     """Images outside a set that are classified wrong in the last scored epoch.
 
@@ -576,6 +619,32 @@ def wins(
             }
         )
     return pd.DataFrame(rows, columns=WINS)
+
+
+def learned(won: pd.DataFrame) -> pd.DataFrame:
+    """What the table ``wins`` says of all pairs and runs, in one row.
+
+    Args:
+        won: The table; it may be empty.
+
+    Returns:
+        Columns pairs; stronger and together, the medians of the probability of the
+        label that is ahead at the end, and of both labels; turns, the mean for one run
+        (NaN if there is no pair); first_ahead, how often the label of the first image
+        is ahead; and same, the pairs for which one class is ahead in all runs.
+    """
+    ends = won[["p_first", "p_second"]].astype(float)
+    winners = won.groupby(["first", "second"])["ahead"].nunique()
+    return pd.DataFrame(
+        {
+            "pairs": [len(winners)],
+            "stronger": [ends.max(axis=1).median()],
+            "together": [ends.sum(axis=1).median()],
+            "turns": [won["turns"].astype(float).mean()],
+            "first_ahead": [int(won["first_ahead"].astype(bool).sum())],
+            "same": [int((winners == 1).sum())],
+        }
+    )
 
 
 def curves(
