@@ -107,7 +107,7 @@ _ = show(twins, twins["class"].astype(str), index=twins["index"].tolist())
 # least {glue:text}`wanted:.0%` are not chance. Most pairs that are alike by chance have
 # different labels, so pairs with different labels get a check of their own.
 
-# %% mystnb={"figure": {"caption": "Real images find alike neighbours far more often than images upside down do. Above: images with a neighbour at least so alike. Below: the precision that follows, and the thresholds for a precision of {glue:text}`wanted:.0%` (dotted). {glue:text}`num_images` training and {glue:text}`num_test` test images.", "name": "fig-check"}, "image": {"alt": "Four panels: counts of images and of images upside down against the correlation of details, and the precision, for all pairs and for pairs with different labels."}}
+# %% mystnb={"figure": {"caption": "Real images find alike neighbours far more often than images upside down do. Above: images with a neighbour at least so alike. Below: the precision that follows, and the thresholds for a precision of {glue:text}`wanted:.0%` (dotted; a space of which the record holds no counts has its threshold alone). {glue:text}`num_images` training and {glue:text}`num_test` test images.", "name": "fig-check"}, "image": {"alt": "Four panels: counts of images and of images upside down against the correlation of details, and the precision, for all pairs and for pairs with different labels."}}
 _ = figures.precision_check(record["check"], record["thresholds"])
 
 # %%
@@ -229,7 +229,8 @@ page.claim(
 # ## Which label the network learns
 #
 # Two images with the same pixels get the same output, so their two labels share its
-# probability. The curves show whether the network decides for one of them.
+# probability. Does the network decide for one of them? The figure shows all epochs that
+# the record holds.
 
 # %% mystnb={"figure": {"caption": "Probability of the first label (blue) and of the second label (orange, dashed) of exact duplicates, first seed ({glue:text}`num_conflicts` groups, at most 9 are shown).", "name": "fig-wins"}, "image": {"alt": "Small panels, one for each pair: the probabilities of its two labels against the epoch."}}
 _ = figures.pair_curves(record["curves"], nothing="There are no such pairs.")

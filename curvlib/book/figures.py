@@ -447,13 +447,13 @@ def precision_check(check: pd.DataFrame, thresholds: pd.DataFrame) -> Figure:
         for k, space in enumerate(spaces):
             colour = COLOURS[k % len(COLOURS)]
             rows = check[(check["space"] == space) & (check["asked"] == asked)]
-            similarity = rows["similarity"]
-            decoys = rows["decoys"].replace(0, np.nan)  # no place on this axis
-            upper.plot(similarity, rows["found"], "-", color=colour, label=space)
-            upper.plot(
-                similarity, decoys, ":", color=colour, label=f"{space}, upside down"
-            )
-            lower.plot(similarity, rows["precision"], LINES[k], color=colour)
+            if len(rows):
+                x = rows["similarity"]
+                decoys = rows["decoys"].replace(0, np.nan)  # no place on a log axis
+                upside_down = f"{space}, upside down"
+                upper.plot(x, rows["found"], "-", color=colour, label=space)
+                upper.plot(x, decoys, ":", color=colour, label=upside_down)
+                lower.plot(x, rows["precision"], LINES[k], color=colour)
             here = (thresholds["space"] == space) & (thresholds["asked"] == asked)
             for threshold in thresholds.loc[here, "threshold"].dropna():
                 lower.axvline(
@@ -461,8 +461,11 @@ def precision_check(check: pd.DataFrame, thresholds: pd.DataFrame) -> Figure:
                 )
     axes[0, 0].set(ylabel="images")
     axes[1, 0].set(ylabel="precision")
-    axes[0, 0].legend(fontsize=8)
-    axes[1, 0].legend(fontsize=8, loc="lower left")
+    known = [ax.get_legend_handles_labels() for ax in axes.flat]
+    lines = {label: line for both in known for line, label in zip(*both, strict=True)}
+    figure.legend(
+        lines.values(), lines.keys(), loc="outside lower center", ncols=3, fontsize=8
+    )
     return figure
 
 
@@ -484,10 +487,11 @@ def place_map(places: pd.DataFrame, *, nothing: str = "no images") -> Figure:
     ax.imshow(values, cmap="Blues", vmin=0, vmax=1, aspect="auto")
     for (y, x), value in np.ndenumerate(values):
         colour = "white" if value > 0.6 else "black"
-        ax.text(x, y, f"{value:.2f}", size=6, color=colour, ha="center", va="center")
+        text = f"{value:.2f}".removeprefix("0")  # narrow: there are twenty columns
+        ax.text(x, y, text, size=8, color=colour, ha="center", va="center")
     names = [name.replace("_", " ") for name in places.columns]
-    ax.set_xticks(range(len(names)), names, rotation=90, size=7)
-    ax.set_yticks(range(len(places)), places.index, size=7)
+    ax.set_xticks(range(len(names)), names, rotation=90, size=8)
+    ax.set_yticks(range(len(places)), places.index, size=8)
     ax.tick_params(length=0)
     ax.spines[:].set_visible(False)
     return figure

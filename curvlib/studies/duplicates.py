@@ -31,7 +31,6 @@ FOUND = ["set", "score", "images", "median_place", "auroc", "top"]
 FOUND += ["found", "expected", "p_value"]
 WINS = ["seed", "first", "second", "first_class", "second_class", "p_first", "p_second"]
 WINS += ["ahead", "turns", "first_ahead"]
-NOTHING = {"set": NEAR, "images": 0, "top": 0, "found": 0, "expected": 0.0}
 CURVES = ["pair", "index", "class", "epoch", "probability"]
 SHOWN = {"exact": 20, "at threshold": 12, "near": 24, "below": 12}  # pairs, in pixels
 
@@ -363,15 +362,15 @@ def each_once(pairs: pd.DataFrame, asked: str) -> pd.DataFrame:
         pairs: As the table ``near-pairs``.
         asked: One of ``ASKED``.
     """
-    chosen = pairs[pairs["asked"] == asked]
+    chosen = pairs[pairs["asked"] == asked].reset_index(drop=True)
     sides = ["first_split", "first_index", "second_split", "second_index"]
     # Training images first, as in the positions that pairs were found by.
     rank = {"train": 0, "test": 1}
-    chosen = chosen.assign(**{s: chosen[s].map(rank) for s in sides[::2]}).sort_values(
+    ranked = chosen.assign(**{s: chosen[s].map(rank) for s in sides[::2]}).sort_values(
         ["similarity", *sides], ascending=[False] + [True] * 4, kind="stable"
     )
-    kept = chosen.drop_duplicates(sides).index
-    return pairs.loc[kept].reset_index(drop=True)
+    kept = ranked.drop_duplicates(sides).index
+    return chosen.loc[kept].reset_index(drop=True)
 
 
 def within(pairs: pd.DataFrame, first: str, second: str) -> pd.DataFrame:
@@ -814,7 +813,9 @@ def numbers(tables: Mapping[str, pd.DataFrame], made: Any) -> dict[str, Any]:
     crossing = within(everything, "train", "test")
     conflicting = within(each_once(pairs, "different labels"), "train", "train")
     found = by_score(tables["enrichment"]).set_index("score")
-    curvature = found.loc["curvature_norm"] if len(found) else NOTHING
+    top = max(1, int(images["train"]) // LIST_SHARES[0])
+    nothing = {"set": NEAR, "images": 0, "top": top, "found": 0, "expected": 0.0}
+    curvature = found.loc["curvature_norm"] if len(found) else nothing
     scored = {e for e in range(1, made.epochs + 1) if e % made.score_every == 0}
     averaged = 1 if made.planted_duplicates else len(made.seeds)
     return {
