@@ -274,7 +274,7 @@ runs = len(made.seeds)
 page.claim(
     "Training runs agree which label is ahead at the end, for every pair.",
     None if planted or runs == 1 or not len(won) else every["same"] == every["pairs"],
-    ours=f"{every['same']:.0f} of {every['pairs']:.0f} pairs, {runs} runs",
+    ours=f"{every['same']:.0f} of {every['pairs']:.0f} pairs; runs: {runs}",
 )
 
 # %% [markdown]

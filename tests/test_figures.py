@@ -73,6 +73,13 @@ CURVES = pd.DataFrame(
 )
 WHOLE = {  # these return a figure, not axes
     "note": lambda: figures.note("There are no such pairs."),
+    "side_by_side": lambda: figures.side_by_side(
+        CURVES[CURVES["pair"] == 0],
+        "epoch",
+        {"probability": "probability", "index": "index"},
+        by="class",
+        log=["probability"],
+    ),
     "precision_check": lambda: figures.precision_check(CHECK, THRESHOLDS),
     "place_map": lambda: figures.place_map(
         pd.DataFrame(RNG_PLACES, columns=[f"score_{i}" for i in range(20)])
@@ -263,6 +270,18 @@ def test_a_precision_check_draws_counts_above_precision_below_and_thresholds():
         "different labels",
     ]
     assert "network" not in texts(figure)  # of it only the threshold is known
+
+
+def test_columns_are_drawn_side_by_side_with_a_line_for_each_group():
+    figure = WHOLE["side_by_side"]()
+    left, right = figure.axes
+    assert (left.get_yscale(), right.get_yscale()) == ("log", "linear")
+    assert [line.get_label() for line in left.get_lines()] == ["a", "b"]
+    np.testing.assert_allclose(left.get_lines()[0].get_ydata(), [0.6, 0.7])
+    np.testing.assert_allclose(right.get_lines()[1].get_ydata(), [1, 1])
+    assert texts(figure).count("a") == 1  # one legend for both
+    with pytest.raises(ValueError, match=r"the columns \['epoch', 'class', 'loss'\]"):
+        figures.side_by_side(CURVES, "epoch", {"loss": "loss"}, by="class")
 
 
 def test_a_place_map_has_a_row_for_each_image_and_a_column_for_each_score():

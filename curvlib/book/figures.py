@@ -418,6 +418,49 @@ def note(text: str) -> Figure:
     return figure
 
 
+def side_by_side(
+    frame: pd.DataFrame,
+    x: str,
+    columns: Mapping[str, str],
+    *,
+    by: str,
+    log: Sequence[str] = (),
+) -> Figure:
+    """Columns of a table in a panel each, with a line for each group.
+
+    Args:
+        frame: One row for each group and value of x.
+        x: Column of the horizontal axis.
+        columns: Name of each column that is drawn, and its label.
+        by: Column that names the groups, in their order.
+        log: Columns with a logarithmic axis.
+
+    Raises:
+        ValueError: If a column is missing, or a value is not finite.
+    """
+    for column in columns:
+        _check_columns(frame, x, by, column)
+    figure, axes = plt.subplots(
+        1,
+        len(columns),
+        figsize=(WIDTH, 2.8),
+        layout="constrained",
+        facecolor="white",
+        squeeze=False,
+    )
+    for ax, (column, label) in zip(axes[0], columns.items(), strict=True):
+        for k, (name, group) in enumerate(frame.groupby(by, sort=False)):
+            style = {"color": COLOURS[k % len(COLOURS)], "ls": LINES[k % len(LINES)]}
+            marker = MARKERS[k % len(MARKERS)] if len(group) <= 30 else None
+            ax.plot(group[x], group[column], ms=4, marker=marker, label=name, **style)
+        _axes(ax).set(
+            xlabel=x, ylabel=label, yscale="log" if column in log else "linear"
+        )
+    lines = axes[0, 0].get_lines()
+    figure.legend(handles=lines, loc="outside lower center", ncols=4, fontsize=9)
+    return figure
+
+
 def precision_check(check: pd.DataFrame, thresholds: pd.DataFrame) -> Figure:
     """How many images and how many decoys find a neighbour, and the precision of it.
 
