@@ -14,7 +14,7 @@
 # nearly the same. We look up {glue:text}`num_twins:.0f` of these images
 # ({glue:text}`twins` under different labels) in the ranking of every score. Curvature
 # averaged over training puts {glue:text}`found:.0f` of them among its {glue:text}`top`
-# highest; a random list would hold {glue:text}`expected:.1f`. {numref}`fig-places` shows
+# highest; a random list would hold {glue:text}`expected:.2g`. {numref}`fig-places` shows
 # their places.
 #
 # *Ten minutes to read. Read first: [the method](/book/method.md). After this page you can
@@ -64,7 +64,7 @@ page.tell(**duplicates.numbers(record, made))
 # ## The same pixels
 #
 # We compare the pixels of all images, within the training set and with the test set. Among
-# {glue:text}`num_images` training images there are {glue:text}`num_within` groups with the
+# {glue:text}`num_images:,` training images there are {glue:text}`num_within` groups with the
 # same pixels, and {glue:text}`num_conflicts` of them have different labels (the table
 # shows the first six). {glue:text}`num_across` groups have images in both splits,
 # {glue:text}`num_across_conflicts` of them under different labels.
@@ -107,7 +107,7 @@ _ = show(twins, twins["class"].astype(str), index=twins["index"].tolist())
 # least {glue:text}`wanted:.0%` are not chance. Most pairs that are alike by chance have
 # different labels, so pairs with different labels get a check of their own.
 
-# %% mystnb={"figure": {"caption": "Real images find alike neighbours far more often than images upside down do. Above: images with a neighbour at least so alike. Below: the precision that follows, and the thresholds for a precision of {glue:text}`wanted:.0%` (dotted; a space of which the record holds no counts has its threshold alone). {glue:text}`num_images` training and {glue:text}`num_test` test images.", "name": "fig-check"}, "image": {"alt": "Four panels: counts of images and of images upside down against the correlation of details, and the precision, for all pairs and for pairs with different labels."}}
+# %% mystnb={"figure": {"caption": "Real images find alike neighbours far more often than images upside down do. Above: images with a neighbour at least so alike. Below: the precision that follows, and the thresholds for a precision of {glue:text}`wanted:.0%` (dotted; a space of which the record holds no counts has its threshold alone). {glue:text}`num_images:,` training and {glue:text}`num_test:,` test images.", "name": "fig-check"}, "image": {"alt": "Four panels: counts of images and of images upside down against the correlation of details, and the precision, for all pairs and for pairs with different labels."}}
 _ = figures.precision_check(record["check"], record["thresholds"])
 
 # %%
@@ -120,8 +120,8 @@ figures.table(
 )
 
 # %% [markdown]
-# The two spaces together find {glue:text}`near_train` pairs within the training set, exact
-# ones included. They find {glue:text}`near_across` pairs between the training and the test
+# The two spaces together find {glue:text}`near_train:,` pairs within the training set, exact
+# ones included. They find {glue:text}`near_across:,` pairs between the training and the test
 # set, which contain {glue:text}`near_test_share:.1%` of the test images. With different
 # labels there are {glue:text}`near_conflicts` pairs within the training set, and
 # {glue:text}`near_not_exact` of them are not exact.

@@ -9,7 +9,7 @@
 # %% [markdown]
 # # What does a network memorise of photographs in class folders?
 #
-# **In short.** We train on {glue:text}`num_samples` photographs of
+# **In short.** We train on {glue:text}`num_samples:,` photographs of
 # {glue:text}`num_classes` classes that lie in folders. Their mean curvature is highest at
 # epoch {glue:text}`peak_epoch` of {glue:text}`last_epoch`. Curvature and the time at which
 # the network learns a photograph have a rank correlation of
@@ -88,7 +88,7 @@ page.tell(**imagenet.numbers(record, made, names))
 figures.table(imagenet.files_by_status(record["files"]))
 
 # %% [markdown]
-# The network sees {glue:text}`num_samples` photographs at {glue:text}`height` by
+# The network sees {glue:text}`num_samples:,` photographs at {glue:text}`height` by
 # {glue:text}`width` pixels. We train one network for each of {glue:text}`num_seeds` seeds.
 # Training took {glue:text}`train_seconds:.1f` s for an epoch and scoring took
 # {glue:text}`score_seconds:.1f` s for a scored epoch. The command line trains with any number
@@ -147,10 +147,10 @@ def show(rows, columns=made.num_shown):
 
 top, bottom = imagenet.at_ends(ranked, made.num_shown)
 
-# %% mystnb={"figure": {"caption": "The {glue:text}`num_top` photographs with the highest curvature of {glue:text}`num_samples`; {glue:text}`top_count` of them are of the class {glue:text}`top_class`, and {glue:text}`in_every_seed` are among the {glue:text}`num_top` highest of every single seed ({glue:text}`num_seeds` seeds).", "name": "fig-top"}, "image": {"alt": "The photographs with the highest curvature."}}
+# %% mystnb={"figure": {"caption": "The {glue:text}`num_top` photographs with the highest curvature of {glue:text}`num_samples:,`; {glue:text}`top_count` of them are of the class {glue:text}`top_class`, and {glue:text}`in_every_seed` are among the {glue:text}`num_top` highest of every single seed ({glue:text}`num_seeds` seeds).", "name": "fig-top"}, "image": {"alt": "The photographs with the highest curvature."}}
 _ = show(ranked.iloc[top])
 
-# %% mystnb={"figure": {"caption": "The {glue:text}`num_top` photographs with the lowest curvature of {glue:text}`num_samples`; {glue:text}`bottom_count` of them are of the class {glue:text}`bottom_class`.", "name": "fig-bottom"}, "image": {"alt": "The photographs with the lowest curvature."}}
+# %% mystnb={"figure": {"caption": "The {glue:text}`num_top` photographs with the lowest curvature of {glue:text}`num_samples:,`; {glue:text}`bottom_count` of them are of the class {glue:text}`bottom_class`.", "name": "fig-bottom"}, "image": {"alt": "The photographs with the lowest curvature."}}
 _ = show(ranked.iloc[bottom])
 
 # %%
