@@ -266,9 +266,9 @@ page.claim(
 # ## What the paper's setting takes
 #
 # We measure the seconds, operations and bytes of one image on a batch of
-# {glue:text}`num_timed` images of the paper's size, and multiply. The hours at an assumed rate are those of a GPU that sustains
-# `sustained_tflops` · 10¹² operations in a second. This rate is not measured, and neither is
-# any gain from more processes.
+# {glue:text}`num_timed` images of the paper's size, and multiply. The hours at an assumed
+# rate are those of a GPU that sustains `sustained_tflops` · 10¹² operations in a second.
+# This rate is not measured, and neither is any gain from more processes.
 
 # %%
 scale = imagenet.with_assumed_rate(record["scale"], sustained_tflops)
