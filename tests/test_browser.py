@@ -215,7 +215,9 @@ def test_the_explorer_draws_every_image_by_the_scores_that_a_reader_chooses(
     explorer, scored
 ):
     frame, reader = explorer
-    assert set(frame.locator("#x option").all_inner_texts()) == set(FROM_TRACE) - {"random"}
+    assert set(frame.locator("#x option").all_inner_texts()) == set(FROM_TRACE) - {
+        "random"
+    }
     assert not any(drawn(frame, "rest")["x"])  # ten classes: all have their colour
     assert len(set(drawn(frame, "chosen")["colour"])) == 10
     frame.locator("#x").select_option("learning_time")

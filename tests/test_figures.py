@@ -12,6 +12,7 @@ from matplotlib.text import Text
 from curvlib.book import figures
 
 RNG = np.random.default_rng(0)
+RNG_PLACES = np.random.default_rng(1).uniform(size=(12, 20))
 WRONG = np.arange(40) % 4 == 0
 IMAGES = RNG.integers(0, 256, size=(12, 8, 8, 3)).astype(np.uint8)
 TABLE = pd.DataFrame(
@@ -45,7 +46,51 @@ FIGURES = {
     ),
     "density": lambda: figures.density(np.eye(3), np.arange(4), np.arange(4)),
 }
-each_figure = pytest.mark.parametrize("name", FIGURES)
+CHECK = pd.DataFrame(
+    {
+        "space": ["pixels"] * 3,
+        "asked": ["any labels"] * 3,
+        "similarity": [0.9, 0.5, 0.1],
+        "found": [4, 40, 100],
+        "decoys": [0, 8, 90],
+        "precision": [0.5, 0.75, 0.08],
+    }
+)
+THRESHOLDS = pd.DataFrame(
+    [
+        {"space": space, "asked": asked, "threshold": threshold}
+        for space, asked, threshold in (
+            ("pixels", "any labels", 0.4),
+            ("pixels", "different labels", np.nan),
+            ("network", "any labels", 0.6),
+        )
+    ]
+)
+CURVES = pd.DataFrame(
+    [
+        {"pair": pair, "index": 2 * pair + k, "class": "ab"[k], "epoch": epoch}
+        | {"probability": 0.5 + (0.1 - 0.2 * k) * epoch}
+        for pair in range(4)
+        for k in (0, 1)
+        for epoch in (1, 2)
+    ]
+)
+WHOLE = {  # these return a figure, not axes
+    "note": lambda: figures.note("There are no such pairs."),
+    "side_by_side": lambda: figures.side_by_side(
+        CURVES[CURVES["pair"] == 0],
+        "epoch",
+        {"probability": "probability", "index": "index"},
+        by="class",
+        log=["probability"],
+    ),
+    "precision_check": lambda: figures.precision_check(CHECK, THRESHOLDS),
+    "place_map": lambda: figures.place_map(
+        pd.DataFrame(RNG_PLACES, columns=[f"score_{i}" for i in range(20)])
+    ),
+    "pair_curves": lambda: figures.pair_curves(CURVES),
+}
+each_figure = pytest.mark.parametrize("name", [*FIGURES, *WHOLE])
 
 
 @pytest.fixture(autouse=True)
@@ -56,8 +101,8 @@ def no_window_and_no_figure_left_open():
 
 
 def figure_of(name):
-    drawn = FIGURES[name]()
-    return drawn if name == "gallery" else drawn.figure
+    drawn = (FIGURES | WHOLE)[name]()
+    return drawn if name in ("gallery", *WHOLE) else drawn.figure
 
 
 def png(figure, **options):
@@ -190,6 +235,17 @@ def test_gallery_needs_uint8_images_of_a_known_shape():
         figures.gallery(IMAGES[:0])
 
 
+def test_gallery_says_in_words_that_there_is_nothing_to_show():
+    figure = figures.gallery(IMAGES[:0], [], marked=np.zeros(0, bool), nothing="none")
+    assert texts(figure) == ["none"]
+    assert "none" not in texts(figures.gallery(IMAGES, nothing="none"))
+
+
+def test_gallery_marks_with_another_sign():
+    marked = np.arange(12) == 3
+    assert texts(figures.gallery(IMAGES, marked=marked, sign="+")).count("+") == 2
+
+
 @pytest.mark.parametrize("name", ["captions", "label", "score", "index", "marked"])
 def test_gallery_needs_one_of_each_for_every_image(name):
     values = np.zeros(5, dtype=bool)
@@ -202,6 +258,60 @@ def test_gallery_needs_a_column_and_bool_marks():
         figures.gallery(IMAGES, columns=0)
     with pytest.raises(ValueError, match="marked must be bool, got int64"):
         figures.gallery(IMAGES, marked=np.arange(12))
+
+
+def test_a_precision_check_draws_counts_above_precision_below_and_thresholds():
+    figure = figures.precision_check(CHECK, THRESHOLDS)
+    upper, other, lower, _ = figure.axes
+    found, decoys = upper.get_lines()
+    np.testing.assert_array_equal(found.get_ydata(), [4, 40, 100])
+    np.testing.assert_array_equal(decoys.get_ydata(), [np.nan, 8, 90])
+    precision, *thresholds = lower.get_lines()
+    np.testing.assert_array_equal(precision.get_ydata(), [0.5, 0.75, 0.08])
+    assert [line.get_xdata()[0] for line in thresholds] == [0.4, 0.6]
+    assert [ax.get_title() for ax in (upper, other)] == [
+        "any labels",
+        "different labels",
+    ]
+    assert "network" not in texts(figure)  # of it only the threshold is known
+
+
+def test_columns_are_drawn_side_by_side_with_a_line_for_each_group():
+    figure = WHOLE["side_by_side"]()
+    left, right = figure.axes
+    assert (left.get_yscale(), right.get_yscale()) == ("log", "linear")
+    assert [line.get_label() for line in left.get_lines()] == ["a", "b"]
+    np.testing.assert_allclose(left.get_lines()[0].get_ydata(), [0.6, 0.7])
+    np.testing.assert_allclose(right.get_lines()[1].get_ydata(), [1, 1])
+    assert texts(figure).count("a") == 1  # one legend for both
+    with pytest.raises(ValueError, match=r"the columns \['epoch', 'class', 'loss'\]"):
+        figures.side_by_side(CURVES, "epoch", {"loss": "loss"}, by="class")
+
+
+def test_a_place_map_has_a_row_for_each_image_and_a_column_for_each_score():
+    places = pd.DataFrame(
+        {"a_b": [1.0, 0.256], "c": [0.0, 0.5]}, index=["7 cat", "8 dog"]
+    )
+    figure = figures.place_map(places)
+    (ax,) = figure.axes
+    assert [t.get_text() for t in ax.get_xticklabels()] == ["a b", "c"]
+    assert [t.get_text() for t in ax.get_yticklabels()] == ["7 cat", "8 dog"]
+    assert [t.get_text() for t in ax.texts] == ["1.00", ".00", ".26", ".50"]
+    assert texts(figures.place_map(places[:0], nothing="none")) == ["none"]
+
+
+def test_pair_curves_have_a_panel_for_each_pair_and_a_line_for_each_label():
+    figure = figures.pair_curves(CURVES)
+    drawn = [ax for ax in figure.axes if ax.get_lines()]
+    assert [ax.get_title() for ax in drawn] == ["a / b"] * 4
+    first, second = drawn[0].get_lines()
+    np.testing.assert_allclose(first.get_ydata(), [0.6, 0.7])
+    np.testing.assert_allclose(second.get_ydata(), [0.4, 0.3])
+    assert first.get_linestyle() != second.get_linestyle()
+    assert first.get_marker() == "None"
+    alone = figures.pair_curves(CURVES[CURVES["epoch"] == 2])
+    assert alone.axes[0].get_lines()[0].get_marker() == "o"  # a line needs two epochs
+    assert texts(figures.pair_curves(CURVES[:0], nothing="none")) == ["none"]
 
 
 def test_distributions_are_shares_of_each_group():

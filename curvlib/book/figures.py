@@ -55,7 +55,9 @@ def gallery(
     columns: int = 10,
     marked: np.ndarray | None = None,
     marked_as: str = "mislabelled",
+    sign: str = "≠",
     title: str | None = None,
+    nothing: str | None = None,
 ) -> Figure:
     """Show images in rows, in the order given, with what is known of each below it.
 
@@ -67,9 +69,11 @@ def gallery(
         error: Of each score, shown with it as ``plus_minus`` does, length n.
         index: Places in the data set, shown with a #, length n.
         columns: Images in a row.
-        marked: bool [n]; these get a frame and the sign ≠, explained at the bottom.
+        marked: bool [n]; these get a frame and a sign, explained at the bottom.
         marked_as: What the sign means.
+        sign: One character.
         title: Above all rows.
+        nothing: Shown in place of images if there are none; None refuses none.
 
     Returns:
         A figure as wide as the page.
@@ -78,6 +82,8 @@ def gallery(
         ValueError: If images are not uint8 of such a shape, or something is not one for
             each image.
     """
+    if nothing is not None and not len(images):
+        return note(nothing)
     images = _checked_images(images)
     n, height, width = images.shape[:3]
     if columns < 1:
@@ -122,9 +128,9 @@ def gallery(
         if marked is not None and marked[i]:
             frame = Rectangle((x, y), side, tall, fill=False, ec=COLOURS[1], lw=2.5)
             ax.add_patch(frame)
-            _sign(ax, x, y)
+            _sign(ax, x, y, sign)
     if any_marked:
-        _sign(ax, (cell - side) / 2, total - 0.22)
+        _sign(ax, (cell - side) / 2, total - 0.22, sign)
         ax.text(0.3, total - 0.13, marked_as, size=9, va="center")
     if title:
         ax.text(WIDTH / 2, 0.06, title, size=11, ha="center", va="top")
@@ -447,6 +453,175 @@ def sortable_table(values: pd.DataFrame, texts: pd.DataFrame, *, caption: str):
     )
 
 
+def note(text: str) -> Figure:
+    """A figure that holds one line of text, where there is nothing to draw."""
+    figure, ax = plt.subplots(figsize=(WIDTH, 0.6), facecolor="white")
+    ax.text(0.5, 0.5, text, ha="center", va="center")
+    ax.axis("off")
+    return figure
+
+
+def side_by_side(
+    frame: pd.DataFrame,
+    x: str,
+    columns: Mapping[str, str],
+    *,
+    by: str,
+    log: Sequence[str] = (),
+) -> Figure:
+    """Columns of a table in a panel each, with a line for each group.
+
+    Args:
+        frame: One row for each group and value of x.
+        x: Column of the horizontal axis.
+        columns: Name of each column that is drawn, and its label.
+        by: Column that names the groups, in their order.
+        log: Columns with a logarithmic axis.
+
+    Raises:
+        ValueError: If a column is missing, or a value is not finite.
+    """
+    for column in columns:
+        _check_columns(frame, x, by, column)
+    figure, axes = plt.subplots(
+        1,
+        len(columns),
+        figsize=(WIDTH, 2.8),
+        layout="constrained",
+        facecolor="white",
+        squeeze=False,
+    )
+    for ax, (column, label) in zip(axes[0], columns.items(), strict=True):
+        for k, (name, group) in enumerate(frame.groupby(by, sort=False)):
+            style = {"color": COLOURS[k % len(COLOURS)], "ls": LINES[k % len(LINES)]}
+            marker = MARKERS[k % len(MARKERS)] if len(group) <= 30 else None
+            ax.plot(group[x], group[column], ms=4, marker=marker, label=name, **style)
+        _axes(ax).set(
+            xlabel=x, ylabel=label, yscale="log" if column in log else "linear"
+        )
+    lines = axes[0, 0].get_lines()
+    figure.legend(handles=lines, loc="outside lower center", ncols=4, fontsize=9)
+    return figure
+
+
+def precision_check(check: pd.DataFrame, thresholds: pd.DataFrame) -> Figure:
+    """How many images and how many decoys find a neighbour, and the precision of it.
+
+    Args:
+        check: One row for each similarity: space (of the neighbours), asked (for which
+            pairs), similarity, found and decoys (images and decoys with a neighbour at
+            least so alike), precision.
+        thresholds: One row for each space and asked, with the threshold; NaN for none.
+
+    Returns:
+        A column for each value of asked: counts above, precision below, thresholds
+        dotted. A space without a check has its threshold alone.
+    """
+    kinds, spaces = (list(dict.fromkeys(thresholds[c])) for c in ("asked", "space"))
+    figure, axes = plt.subplots(
+        2,
+        len(kinds),
+        figsize=(WIDTH, 4.4),
+        layout="constrained",
+        facecolor="white",
+        sharex=True,
+        squeeze=False,
+    )
+    for (upper, lower), asked in zip(axes.T, kinds, strict=True):
+        _axes(upper).set(title=asked, yscale="log")
+        _axes(lower).set(xlabel="correlation of details", xlim=(0, 1), ylim=(0, 1.02))
+        for k, space in enumerate(spaces):
+            colour = COLOURS[k % len(COLOURS)]
+            rows = check[(check["space"] == space) & (check["asked"] == asked)]
+            if len(rows):
+                x = rows["similarity"]
+                decoys = rows["decoys"].replace(0, np.nan)  # no place on a log axis
+                upside_down = f"{space}, upside down"
+                upper.plot(x, rows["found"], "-", color=colour, label=space)
+                upper.plot(x, decoys, ":", color=colour, label=upside_down)
+                lower.plot(x, rows["precision"], LINES[k], color=colour)
+            here = (thresholds["space"] == space) & (thresholds["asked"] == asked)
+            for threshold in thresholds.loc[here, "threshold"].dropna():
+                lower.axvline(
+                    threshold, color=colour, ls=":", lw=1, label=f"threshold, {space}"
+                )
+    axes[0, 0].set(ylabel="images")
+    axes[1, 0].set(ylabel="precision")
+    known = [ax.get_legend_handles_labels() for ax in axes.flat]
+    lines = {label: line for both in known for line, label in zip(*both, strict=True)}
+    figure.legend(
+        lines.values(), lines.keys(), loc="outside lower center", ncols=3, fontsize=8
+    )
+    return figure
+
+
+def place_map(places: pd.DataFrame, *, nothing: str = "no images") -> Figure:
+    """Places in rankings: a row for each image, a column for each score, dark is high.
+
+    Args:
+        places: Shares in [0, 1], 1 for the top; the index names the images.
+        nothing: Shown if there are no rows.
+    """
+    if not len(places):
+        return note(nothing)
+    figure, ax = plt.subplots(
+        figsize=(WIDTH, 1.6 + 0.2 * len(places)),
+        layout="constrained",
+        facecolor="white",
+    )
+    values = places.to_numpy(float)
+    ax.imshow(values, cmap="Blues", vmin=0, vmax=1, aspect="auto")
+    for (y, x), value in np.ndenumerate(values):
+        colour = "white" if value > 0.6 else "black"
+        text = f"{value:.2f}".removeprefix("0")  # narrow: there are twenty columns
+        ax.text(x, y, text, size=8, color=colour, ha="center", va="center")
+    names = [name.replace("_", " ") for name in places.columns]
+    ax.set_xticks(range(len(names)), names, rotation=90, size=8)
+    ax.set_yticks(range(len(places)), places.index, size=8)
+    ax.tick_params(length=0)
+    ax.spines[:].set_visible(False)
+    return figure
+
+
+def pair_curves(curves: pd.DataFrame, *, nothing: str = "no such pairs") -> Figure:
+    """Probabilities of the two labels of each pair, epoch by epoch, a panel for each.
+
+    Args:
+        curves: Columns pair, index (of the image), class, epoch and probability; two
+            images for each pair, the first of them blue, the second orange and dashed.
+        nothing: Shown if there are no rows.
+    """
+    pairs = list(curves.groupby("pair", sort=False))
+    if not pairs:
+        return note(nothing)
+    rows = -(-len(pairs) // 3)
+    figure, axes = plt.subplots(
+        rows,
+        3,
+        figsize=(WIDTH, 0.6 + 1.4 * rows),
+        layout="constrained",
+        facecolor="white",
+        sharex=True,
+        sharey=True,
+        squeeze=False,
+    )
+    for ax, (_, pair) in zip(axes.flat, pairs, strict=False):
+        sides = list(pair.groupby("index", sort=False))
+        for k, (_, side) in enumerate(sides):
+            alone = MARKERS[k] if len(side) == 1 else None  # a line needs two epochs
+            style = {"color": COLOURS[k], "linestyle": LINES[k], "marker": alone}
+            ax.plot(side["epoch"], side["probability"], **style)
+        names = [str(side["class"].iloc[0]) for _, side in sides]
+        ax.set_title(" / ".join(names), size=8)
+        ax.set(ylim=(0, 1.02))
+        ax.xaxis.get_major_locator().set_params(integer=True)
+    for ax in axes.flat[len(pairs) :]:
+        ax.axis("off")
+    figure.supxlabel("epoch", size=9)
+    figure.supylabel("probability", size=9)
+    return figure
+
+
 def _label_ends(ax: Axes, ends: Mapping[str, tuple[float, float, str]]) -> None:
     """Names at the right of their lines, moved apart where they would overlap."""
     low, high = ax.get_ylim()
@@ -477,9 +652,9 @@ def _label_ends(ax: Axes, ends: Mapping[str, tuple[float, float, str]]) -> None:
         )
 
 
-def _sign(ax: Axes, x: float, y: float) -> None:
+def _sign(ax: Axes, x: float, y: float, sign: str) -> None:
     box = {"boxstyle": "square,pad=0.12", "facecolor": COLOURS[1], "edgecolor": "none"}
-    ax.text(x + 0.02, y + 0.02, "≠", size=9, color="white", bbox=box, va="top")
+    ax.text(x + 0.02, y + 0.02, sign, size=9, color="white", bbox=box, va="top")
 
 
 def _checked_images(images: np.ndarray) -> np.ndarray:
