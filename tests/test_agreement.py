@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from curvlib.scores import SCORES
+from curvlib.scores import FROM_TRACE
 from curvlib.studies import agreement
 
 N = 50
@@ -14,7 +14,7 @@ REFERENCE = np.linspace(0, 1, N)
 def frame(seed, **given):
     """Random scores of one run; some may be given."""
     rng = np.random.default_rng(seed)
-    columns = {name: rng.uniform(0.1, 1, N) for name in SCORES}
+    columns = {name: rng.uniform(0.1, 1, N) for name in FROM_TRACE}
     return pd.DataFrame({"index": np.arange(N), "label": 0} | columns | given)
 
 
@@ -92,7 +92,7 @@ def test_the_ranking_leaves_random_out_and_puts_the_best_first():
         ranking = agreement.ranking(table, kind)
         assert ranking.index[0] == "grand"
         assert "random" not in ranking
-        assert len(ranking) == len(SCORES) - 1
+        assert len(ranking) == len(FROM_TRACE) - 1
         assert ranking.is_monotonic_decreasing
 
 

@@ -7,13 +7,14 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.datasets import load_digits
 
 from curvlib.book import records
 from curvlib.data import Images
 from curvlib.data import duplicates as found
 from curvlib.runs.settings import TrainConfig
 from curvlib.runs.training import prepare
-from curvlib.scores import SCORES
+from curvlib.scores import FROM_TRACE
 from curvlib.studies import duplicates
 
 SMALL = {"model": "mlp", "num_train": 200, "epochs": 3, "seeds": [0]}
@@ -63,7 +64,7 @@ def test_every_planted_duplicate_is_listed_with_both_indices(planted):
 
 def test_scores_are_asked_for_both_images_of_every_planted_pair(planted):
     enriched = planted["enrichment"]
-    assert set(enriched["score"]) == set(SCORES)
+    assert set(enriched["score"]) == set(FROM_TRACE)
     assert set(enriched["images"]) == {50} and set(enriched["set"]) == {
         "exact duplicates"
     }
@@ -73,7 +74,7 @@ def test_scores_are_asked_for_both_images_of_every_planted_pair(planted):
     assert len(placed) == 40
     assert placed["place_curvature_norm"].is_monotonic_decreasing
     assert [c for c in placed if c.startswith("place_")] == [
-        f"place_{s}" for s in SCORES
+        f"place_{s}" for s in FROM_TRACE
     ]
 
 
@@ -86,7 +87,7 @@ def test_released_memorization_is_one_more_score(folder, tmp_path, monkeypatch):
     monkeypatch.setenv("CURVLIB_DATA", str(tmp_path))
     given = SMALL | {"planted_duplicates": 25, "released": "released.npz"}
     record = recorded(folder, "released", **given)
-    assert set(record["enrichment"]["score"]) == {*SCORES, "memorization"}
+    assert set(record["enrichment"]["score"]) == {*FROM_TRACE, "memorization"}
     # A planted copy has the memorization of its original, so both have one place.
     placed = record["places"].set_index("index")["place_memorization"]
     pairs = record["wins"][["first", "second"]].to_numpy()
@@ -408,3 +409,17 @@ def test_exact_pairs_are_left_out_of_the_near_ones_shown():
 def test_the_study_is_imported_without_pytorch():
     code = "import sys, curvlib.studies.duplicates; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_data_set_without_a_test_split_is_compared_with_itself_alone(tmp_path):
+    digits = load_digits()
+    images = np.round(digits.images * (255 / 16)).astype(np.uint8)[:150]
+    images[140] = images[3]  # an exact duplicate, under another label
+    file = tmp_path / "mine.npz"
+    np.savez(file, train_images=images, train_labels=digits.target[:150])
+    measured = duplicates.measure(
+        dataset=str(file), model="mlp", width=8, epochs=2, seeds=[0], num_heldout=0,
+        planted_duplicates=0, runs=str(tmp_path / "runs"),
+    )  # fmt: skip
+    assert measured.tables["splits"]["images"].tolist() == [150, 0]
+    assert set(measured.tables["exact"]["index"]) == {3, 140}

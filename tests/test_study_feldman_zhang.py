@@ -8,7 +8,7 @@ from sklearn.datasets import load_digits
 from curvlib import metrics
 from curvlib.runs.settings import TrainConfig
 from curvlib.runs.training import prepare
-from curvlib.scores import SCORES
+from curvlib.scores import FROM_TRACE
 from curvlib.studies import agreement, feldman_zhang
 from curvlib.trace import Trace
 
@@ -41,7 +41,7 @@ def released(tmp_path, monkeypatch):
 
 def mean_scores(**given):
     rng = np.random.default_rng(0)
-    columns = {name: rng.uniform(0.1, 1, N) for name in SCORES}
+    columns = {name: rng.uniform(0.1, 1, N) for name in FROM_TRACE}
     return pd.DataFrame(columns | given)
 
 
@@ -57,7 +57,7 @@ def test_memorization_in_another_order_stops_before_anything_is_trained(
 ):
     arrays = dict(np.load(released))
     np.savez(released, **arrays | {"tr_labels": arrays["tr_labels"][::-1]})
-    with pytest.raises(ValueError, match="in another order or of another data set"):
+    with pytest.raises(ValueError, match="in another order, or of another data set"):
         feldman_zhang.measure(**SMALL, runs=str(tmp_path / "runs"))
     assert not (tmp_path / "runs").exists()
 
@@ -144,7 +144,7 @@ def test_without_a_file_of_c_scores_their_columns_are_empty():
     found = feldman_zhang.with_consistency(mean, scored, None, 10)
     assert found[["with_irregularity", "top_overlap"]].isna().all(axis=None)
     assert found["with_memorization"].notna().all()
-    assert len(found) == len(SCORES)
+    assert len(found) == len(FROM_TRACE)
 
 
 def test_histograms_count_every_image_but_those_of_no_curvature():
@@ -220,7 +220,7 @@ def test_the_correction_for_noise_gives_back_the_agreement_of_the_score_itself()
     reference = rng.normal(size=count)
     score = 0.8 * reference + 0.6 * rng.normal(size=count)
     given = {
-        seed: pd.DataFrame({name: rng.normal(size=count) for name in SCORES}).assign(
+        seed: pd.DataFrame({name: rng.normal(size=count) for name in FROM_TRACE}).assign(
             curvature_norm=score + rng.normal(size=count)
         )
         for seed in range(2)

@@ -12,7 +12,7 @@ from sklearn.datasets import load_digits
 
 from curvlib.book import records
 from curvlib.data import Images
-from curvlib.scores import SCORES
+from curvlib.scores import FROM_TRACE
 from curvlib.studies import imagenet
 
 SMALL = {"model": "mlp", "epochs": 3, "num_timed": 2, "seeds": [0], "paper_size": 8}
@@ -50,7 +50,7 @@ def test_a_folder_of_class_folders_is_enough(in_folders):
     scores = in_folders["scores.parquet"]
     assert len(scores) == 120
     assert scores["label"].nunique() == 3
-    named = [n for n in SCORES if n != "random"]
+    named = [n for n in FROM_TRACE if n != "random"]
     assert list(scores) == ["seed", "index", "path", "label", *named]
     assert list(in_folders["classes"]["class"]) == ["class 0", "class 1", "class 2"]
     counts = imagenet.files_by_status(in_folders["files"]).iloc[0]

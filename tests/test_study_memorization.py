@@ -10,7 +10,7 @@ from curvlib import data
 from curvlib.runs import ensembles, influence
 from curvlib.runs.settings import TrainConfig
 from curvlib.runs.training import prepare
-from curvlib.scores import SCORES
+from curvlib.scores import FROM_TRACE
 from curvlib.studies import agreement, memorization
 
 RNG = np.random.default_rng(0)
@@ -243,7 +243,7 @@ def test_the_fewest_networks_that_agree_as_well_as_one_run():
 def test_the_cost_of_a_run_counts_scoring_for_curvature_only(toy_ensemble):
     rng = np.random.default_rng(1)
     by_seed = {
-        seed: pd.DataFrame({name: rng.random(30) for name in SCORES}) for seed in (0, 1)
+        seed: pd.DataFrame({name: rng.random(30) for name in FROM_TRACE}) for seed in (0, 1)
     }
     spent = pd.DataFrame(
         {"train_seconds": [2.0, 2.0], "score_seconds": [4.0, 6.0], "threads": [1, 1]}
@@ -305,7 +305,7 @@ def test_the_images_kept_are_those_of_the_tables(measured):
 
 def test_every_score_and_two_that_know_nothing_are_in_the_agreement(measured):
     scored = measured[0].tables["agreement"]
-    assert set(scored["score"]) == {*SCORES, "constant", agreement.SHUFFLED}
+    assert set(scored["score"]) == {*FROM_TRACE, "constant", agreement.SHUFFLED}
     assert list(measured[0].data) == ["train", "test"]
     assert len(measured[0].runs) == 1
 

@@ -9,7 +9,7 @@ from curvlib import metrics
 from curvlib.runs import halves
 from curvlib.runs.settings import TrainConfig
 from curvlib.runs.training import prepare
-from curvlib.scores import SCORES
+from curvlib.scores import FROM_TRACE
 from curvlib.studies import mislabelled
 
 SMALL = {
@@ -20,7 +20,7 @@ SMALL = {
     "second_epochs": 1,
     "num_timed": 64,
 }
-OF_TRACE = [name for name in SCORES if name not in ("random", *halves.SIGNS)]
+OF_TRACE = [name for name in FROM_TRACE if name not in ("random", *halves.SIGNS)]
 
 
 @pytest.fixture(scope="module")

@@ -27,12 +27,12 @@ def mean_of(by_seed: Mapping[int, pd.DataFrame]) -> pd.DataFrame:
 
     Args:
         by_seed: One frame for each run, with the same samples in the same order and the
-            columns of ``scores.SCORES``.
+            columns of ``scores.FROM_TRACE``.
 
     Returns:
         Those columns, a row for each of the N samples.
     """
-    names = list(scores.SCORES)
+    names = list(scores.FROM_TRACE)
     total = sum(frame[names].to_numpy(np.float64) for frame in by_seed.values())
     return pd.DataFrame(total / len(by_seed), columns=names)
 
@@ -64,7 +64,7 @@ def of_scores(
     """
     averaged = mean_of(by_seed)
     rows = []
-    for name in scores.SCORES:
+    for name in scores.FROM_TRACE:
         for seed, frame in by_seed.items():
             values = frame[name].to_numpy()
             rows.append(row(name, SEED, values, reference, k, seed=seed))

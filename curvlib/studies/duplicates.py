@@ -76,12 +76,12 @@ def measure(
     """
     asked = locals()
     # Imported here: a page is drawn without PyTorch.
-    from curvlib import data, scores
+    from curvlib import scores
     from curvlib.data.released import memorization
     from curvlib.runs import training
     from curvlib.studies import costs
 
-    test = data.load(dataset, split="test")
+    test = _test_split(dataset)
     samples, traces = [], []
     for seed in seeds:
         config = config_of(asked, seed=seed)
@@ -93,12 +93,13 @@ def measure(
     near = _near(images, test, traces[0], wanted_precision)
     frames = []
     for trace, of_seed in zip(traces, samples, strict=True):
-        frame = scores.suspicion(scores.compute(trace))[list(scores.SCORES)]
+        frame = scores.suspicion(scores.compute(trace))[list(scores.FROM_TRACE)]
         if released is not None:
             frame["memorization"] = memorization(released, of_seed)
         frames.append(frame)
     shown = shown_images(exact, near["near-pairs"], near["near-below"])
-    counts = {"split": ["train", "test"], "images": [len(images), len(test)]}
+    sizes = [len(images), 0 if test is None else len(test)]
+    counts = {"split": ["train", "test"], "images": sizes}
     by_run = list(zip(seeds, traces, samples, strict=True))
     return Measured(
         tables={
@@ -133,7 +134,7 @@ def measure(
 
 
 def _near(
-    images: "Images", test: "Images", trace: "Trace", precision: float
+    images: "Images", test: "Images | None", trace: "Trace", precision: float
 ) -> dict[str, pd.DataFrame]:
     """Near duplicates by pixels and by the network of a run, as ``near_tables``."""
     from curvlib.data import duplicates
@@ -208,12 +209,27 @@ def class_names(images: "Images") -> np.ndarray:
     return np.array([name.replace("_", " ") for name in images.classes])
 
 
-def exact_groups(images: "Images", test: "Images") -> pd.DataFrame:
+def _test_split(dataset: str) -> "Images | None":
+    """The test split, None where the data set has none: it is only compared."""
+    from curvlib import data
+
+    try:
+        return data.load(dataset, split="test")
+    except (FileNotFoundError, ValueError):
+        return None
+
+
+def splits_of(images: "Images", test: "Images | None") -> "dict[str, Images]":
+    """The splits that there are, by name."""
+    return {"train": images} | ({} if test is None else {"test": test})
+
+
+def exact_groups(images: "Images", test: "Images | None") -> pd.DataFrame:
     """All images with the same pixels as another one, within and between the splits.
 
     Args:
         images: The training set.
-        test: The test set, of the same classes.
+        test: The test set, of the same classes; None for none.
 
     Returns:
         One row for each image that has a duplicate: group, split (``"train"`` or
@@ -222,7 +238,7 @@ def exact_groups(images: "Images", test: "Images") -> pd.DataFrame:
     """
     from curvlib.data import duplicates
 
-    found = duplicates.exact(images, test)
+    found = duplicates.exact(*splits_of(images, test).values())
     return pd.DataFrame(
         {
             "group": found["group"],
@@ -274,25 +290,18 @@ def conflict_pairs(images: "Images") -> list[tuple[int, int]]:
     return [(a, b) for a, b in pairs if images.labels[a] != images.labels[b]]
 
 
-def together(images: "Images", test: "Images") -> "Images":
+def together(images: "Images", test: "Images | None") -> "Images":
     """Both splits as one, the training set first; the index is the position."""
-    from dataclasses import replace
+    from curvlib.data import duplicates
 
-    return replace(
-        images,
-        images=np.concatenate([images.images[:], test.images[:]]),
-        labels=np.concatenate([images.labels, test.labels]),
-        index=np.arange(len(images) + len(test)),
-        original_labels=None,
-        source=None,
-    )
+    return duplicates.joined(*splits_of(images, test).values())
 
 
 def near_tables(
     near: Mapping[tuple[str, str], "NearPairs"],
     both: "Images",
     images: "Images",
-    test: "Images",
+    test: "Images | None",
 ) -> dict[str, pd.DataFrame]:
     """What was found by each space of descriptors, in words instead of positions.
 
@@ -312,15 +321,16 @@ def near_tables(
     """
     from curvlib.data import duplicates
 
-    split = np.repeat(["train", "test"], [len(images), len(test)])
-    index = np.concatenate([images.index, test.index])
+    splits = splits_of(images, test)
+    split = np.repeat(list(splits), [len(some) for some in splits.values()])
+    index = np.concatenate([some.index for some in splits.values()])
     named = class_names(both)[both.labels]
     group = duplicates.exact(both).set_index("index")["group"]
     group = group.reindex(range(len(both))).to_numpy()  # NaN, equal to nothing
 
     def in_words(pairs: pd.DataFrame, space: str, asked: str) -> pd.DataFrame:
         first, second = pairs["first"].to_numpy(), pairs["second"].to_numpy()
-        return pairs.drop(columns=["first", "second"]).assign(
+        return pairs[["similarity", "conflict"]].assign(
             space=space,
             asked=asked,
             exact=group[first] == group[second],
@@ -776,7 +786,9 @@ def shown_images(
     return shown.drop_duplicates().reset_index(drop=True)
 
 
-def pixels_of(shown: pd.DataFrame, images: "Images", test: "Images") -> np.ndarray:
+def pixels_of(
+    shown: pd.DataFrame, images: "Images", test: "Images | None"
+) -> np.ndarray:
     """Pixels of some images of both splits, uint8 [n, H, W, C].
 
     Args:
@@ -785,7 +797,7 @@ def pixels_of(shown: pd.DataFrame, images: "Images", test: "Images") -> np.ndarr
         test: The test set.
     """
     found = np.zeros((len(shown), *images.images.shape[1:]), np.uint8)
-    for name, split in (("train", images), ("test", test)):
+    for name, split in splits_of(images, test).items():
         rows = np.flatnonzero(shown["split"] == name)
         position = pd.Series(np.arange(len(split)), index=split.index)
         found[rows] = split.images[position[shown["index"].iloc[rows]].to_numpy(int)]
@@ -829,7 +841,8 @@ def numbers(tables: Mapping[str, pd.DataFrame], made: Any) -> dict[str, Any]:
         "wanted": made.wanted_precision,
         "near_train": len(within(everything, "train", "train")),
         "near_across": len(crossing),
-        "near_test_share": crossing["second_index"].nunique() / int(images["test"]),
+        "near_test_share": crossing["second_index"].nunique()
+        / max(1, int(images["test"])),
         "near_conflicts": len(conflicting),
         "near_not_exact": int((~conflicting["exact"].astype(bool)).sum()),
         "num_measured": averaged * len(scored | {made.epochs}),
