@@ -11,6 +11,7 @@ of the data set decide between them.
 To add a score: one function, one closed-form test, one row in ``SCORES``.
 """
 
+import warnings
 from collections.abc import Callable
 from functools import cache
 from typing import TYPE_CHECKING, NamedTuple
@@ -447,18 +448,27 @@ def compute(trace: "Trace", split: str = "train", *, seed: int = 0) -> "pd.DataF
 
     Returns:
         One row a sample, in index order: index, label (the one given), then the columns
-        of ``SCORES``, in that order.
+        of ``SCORES``, in that order. Scores that need a column that the trace lacks are
+        left out, and a warning names them.
 
     Raises:
         ValueError: If a field of the trace is not finite or of another shape than
             scored epochs × samples.
     """
+    from curvlib.trace import NotRecordedError  # loads pandas, as the trace has by now
+
     read = cache(lambda field: trace.read(field, split=split))
     samples = trace.samples(split)[["index", "label"]]
     index = samples["index"].to_numpy()
     shape = (len(trace.epochs), len(samples))
-    columns = {}
+    columns, lacking = {}, {}
     for name, score in SCORES.items():
+        try:
+            for field in score.fields:
+                read(field)
+        except NotRecordedError:
+            lacking[name] = field
+            continue
         for field in score.fields:
             if read(field).shape != shape:
                 raise ValueError(
@@ -469,6 +479,12 @@ def compute(trace: "Trace", split: str = "train", *, seed: int = 0) -> "pd.DataF
             score.function(*map(read, score.fields))
             if score.fields
             else score.function(index, seed=seed)
+        )
+    if lacking:
+        warnings.warn(
+            f"left out {', '.join(lacking)}: not every epoch of the trace has the "
+            f"columns {', '.join(dict.fromkeys(lacking.values()))}",
+            stacklevel=2,
         )
     return samples.assign(**columns)
 
