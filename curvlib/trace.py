@@ -352,7 +352,7 @@ def _not_recorded(path: Path, columns: list[str]) -> list[str]:
     """Which columns a sound file of an epoch lacks; none if the file is damaged."""
     try:
         there = set(pq.read_schema(path).names)
-    except (OSError, pa.ArrowException):
+    except (OSError, ValueError, pa.ArrowException):
         return []
     whole = {"index", "label", *COLUMNS}
     sound = {"index", "label", *FROM_LOGITS} <= there <= whole

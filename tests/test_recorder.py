@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from torch import nn
 
 import curvlib
@@ -271,7 +272,7 @@ def test_wrappers_and_outputs_with_logits_are_taken_off(tmp_path):
 def test_without_a_last_linear_layer_grand_is_left_out_and_named(tmp_path):
     x, y = table(features=6)
     model = nn.Sequential(nn.Unflatten(1, (6, 1)), nn.Conv1d(6, C, 1), nn.Flatten())
-    mine = recorder(tmp_path / "a")
+    mine = recorder(tmp_path / "a", labels=y)
     mine.record(1, model, [(x, y, torch.arange(N))])
     with pytest.warns(UserWarning, match="left out grand: .* last_layer_gradient"):
         found = scores.compute(mine.trace)
@@ -413,7 +414,7 @@ def test_logits_that_cannot_be_are_refused(tmp_path):
     with pytest.raises(ValueError, match="not both"):
         mine.record(1, mlp(), [], logits=logits)
     for missing in ((mlp(),), (index,)):
-        with pytest.raises(ValueError, match="and no (batches|logits)"):
+        with pytest.raises(ValueError, match=r"and no (batches|logits)"):
             mine.record(1, *missing)
     mine.record(1, index[:9], logits=logits[:9])
     with pytest.raises(ValueError, match="two ways, from logits and from inputs"):
@@ -427,6 +428,7 @@ def test_labels_and_index_are_checked_at_once(tmp_path):
         "labels must be integers": {"labels": [0.5, 1, 1]},
         "labels must not be negative": {"labels": [0, -1, 1]},
         "chunk must be at least 1": {"chunk": 0},
+        "no labels: the recorder needs one for each sample": {"labels": []},
     }.items():
         with pytest.raises(ValueError, match=message):
             Recorder(tmp_path / "a", **{"labels": [0, 1, 1]} | given)
@@ -439,7 +441,8 @@ def test_labels_and_index_are_checked_at_once(tmp_path):
 
 
 def test_a_recorder_goes_on_where_another_stopped_and_overwrites_nothing(tmp_path):
-    (x, y), batch = table(), [(*table(), torch.arange(N))]
+    x, y = table()
+    batch = [(x, y, torch.arange(N))]
     for epoch in (1, 2, 3):  # each time a new process, so to speak
         recorder(tmp_path / "a").record(epoch, mlp(epoch), batch)
     mine = recorder(tmp_path / "a")
@@ -633,16 +636,52 @@ def test_every_process_refuses_shares_that_overlap_and_takes_an_empty_one(
         assert not (tmp_path / "shared").exists()
 
 
-# ------------------------------------------------------------------------- documentation
+# ---------------------------------------------------------------- documentation
 
 
-def test_the_examples_of_the_book_run(tmp_path, monkeypatch):
+def examples() -> dict[str, str]:
+    """Examples of the book's section, by the library that they are for."""
     text = (ROOT / "book/rerun.md").read_text(encoding="utf-8")
     section = text.split("## Your own training loop")[1].split("\n## ")[0]
-    plain, *others = re.findall(r"```python\n(.*?)```", section, re.DOTALL)
+    found = re.findall(r"```python\n(.*?)```", section, re.DOTALL)
+    names = ("torch", "logits", "timm", "callbacks", "alone")
+    return dict(zip(names, found, strict=True))
+
+
+def test_the_example_of_a_plain_loop_runs_and_so_do_those_that_vary_it(
+    tmp_path, monkeypatch
+):
     monkeypatch.chdir(tmp_path)
-    names: dict = {}
-    exec(plain, names)
+    found, names = examples(), {}
+    exec(found["torch"], names)
     assert names["recorder"].trace.epochs.tolist() == [1, 2, 3]
     assert len(names["suspects"]) == 20
-    assert others
+    names["recorder"].forget_after(2)
+    exec(found["logits"], names)
+    assert names["recorder"].trace.epochs.tolist() == [1, 2, 3]
+    exec(found["alone"], names | {"total": 0, "x": names["x"][:9], "y": names["y"][:9]})
+
+
+def test_the_example_with_timm_runs(tmp_path, monkeypatch):
+    pytest.importorskip("timm", reason="pip install timm")
+    rng = np.random.default_rng(0)
+    for i in range(4):
+        file = tmp_path / f"my_folder/train/{'ab'[i % 2]}/{i}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 256, (40, 40, 3), dtype=np.uint8)).save(file)
+    monkeypatch.chdir(tmp_path)
+    example = examples()["timm"]
+    for ours, here in (  # nothing is downloaded; little is computed
+        ("pretrained=True", "pretrained=False"),
+        ("range(1, 31)", "range(1, 3)"),
+        ("labels=dataset.targets", "labels=dataset.targets, num_probes=1"),
+    ):
+        assert ours in example
+        example = example.replace(ours, here)
+    trained = []
+    names: dict = {"train_one_epoch": lambda model: trained.append(model.train())}
+    exec(example, names)
+    trace = names["recorder"].trace
+    assert trace.epochs.tolist() == [1, 2] and trace.labels.tolist() == [0, 0, 1, 1]
+    assert (trace.read("mean_hvp_norm") > 0).all() and len(trained) == 2
+    assert (trace.read("last_layer_gradient") > 0).all()

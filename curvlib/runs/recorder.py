@@ -127,6 +127,8 @@ class Recorder:
                     f"{name} needs one integer for each of the {len(labels)} labels, "
                     f"got {len(values)}"
                 )
+        if not len(labels):
+            raise ValueError("no labels: the recorder needs one for each sample")
         if chunk < 1:
             raise ValueError(f"chunk must be at least 1, got {chunk}")
         order = np.argsort(index)
