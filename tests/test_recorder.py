@@ -510,7 +510,7 @@ def test_token_embeddings_are_scored_and_padding_takes_no_part(tmp_path):
             super().__init__()
             self.embed = nn.Embedding(50, 8)
             layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
-            self.encoder = nn.TransformerEncoder(layer, 1)
+            self.encoder = nn.TransformerEncoder(layer, 1, enable_nested_tensor=False)
             self.head = nn.Linear(8, C)
 
         def of_embeddings(self, x):
