@@ -1,5 +1,6 @@
 """A trace from a loop that curvlib does not own."""
 
+import os
 import re
 import subprocess
 import sys
@@ -542,70 +543,73 @@ def test_token_embeddings_are_scored_and_padding_takes_no_part(tmp_path):
 
 SHARED = """
 import sys
+from pathlib import Path
 import torch
-from torch import nn
 import torch.distributed as dist
 from torch.nn.parallel import DistributedDataParallel
 from curvlib import Recorder
-from curvlib.runs import distributed
 from test_recorder import N, mlp, table
 
-case, folder = sys.argv[1:]
 dist.init_process_group("gloo")
 me, (x, y), index = dist.get_rank(), table(), torch.arange(N)
 model = DistributedDataParallel(mlp())
-recorder = Recorder(folder, labels=y, num_probes=2)
-if case == "shares":
-    mine = index[:11] if me else index[11:]
-    for epoch in (1, 2):
-        for rows in mine.split(4):
-            recorder.record(epoch, model, [(x[rows], y[rows], rows)])
-        recorder.finish(epoch)
-        assert recorder.trace.epochs.tolist() == list(range(1, epoch + 1))
-    data = list(zip(x, y))
-    recorder.record(3, model, recorder.batches(data, batch_size=7))
-    recorder.finish(3)
+recorder = Recorder(Path(sys.argv[1]) / "shares", labels=y, num_probes=2)
+mine = index[:11] if me else index[11:]
+for epoch in (1, 2):
+    for rows in mine.split(4):
+        recorder.record(epoch, model, [(x[rows], y[rows], rows)])
+    recorder.finish(epoch)
+    assert recorder.trace.epochs.tolist() == list(range(1, epoch + 1))
+recorder.record(3, model, recorder.batches(list(zip(x, y)), batch_size=7))
+try:
+    recorder.record(4, model, [])
+except ValueError as error:
+    assert "every process must call finish(3) before epoch 4" in str(error)
 else:
-    mine = {"none": index[0:0], "both": index, "few": index[:20]}[case]
-    mine = index if case == "none" and me == 0 else mine
-    if len(mine):
-        recorder.record(1, mine, logits=model.module.eval()(x[mine]))
+    raise AssertionError("no error")
+recorder.finish(3)
+
+shares = {
+    "empty": (index, index[:0]),
+    "both": (index, index),
+    "few": (index[:20], index[:20]),
+    "lacking": (index[:20], index[21:]),
+}
+for case, share in shares.items():
+    recorder = Recorder(Path(sys.argv[1]) / case, labels=y, num_probes=2)
+    if len(share[me]):
+        logits = model.module.eval()(x[share[me]])
+        recorder.record(1, share[me], logits=logits)
     try:
         recorder.finish(1)
     except ValueError as error:
-        print(case, "refused:", error)
+        (Path(sys.argv[1]) / f"{case}_{me}.txt").write_text(str(error))
 """
 
 
-def shared(tmp_path, case: str):
-    script = tmp_path / "script.py"
-    script.write_text(SHARED)
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("shared")
+    (folder / "script.py").write_text(SHARED)
+    path = os.pathsep.join([str(ROOT / "tests"), str(ROOT)])
     run = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
     done = subprocess.run(
-        [*run, "--nproc-per-node=2", str(script), case, str(tmp_path / "shared")],
+        [*run, "--nproc-per-node=2", str(folder / "script.py"), str(folder)],
         capture_output=True,
         text=True,
         timeout=240,
-        env=_environment(),
+        env=os.environ | {"PYTHONPATH": path, "CUDA_VISIBLE_DEVICES": ""},
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    return done.stdout
+    return folder
 
 
-def _environment() -> dict[str, str]:
-    import os
-
-    path = os.pathsep.join([str(ROOT / "tests"), str(ROOT)])
-    return os.environ | {"PYTHONPATH": path, "CUDA_VISIBLE_DEVICES": ""}
-
-
-def test_uneven_shares_of_two_processes_make_the_trace_of_one(tmp_path):
-    shared(tmp_path, "shares")
+def test_uneven_shares_of_two_processes_make_the_trace_of_one(shared, tmp_path):
     (x, y), model = table(), mlp()
     one = recorder(tmp_path / "one")
     for epoch in (1, 2, 3):
         one.record(epoch, model, [(x, y, torch.arange(N))])
-    many = Trace.open(tmp_path / "shared")
+    many = Trace.open(shared / "shares")
     assert many.info["processes"] == 2
     for name in COLUMNS:
         tolerance = {"rtol": 2e-2, "atol": 2e-3} if is_curvature(name) else {}
@@ -620,20 +624,22 @@ def test_uneven_shares_of_two_processes_make_the_trace_of_one(tmp_path):
     ("case", "message"),
     [
         ("both", "30 samples were recorded by several processes, first 0; give each"),
-        ("few", "20 samples were recorded by several processes"),
-        ("none", None),
+        ("few", "20 samples were recorded by several processes, first 0; give each"),
+        ("lacking", "lacks 1 of 30 samples, the first of index 20"),
     ],
 )
-def test_every_process_refuses_shares_that_overlap_and_takes_an_empty_one(
-    tmp_path, case, message
+def test_every_process_refuses_shares_that_overlap_or_lack_a_sample(
+    shared, case, message
 ):
-    said = shared(tmp_path, case)
-    if message is None:
-        assert said == ""
-        assert Trace.open(tmp_path / "shared").read("loss").shape == (1, N)
-    else:
-        assert said.count(f"{case} refused: epoch 1: {message}") == 2
-        assert not (tmp_path / "shared").exists()
+    for process in (0, 1):
+        said = (shared / f"{case}_{process}.txt").read_text()
+        assert message in said and said.startswith("epoch 1") and "\n" not in said
+    assert not (shared / case).exists()
+
+
+def test_a_process_may_have_an_empty_share(shared):
+    assert Trace.open(shared / "empty").read("loss").shape == (1, N)
+    assert not (shared / "empty_0.txt").exists()
 
 
 # ---------------------------------------------------------------- documentation
