@@ -194,6 +194,17 @@ def test_order_and_pieces_change_nothing(tmp_path):
         )
 
 
+def test_batches_of_a_data_set_carry_the_index_that_was_given_for_each_item(tmp_path):
+    (x, y), index = table(), np.random.default_rng(0).permutation(N) * 3
+    mine = recorder(tmp_path / "a", index=index)
+    found = list(mine.batches(list(zip(x, y, strict=True)), batch_size=7))
+    assert [len(part[2]) for part in found] == [7, 7, 7, 7, 2]
+    for part, expected in zip(range(3), (x, y, torch.from_numpy(index)), strict=True):
+        assert torch.equal(torch.cat([batch[part] for batch in found]), expected)
+    with pytest.raises(ValueError, match="data set has 29 samples, the recorder 30"):
+        list(mine.batches(list(zip(x[1:], y[1:], strict=True))))
+
+
 def test_curvature_is_that_of_the_estimator_with_the_probes_of_the_epoch(tmp_path):
     (x, y), model = table(), mlp().eval()
     mine = recorder(tmp_path / "a", num_probes=4, step=1e-2, seed=5)

@@ -497,7 +497,6 @@ class Recorder:
                 raise ValueError(_differ(self._open.epoch, self._open.how, how))
             with torch.inference_mode(False):
                 x = x.detach().to(weight.device)
-                x = x.clone() if x.is_inference() else x
                 x = x if x.dtype == torch.float64 else x.float()
                 if scored is None:
                     scored = networks.fold_batch_norm(plain)  # a copy, evaluating
