@@ -21,10 +21,10 @@ import torch
 import torch.nn.functional as F
 
 from curvlib import data
+from curvlib.files import write_atomically
 from curvlib.runs import ensembles, influence
 from curvlib.runs.ensembles import EnsembleConfig
 from curvlib.runs.provenance import hardware, versions
-from curvlib.trace import write_atomically
 
 CORES = os.cpu_count() or 1
 

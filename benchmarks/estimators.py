@@ -27,10 +27,10 @@ from torch.func import grad, jvp
 
 from curvlib import data, hvp
 from curvlib.curvature import input_curvature, rademacher
+from curvlib.files import write_atomically
 from curvlib.models import fold_batch_norm
 from curvlib.runs import networks
 from curvlib.runs.provenance import hardware, versions
-from curvlib.trace import write_atomically
 
 STEP = 1e-3
 

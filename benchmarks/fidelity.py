@@ -32,11 +32,11 @@ from scipy.stats import spearmanr
 from curvlib import data, hvp, metrics
 from curvlib.book import figures
 from curvlib.curvature import input_curvature, rademacher
+from curvlib.files import write_atomically
 from curvlib.runs import networks, training
 from curvlib.runs.provenance import hardware, versions
 from curvlib.runs.settings import TrainConfig
 from curvlib.studies import variants
-from curvlib.trace import write_atomically
 
 CONFIG = TrainConfig(  # of the CIFAR-10 pages, but scored here only
     dataset="cifar10",

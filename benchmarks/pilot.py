@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pandas as pd
 
+from curvlib.files import write_atomically
 from curvlib.runs.settings import TrainConfig
 from curvlib.runs.training import fit, prepare
-from curvlib.trace import write_atomically
 
 SETTINGS = (
     {"width": 16, "batch_size": 128, "schedule": "step"},

@@ -10,6 +10,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "CurvatureEstimate": "curvature",
     "Images": "data",
+    "Recorder": "runs.recorder",
     "Trace": "trace",
     "TrainConfig": "runs.settings",
     "fit": "runs.training",

@@ -12,6 +12,7 @@ of the data set decide between them.
 To add a score: one function, one closed-form test, one row in ``SCORES``.
 """
 
+import warnings
 from collections.abc import Callable
 from functools import cache
 from typing import TYPE_CHECKING, NamedTuple
@@ -418,79 +419,11 @@ def random(index: np.ndarray, *, seed: int = 0) -> np.ndarray:
     return np.array([np.random.Generator(stream).random() for stream in streams])
 
 
-def confident_learning(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """One minus the out-of-sample probability of the given label, for every sample.
-
-    Northcutt, Jiang, Chuang (2021). High is suspect. This is the ranking by
-    self-confidence, cleanlab's default label quality. (A published re-run ranked only
-    the samples that the method flags, and tied all others at zero.)
-
-    Args:
-        probabilities: Of networks that never saw the sample, shape [N, C].
-        labels: The given ones, shape [N].
-
-    Returns:
-        Scores, shape [N], in [0, 1].
-
-    Raises:
-        ValueError: If the shapes do not fit, or a row is no distribution.
-
-    Example:
-        >>> confident_learning(np.array([[0.75, 0.25], [0.5, 0.5]]), np.array([1, 0]))
-        array([0.75, 0.5 ])
-    """
-    probabilities = np.asarray(probabilities, dtype=np.float64)
-    labels = np.asarray(labels)
-    if probabilities.ndim != 2 or labels.shape != probabilities.shape[:1]:
-        raise ValueError(
-            "probabilities must be [N, C] and labels [N], got shapes "
-            f"{probabilities.shape} and {labels.shape}"
-        )
-    if (probabilities < 0).any() or not np.allclose(probabilities.sum(1), 1, atol=1e-4):
-        raise ValueError("each row of probabilities must be at least 0 and sum to 1")
-    return 1 - np.take_along_axis(probabilities, labels[:, None], axis=1)[:, 0]
-
-
-def second_split_forgetting(correct: np.ndarray) -> np.ndarray:
-    r"""First epoch of the second split from which a first-split sample stays wrong.
-
-    Maini et al. (2022). **Low** is suspect: the network forgets a memorised label as
-    soon as it learns other samples. A sample that is right in the last epoch was not
-    forgotten and gets E + 1, later than every other.
-
-    .. math:: \min \{\, t : \mathrm{wrong}_{ei} \text{ for all } e \ge t \,\}
-
-    Args:
-        correct: Whether the given label was predicted, shape [1 + E, N], bool. Row 0 is
-            the state before the second split: a sample that was never learned has time
-            0, and so comes first.
-
-    Returns:
-        Times in 0, ..., E + 1, shape [N], int64.
-
-    Raises:
-        ValueError: If the shape is another, or the type not bool.
-
-    Example:
-        >>> right = np.array([[1, 1, 0], [0, 1, 0], [0, 1, 0]], dtype=bool)  # E=2, N=3
-        >>> second_split_forgetting(right)  # forgotten at once, never, never learned
-        array([1, 3, 0])
-    """
-    correct = np.asarray(correct)
-    if correct.ndim != 2 or len(correct) < 2 or correct.dtype != bool:
-        raise ValueError(
-            "correct must be bool of shape [1 + E, N] with E at least 1, got "
-            f"{correct.dtype} of shape {correct.shape}"
-        )
-    wrong_until_end = np.logical_and.accumulate(~correct[::-1])
-    return len(correct) - wrong_until_end.sum(0)
-
-
 class Score(NamedTuple):
     """All that is known about a score.
 
     Attributes:
-        function: The formula; None for what is measured, not computed from arrays.
+        function: The formula; None for what a trace does not give.
         label: For readers, in tables and figures.
         fields: Columns of the trace, in the order of the function's arguments; none
             for scores that a trace alone does not give.
@@ -560,10 +493,10 @@ SCORES: dict[str, Score] = {
         last_only=True),
     "random": Score(random, "random", (), +1, "", "index"),
     "confident_learning": Score(
-        confident_learning, "confident learning", (), +1, "northcutt2021",
+        None, "confident learning", (), +1, "northcutt2021",
         "second training"),
     "second_split_forgetting": Score(
-        second_split_forgetting, "second-split forgetting time", (), -1, "maini2022",
+        None, "second-split forgetting time", (), -1, "maini2022",
         "second training"),
     "gauss_newton": Score(
         None, "exact curvature (Gauss-Newton)", (), +1, "", "Gauss-Newton",
@@ -588,19 +521,28 @@ def compute(trace: "Trace", split: str = "train", *, seed: int = 0) -> "pd.DataF
 
     Returns:
         One row a sample, in index order: index, label (the given one), then the columns
-        ``FROM_TRACE``, in that order.
+        ``FROM_TRACE``, in that order. Scores that need a column that the trace lacks
+        are left out, and a warning names them.
 
     Raises:
         ValueError: If a field of the trace is not finite or of another shape than
             scored epochs × samples.
     """
+    from curvlib.trace import NotRecordedError  # loads pandas, as the trace has by now
+
     read = cache(lambda field: trace.read(field, split=split))
     samples = trace.samples(split)[["index", "label"]]
     index = samples["index"].to_numpy()
     shape = (len(trace.epochs), len(samples))
-    columns = {}
+    columns, lacking = {}, {}
     for name in FROM_TRACE:
         score = SCORES[name]
+        try:
+            for field in score.fields:
+                read(field)
+        except NotRecordedError:
+            lacking[name] = field
+            continue
         for field in score.fields:
             if read(field).shape != shape:
                 raise ValueError(
@@ -611,6 +553,12 @@ def compute(trace: "Trace", split: str = "train", *, seed: int = 0) -> "pd.DataF
             score.function(*map(read, score.fields))
             if score.fields
             else score.function(index, seed=seed)
+        )
+    if lacking:
+        warnings.warn(
+            f"left out {', '.join(lacking)}: not every epoch of the trace has the "
+            f"columns {', '.join(dict.fromkeys(lacking.values()))}",
+            stacklevel=2,
         )
     return samples.assign(**columns)
 

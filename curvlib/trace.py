@@ -18,8 +18,7 @@ same bytes.
 
 import io
 import json
-import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Protocol
 
@@ -27,6 +26,8 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
+
+from curvlib.files import write_atomically
 
 SPLITS = ("train", "heldout", "original_labels")
 COLUMNS = {
@@ -45,6 +46,11 @@ COLUMNS = {
     "squared_frobenius_norm": np.float32,
     "standard_error": np.float32,  # of squared_frobenius_norm over probes
 }
+FROM_LOGITS = tuple(COLUMNS)[:9]  # loss to el2n: what logits and a label give
+
+
+class NotRecordedError(ValueError):
+    """An epoch lacks a column of ``COLUMNS``, since nobody measured it."""
 
 
 class Samples(Protocol):
@@ -172,29 +178,37 @@ class Trace:
         return self.folder / split / f"epoch_{epoch:04d}.parquet"
 
     def write(
-        self, epoch: int, images: Samples, columns: dict[str, np.ndarray], *, split: str
+        self,
+        epoch: int,
+        images: Samples,
+        columns: dict[str, np.ndarray],
+        *,
+        split: str,
+        names: Collection[str] = tuple(COLUMNS),
     ) -> None:
         """Write one epoch of one split, whole or not at all.
 
         Args:
             epoch: Number of the epoch just trained, from 1.
             images: The samples that were scored.
-            columns: For each name in ``COLUMNS`` an array of shape [N], in the order of
-                the images.
+            columns: For each name an array of shape [N], in the order of the images.
             split: One of ``SPLITS``.
+            names: Those that the epoch has, all of ``COLUMNS`` by default. A file
+                without the others says that nobody measured them.
 
         Raises:
             ValueError: If a column is missing, unknown, or of another length.
         """
-        if columns.keys() != COLUMNS.keys():
+        expected = {name: dtype for name, dtype in COLUMNS.items() if name in names}
+        if columns.keys() != expected.keys():
             raise ValueError(
-                f"an epoch has the columns {', '.join(COLUMNS)}; missing: "
-                f"{sorted(COLUMNS.keys() - columns.keys())}, unknown: "
-                f"{sorted(columns.keys() - COLUMNS.keys())}"
+                f"this epoch has the columns {', '.join(expected)}; missing: "
+                f"{sorted(expected.keys() - columns.keys())}, unknown: "
+                f"{sorted(columns.keys() - expected.keys())}"
             )
         order = np.argsort(images.index)
         table = {"index": images.index[order], "label": images.labels[order]}
-        for name, dtype in COLUMNS.items():
+        for name, dtype in expected.items():
             if len(columns[name]) != len(images):
                 raise ValueError(
                     f"column {name} has {len(columns[name])} values for {len(images)} "
@@ -276,6 +290,7 @@ class Trace:
             Values, shape [E, N].
 
         Raises:
+            NotRecordedError: If a scored epoch lacks the column.
             ValueError: If the column or split is unknown, a file is damaged, or the
                 epochs are not about the same samples.
             FileNotFoundError: If no epoch was scored.
@@ -350,6 +365,11 @@ class Trace:
         try:
             return pq.read_table(path, columns=columns, page_checksum_verification=True)
         except (OSError, pa.ArrowException) as error:
+            if lacking := _not_recorded(path, columns or []):
+                raise NotRecordedError(
+                    f"{path} has no column {lacking[0]!r}: it was not measured; "
+                    "curvlib.Recorder measures it with record(epoch, model, batches)"
+                ) from error
             raise ValueError(
                 f"{path} is damaged or missing ({str(error).splitlines()[0]}); "
                 "curvlib.fit with the run's config finishes a run that was stopped; "
@@ -357,23 +377,18 @@ class Trace:
             ) from error
 
 
+def _not_recorded(path: Path, columns: list[str]) -> list[str]:
+    """Which columns a sound file of an epoch lacks; none if the file is damaged."""
+    try:
+        there = set(pq.read_schema(path).names)
+    except (OSError, ValueError, pa.ArrowException):
+        return []
+    whole = {"index", "label", *COLUMNS}
+    sound = {"index", "label", *FROM_LOGITS} <= there <= whole
+    return [column for column in columns if sound and column not in there]
+
+
 def _parquet(table: pa.Table) -> bytes:
     buffer = io.BytesIO()
     pq.write_table(table, buffer, compression="zstd", write_page_checksum=True)
     return buffer.getvalue()
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file so that a reader finds all of it, or what was there before.
-
-    Args:
-        path: The file; its folder is made.
-        content: All of its bytes.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.partial-{os.getpid()}")
-    with partial.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(partial, path)

@@ -351,9 +351,8 @@ def test_a_kill_while_files_are_put_in_place_leaves_a_page_that_is_drawn_again(
     book, monkeypatch
 ):
     write_record(book, "digits/toy", share=0.5)
-    import curvlib.trace  # drawing imports the function when it is needed
 
-    original = curvlib.trace.write_atomically
+    original = drawing.write_atomically
 
     def killed(path, content):
         if path.suffix == ".json":
@@ -361,7 +360,7 @@ def test_a_kill_while_files_are_put_in_place_leaves_a_page_that_is_drawn_again(
         original(path, content)
 
     with monkeypatch.context() as patch:
-        patch.setattr(curvlib.trace, "write_atomically", killed)
+        patch.setattr(drawing, "write_atomically", killed)
         with pytest.raises(KeyboardInterrupt):
             drawing.draw(page_of(book))
     reasons = drawing.why_draw(page_of(book))

@@ -10,13 +10,15 @@ from curvlib import _HOMES
 ROOT = Path(__file__).parents[1]
 LIBRARY = ROOT / "curvlib"
 CORE = ("hvp", "curvature", "trace", "scores", "metrics")
-LAYERS = ("models", "core", "data", "runs", "studies", "book", "command line")
+LAYERS = ("ground", "core", "data", "runs", "studies", "book", "command line")
 FILES = sorted(LIBRARY.rglob("*.py"))
 
 
 def layer_of(module: str) -> str | None:
     """Layer of a dotted name below curvlib, None for curvlib itself."""
     first = module.split(".")[0]
+    if first in ("files", "models"):
+        return "ground"
     if first in CORE:
         return "core"
     return first if first in LAYERS else {"__main__": "command line"}.get(first)

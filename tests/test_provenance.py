@@ -3,9 +3,9 @@ import re
 
 import pytest
 
+from curvlib.files import write_atomically
 from curvlib.runs import provenance
 from curvlib.runs.provenance import digest, hardware, recipe, recipes, versions
-from curvlib.trace import write_atomically
 
 
 @pytest.fixture

@@ -220,9 +220,9 @@ def test_the_correction_for_noise_gives_back_the_agreement_of_the_score_itself()
     reference = rng.normal(size=count)
     score = 0.8 * reference + 0.6 * rng.normal(size=count)
     given = {
-        seed: pd.DataFrame({name: rng.normal(size=count) for name in FROM_TRACE}).assign(
-            curvature_norm=score + rng.normal(size=count)
-        )
+        seed: pd.DataFrame(
+            {name: rng.normal(size=count) for name in FROM_TRACE}
+        ).assign(curvature_norm=score + rng.normal(size=count))
         for seed in range(2)
     }
     scored = agreement.of_scores(given, reference, 10)

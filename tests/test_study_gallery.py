@@ -26,7 +26,9 @@ def test_every_score_of_every_seed_and_sample_is_kept_in_the_smallest_types(meas
     runs, found = measured
     table = found.tables["scores.parquet"]
     errors = ["curvature_square_se", "curvature_norm_se"]
-    in_trace = [n for n in FROM_TRACE if n in compute(traces(runs)[0]) and n != "random"]
+    in_trace = [
+        n for n in FROM_TRACE if n in compute(traces(runs)[0]) and n != "random"
+    ]
     assert list(table) == ["seed", "index", "label", *in_trace, *errors]
     assert len(table) == 2 * SMALL["num_train"]
     assert table[["seed", "index"]].apply(tuple, axis=1).is_monotonic_increasing

@@ -243,7 +243,8 @@ def test_the_fewest_networks_that_agree_as_well_as_one_run():
 def test_the_cost_of_a_run_counts_scoring_for_curvature_only(toy_ensemble):
     rng = np.random.default_rng(1)
     by_seed = {
-        seed: pd.DataFrame({name: rng.random(30) for name in FROM_TRACE}) for seed in (0, 1)
+        seed: pd.DataFrame({name: rng.random(30) for name in FROM_TRACE})
+        for seed in (0, 1)
     }
     spent = pd.DataFrame(
         {"train_seconds": [2.0, 2.0], "score_seconds": [4.0, 6.0], "threads": [1, 1]}

@@ -32,6 +32,7 @@ from curvlib.book.parameters import (
     parameters_cell,
 )
 from curvlib.book.records import Record
+from curvlib.files import write_atomically
 
 DRAWS = ("book", "studies")  # folders of the library that a page's look depends on
 CORE = ("scores.py", "metrics.py")
@@ -182,8 +183,6 @@ def _draw_in(staging: Path, page: Page, notebook: dict) -> None:
         )
     except PageError as error:
         raise PageError(f"{error}\n  {_keep_failed(page, executed)}") from error
-    from curvlib.trace import write_atomically  # imports what reads tables: slow
-
     contents = {page.file: content}
     contents |= {page.root / files / _relative(f, staging / "files"): f for f in own}
     kept = {

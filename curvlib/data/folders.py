@@ -51,7 +51,7 @@ from torchvision.transforms import v2
 from curvlib.data import files, progress
 from curvlib.data.files import Listing, class_names, list_csv, list_folder
 from curvlib.data.seeding import seeded
-from curvlib.trace import write_atomically
+from curvlib.files import write_atomically
 
 __all__ = [
     "BrokenFileError",

@@ -25,6 +25,7 @@ from torch.func import functional_call, stack_module_state, vmap
 
 from curvlib.data import Images, normalise, progress
 from curvlib.data.seeding import seed_of
+from curvlib.files import write_atomically
 from curvlib.runs import networks, provenance
 from curvlib.runs.checked import Must, Settings, at_least, told
 from curvlib.runs.provenance import hardware, versions
@@ -44,7 +45,6 @@ from curvlib.runs.settings import (
     checked_activation,
     checked_width,
 )
-from curvlib.trace import write_atomically
 
 RECIPE = 1  # of subsets, first weights, order of batches and steps
 PARTS = ("data", "networks", "ensembles")

@@ -20,21 +20,85 @@ import torch
 from curvlib import data
 from curvlib.curvature import input_curvature
 from curvlib.data import Images, normalise, progress
+from curvlib.files import write_atomically
 from curvlib.models import fold_batch_norm
 from curvlib.runs import provenance, scoring, training
 from curvlib.runs.devices import best_device
-from curvlib.scores import (  # noqa: F401, the formulas moved there from here
-    FROM_TRACE,
-    SCORES,
-    confident_learning,
-    second_split_forgetting,
-)
-from curvlib.trace import Trace, write_atomically
+from curvlib.scores import FROM_TRACE, SCORES
+from curvlib.trace import Trace
 
 RECIPE = 1  # of trainings on halves, and of exact curvature
 PARTS = ("data", "networks", "training", "scoring", "halves")
 # Of the scores here; all that is known about them is in curvlib.scores.SCORES.
 SIGNS = {name: s.sign for name, s in SCORES.items() if name not in FROM_TRACE}
+
+
+def confident_learning(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """One minus the out-of-sample probability of the given label, for every sample.
+
+    Northcutt, Jiang, Chuang (2021). High is suspect. This is the ranking by
+    self-confidence, cleanlab's default label quality. (A published re-run ranked only
+    the samples that the method flags, and tied all others at zero.)
+
+    Args:
+        probabilities: Of networks that never saw the sample, shape [N, C].
+        labels: The given ones, shape [N].
+
+    Returns:
+        Scores, shape [N], in [0, 1].
+
+    Raises:
+        ValueError: If the shapes do not fit, or a row is no distribution.
+
+    Example:
+        >>> confident_learning(np.array([[0.75, 0.25], [0.5, 0.5]]), np.array([1, 0]))
+        array([0.75, 0.5 ])
+    """
+    probabilities = np.asarray(probabilities, dtype=np.float64)
+    labels = np.asarray(labels)
+    if probabilities.ndim != 2 or labels.shape != probabilities.shape[:1]:
+        raise ValueError(
+            "probabilities must be [N, C] and labels [N], got shapes "
+            f"{probabilities.shape} and {labels.shape}"
+        )
+    if (probabilities < 0).any() or not np.allclose(probabilities.sum(1), 1, atol=1e-4):
+        raise ValueError("each row of probabilities must be at least 0 and sum to 1")
+    return 1 - np.take_along_axis(probabilities, labels[:, None], axis=1)[:, 0]
+
+
+def second_split_forgetting(correct: np.ndarray) -> np.ndarray:
+    r"""First epoch of the second split from which a first-split sample stays wrong.
+
+    Maini et al. (2022). **Low** is suspect: the network forgets a memorised label as
+    soon as it learns other samples. A sample that is right in the last epoch was not
+    forgotten and gets E + 1, later than every other.
+
+    .. math:: \min \{\, t : \mathrm{wrong}_{ei} \text{ for all } e \ge t \,\}
+
+    Args:
+        correct: Whether the given label was predicted, shape [1 + E, N], bool. Row 0 is
+            the state before the second split: a sample that was never learned has time
+            0, and so comes first.
+
+    Returns:
+        Times in 0, ..., E + 1, shape [N], int64.
+
+    Raises:
+        ValueError: If the shape is another, or the type not bool.
+
+    Example:
+        >>> right = np.array([[1, 1, 0], [0, 1, 0], [0, 1, 0]], dtype=bool)  # E=2, N=3
+        >>> second_split_forgetting(right)  # forgotten at once, never, never learned
+        array([1, 3, 0])
+    """
+    correct = np.asarray(correct)
+    if correct.ndim != 2 or len(correct) < 2 or correct.dtype != bool:
+        raise ValueError(
+            "correct must be bool of shape [1 + E, N] with E at least 1, got "
+            f"{correct.dtype} of shape {correct.shape}"
+        )
+    wrong_until_end = np.logical_and.accumulate(~correct[::-1])
+    return len(correct) - wrong_until_end.sum(0)
 
 
 class Halves(NamedTuple):

@@ -18,12 +18,13 @@ from torchvision.ops import StochasticDepth
 
 from curvlib import data
 from curvlib.data import Images, folders, progress
+from curvlib.files import write_atomically
 from curvlib.runs import distributed, networks, provenance
 from curvlib.runs.devices import best_device, usable
 from curvlib.runs.provenance import hardware, versions
 from curvlib.runs.scoring import Scaling, score, stream
 from curvlib.runs.settings import PRECISIONS, SCHEDULES, TrainConfig
-from curvlib.trace import Trace, write_atomically
+from curvlib.trace import Trace
 
 RECIPE = 1  # of one training run: order of samples, steps, schedules
 PARTS = ("data", "networks", "training", "scoring")  # what makes a trace

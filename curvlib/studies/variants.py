@@ -16,9 +16,9 @@ import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
 from curvlib import curvature, data, hvp
+from curvlib.files import write_atomically
 from curvlib.runs import networks, provenance, training
 from curvlib.runs.settings import TrainConfig
-from curvlib.trace import write_atomically
 
 KEPT = {
     "square": "squared_frobenius_norm",
