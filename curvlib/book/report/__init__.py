@@ -15,6 +15,7 @@ right, and the page writes ``decisions.csv``. ``page.html``, ``style.css`` and
 """
 
 import base64
+import csv
 import io
 import json
 import math
@@ -94,7 +95,15 @@ def write_for(folder: Path, images: "Images", *, limit: int = LIMIT) -> Written:
 def read_table(file: Path) -> pd.DataFrame:
     """Read a CSV of a report; names stay text, even ``nan`` or ``007``."""
     with file.open(encoding="utf-8", errors="surrogateescape", newline="") as stream:
-        table = pd.read_csv(stream, dtype=str, keep_default_na=False)
+        names, *rows = csv.reader(stream)
+    # As objects: other text of pandas holds no bytes of a file's name that are no text.
+    columns = zip(*rows, strict=True) if rows else [()] * len(names)
+    table = pd.DataFrame(
+        {
+            name: pd.Series(values, dtype=object)
+            for name, values in zip(names, columns, strict=True)
+        }
+    )
     for name in table.columns:
         if name.endswith(("label", "path")):
             continue

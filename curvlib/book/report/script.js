@@ -131,6 +131,7 @@ function redo() {
 function back(made, word) {
   store();
   selected.clear();
+  list();
   const i = place.get(made[0][0]);
   if (i !== undefined) view.current = i;
   say(`${word}: ${made.length === 1 ? made[0][0] : `${made.length} images`}.`);
