@@ -274,7 +274,7 @@ def test_the_estimate_is_told_in_words_and_drawn(tmp_path):
     written(tmp_path / "a.html")
     page = (tmp_path / "a.html").read_text(encoding="utf-8")
     assert (
-        "About 30 labels are wrong</strong> (33.8 % of 90; 90 % interval 25 to" in page
+        "About 30 of 90 labels are wrong</strong> (33.8 %; 90 % interval 25 to" in page
     )
     assert "<td>10</td><td>10</td><td>95 %</td><td>90 to 100 %</td>" in page
     assert page.count("<svg") == 2
@@ -373,6 +373,9 @@ def test_a_folder_of_a_run_becomes_a_report(tmp_path):
         each.to_csv(tmp_path / f"{name}.csv", index=False)
     run = json.dumps(some_run(table, classes=names))
     (tmp_path / "run.json").write_text(run, encoding="utf-8")
+    with pytest.raises(ValueError, match=r"other images than images, .* index 5$"):
+        report.write_for(tmp_path, images.select(np.arange(29)))
+    assert not (tmp_path / "report.html").exists()
     done = report.write_for(tmp_path, images)
     assert done.listed == 30
     page = (tmp_path / "report.html").read_text(encoding="utf-8")

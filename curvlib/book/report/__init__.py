@@ -11,7 +11,7 @@ right, and the page writes ``decisions.csv``. ``page.html``, ``style.css`` and
   these columns.
 - SHEETS: pictures in WebP, base64, each of ``across`` by ``across`` thumbnails. Image i
   stands on sheet ``i // across**2``.
-- FACTS, PLOTS, NEXT: HTML and SVG that are drawn here and need no script.
+- LEAD, FACTS, PLOTS, NEXT: HTML and SVG that are drawn here and need no script.
 """
 
 import base64
@@ -22,6 +22,7 @@ import math
 import re
 import shlex
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -79,12 +80,27 @@ def write_for(folder: Path, images: "Images", *, limit: int = LIMIT) -> Written:
         FileNotFoundError: If a file is missing.
         ValueError: As for ``write``.
     """
+    from curvlib.data.folders import usable_cores
+
     place = {int(index): row for row, index in enumerate(images.index)}
+    suspects = read_table(folder / "suspects.csv")
+    strange = [i for i in suspects["index"] if i not in place]
+    if strange:
+        raise ValueError(
+            f"{folder} is about other images than {images.name}, which have no index "
+            f"{strange[0]}"
+        )
+
+    def thumbnails(some: Sequence[int]) -> np.ndarray:
+        parts = np.array_split([place[i] for i in some], min(usable_cores(), len(some)))
+        with ThreadPoolExecutor(len(parts)) as pool:  # photographs are decoded
+            return np.concatenate(list(pool.map(images.images.__getitem__, parts)))
+
     run = json.loads((folder / "run.json").read_text(encoding="utf-8"))
     return write(
         folder / "report.html",
-        read_table(folder / "suspects.csv"),
-        thumbnails=lambda some: images.images[np.array([place[i] for i in some])],
+        suspects,
+        thumbnails=thumbnails,
         nearest=read_table(folder / "nearest.csv"),
         duplicates=read_table(folder / "duplicates.csv"),
         run=run,
@@ -158,11 +174,13 @@ def write(
         "classes": classes,
         "across": ACROSS,
         "wrong": (run.get("estimate") or {}).get("wrong"),
+        "curve": _rounded((run.get("estimate") or {}).get("curve")),
     }
     parts = {
         "TITLE": _text(f"Suspects of {run['name']}"),
         "STYLE": (HERE / "style.css").read_text(encoding="utf-8"),
         "SCRIPT": (HERE / "script.js").read_text(encoding="utf-8"),
+        "LEAD": _lead(run, suspects),
         "FACTS": _facts(run, suspects, chosen.listed),
         "PLOTS": _plots(run, suspects),
         "NEXT": _next(run),
@@ -414,15 +432,46 @@ def _sheet(images: np.ndarray, side: int, quality: int) -> str:
 # ----------------------------------------------------------------------- facts in words
 
 
+def _lead(run: Mapping[str, Any], suspects: pd.DataFrame) -> str:
+    """What the run found, in a sentence or two."""
+    estimate = run.get("estimate")
+    if not estimate:
+        return (
+            "How many labels are wrong was not estimated. To estimate it, run "
+            "<code>curvlib suspects</code> with <code>--plant 0.02</code> and more "
+            "<code>--minutes</code>."
+        )
+    wrong, low, high = (estimate[name] for name in ("wrong", "low", "high"))
+    share = 100 * wrong / len(suspects)
+    text = (
+        f"<strong>About {wrong:,.0f} of {len(suspects):,} labels are wrong</strong> "
+        f"({share:.1f} %; 90 % interval {low:,.0f} to {high:,.0f})."
+    )
+    recall = estimate.get("recall_at_wrong")
+    if wrong >= 1 and recall is not None:
+        text += (
+            f" If you look at the first {wrong:,.0f} suspects, you find about "
+            f"{100 * recall:.0f} % of the wrong labels."
+        )
+    return text
+
+
 def _facts(run: Mapping[str, Any], suspects: pd.DataFrame, listed: int) -> str:
-    """What the run found, in sentences and a small table."""
-    count, estimate = len(suspects), run.get("estimate")
-    lines = [
+    """What the estimate is made from, in sentences and a small table."""
+    count, estimate, lines = len(suspects), run.get("estimate"), []
+    if estimate:
+        lines.append(
+            f"The estimate comes from {estimate['planted']:,} wrong labels that were "
+            "planted in further runs. It counts wrong labels that are as easy to see "
+            "as planted ones. People confuse images that look alike, and the estimate "
+            "counts only a part of such errors. Read it as a lower bound there."
+        )
+    lines.append(
         f"The source is <code>{_text(run['source'])}</code>: {count:,} ranked images "
         f"of {len(run['classes'])} classes."
-    ]
+    )
     if listed < count:
-        lines[0] += (
+        lines[-1] += (
             f" This page lists the {listed:,} most suspect ones; "
             "<code>suspects.csv</code> has all of them."
         )
@@ -430,33 +479,18 @@ def _facts(run: Mapping[str, Any], suspects: pd.DataFrame, listed: int) -> str:
     if order.get("scores"):
         names = ", ".join(f"<code>{_text(n)}</code>" for n in order["scores"])
         lines.append(f"Suspects are ordered by {names}: {_text(order['how'])}.")
-    if not estimate:
-        lines.append(
-            "How many labels are wrong was not estimated. To estimate it, run "
-            "<code>curvlib suspects</code> with <code>--plant 0.02</code> and more "
-            "<code>--minutes</code>."
-        )
-        return _paragraphs(lines)
-    wrong, low, high = (estimate[name] for name in ("wrong", "low", "high"))
-    lines.insert(
-        0,
-        f"<strong>About {wrong:,.0f} labels are wrong</strong> "
-        f"({100 * wrong / count:.1f} % of {count:,}; 90 % interval {low:,.0f} to "
-        f"{high:,.0f}).",
-    )
-    recall = estimate.get("recall_at_wrong")
-    if wrong >= 1 and recall is not None:
-        lines[0] += (
-            f" If you look at the first {wrong:,.0f} suspects, you find about "
-            f"{100 * recall:.0f} % of the wrong labels."
-        )
-    lines.append(
-        f"The estimate comes from {estimate['planted']:,} wrong labels that were "
-        "planted in further runs. It counts wrong labels that are as easy to see as "
-        "planted ones. People confuse images that look alike, and the estimate counts "
-        "only a part of such errors. Read it as a lower bound there."
-    )
-    return _paragraphs(lines) + _precisions(estimate["curve"])
+    table = _precisions(estimate["curve"]) if estimate else ""
+    return f"<div>{_paragraphs(lines)}</div>\n{table}"
+
+
+def _rounded(curve: Mapping[str, Sequence[float]] | None) -> dict | None:
+    """The curve of the estimate with the digits that the page needs."""
+    if curve is None:
+        return None
+    return {
+        name: [round(float(value), 4) for value in curve[name]]
+        for name in ("rank", "precision", "low", "high")
+    }
 
 
 def _paragraphs(lines: Sequence[str]) -> str:

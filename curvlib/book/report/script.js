@@ -89,6 +89,12 @@ function store() {
   const kept = { decided: [...decided], done: done.slice(-STEPS) };
   try {
     localStorage.setItem(STORE, JSON.stringify(kept));
+    return;
+  } catch {
+    kept.done = []; // room for the decisions, if not for the steps
+  }
+  try {
+    localStorage.setItem(STORE, JSON.stringify(kept));
   } catch {
     say("This browser keeps nothing here: export before you close the page.", true);
   }
@@ -267,6 +273,7 @@ function draw() {
   counts();
   panel();
   summaries();
+  soFar();
   for (const each of document.querySelectorAll("#groups [data-item]")) paint(each);
 }
 
@@ -454,7 +461,10 @@ function labels() {
       return made;
     }),
   );
-  if (!found.length) $("labels").append(element("li", {}, "No such label."));
+  if (!found.length)
+    $("labels").append(
+      element("li", { role: "option", "aria-disabled": "true" }, "No such label."),
+    );
   activate();
 }
 
@@ -500,15 +510,46 @@ function fillTable(id, heads, rows) {
 }
 
 function show(own, other) {
-  $("state").value = "all";
+  $("state").value = "left";
   $("given").value = own;
   $("suggested").value = other;
+  list();
+  if (!view.rows.length) $("state").value = "all";
   filtered();
   $("decide").scrollIntoView();
   focusCurrent();
 }
 
 const AMONG = Math.min(listed, Math.max(20, Math.round(DATA.wrong ?? 100)));
+
+/** Expected and found wrong labels among the first suspects, all of them decided. */
+function soFar() {
+  let count = 0,
+    wrong = 0;
+  while (count < listed && DECISIONS.includes(stateOf(count)))
+    if (stateOf(count++) === "wrong") wrong++;
+  $("sofar").hidden = count < 5;
+  if (count < 5) return;
+  const percent = (share) => `${Math.round(100 * share)} %`;
+  let text =
+    `So far you have decided about the first ${thousands(count)} suspects: ` +
+    `${thousands(wrong)} of their labels are wrong, ${percent(wrong / count)}.`;
+  if (DATA.curve) {
+    const { rank } = DATA.curve;
+    const k = Math.max(
+      rank.findLastIndex((r) => r <= count),
+      0,
+    );
+    const part = Math.min((count - rank[k]) / ((rank[k + 1] ?? Infinity) - rank[k]), 1);
+    const at = (values) =>
+      values[k] + part * ((values[k + 1] ?? values[k]) - values[k]);
+    const [precision, low, high] = ["precision", "low", "high"].map((name) =>
+      percent(at(DATA.curve[name])),
+    );
+    text += ` ${precision} were expected (${low} to ${high}).`;
+  }
+  $("sofar").textContent = text;
+}
 
 function summaries() {
   const byClass = classes.map(() => [0, 0]);
@@ -868,10 +909,18 @@ function controls() {
     const made = event.target.closest("[data-item]");
     if (!made) return;
     const i = Number(made.dataset.item);
+    const several = $("several").getAttribute("aria-pressed") === "true";
+    const adding = several || event.ctrlKey || event.metaKey;
     if (event.shiftKey) extend(i);
-    else if (event.ctrlKey || event.metaKey) toggle(i);
+    else if (adding) toggle(i);
     else view.anchor = i;
     choose(i);
+    const beside = matchMedia("(min-width: 800px)").matches; // as in the style sheet
+    if (!beside && !adding && !event.shiftKey) $("panel").scrollIntoView();
+  };
+  $("several").onclick = () => {
+    const on = $("several").getAttribute("aria-pressed") === "true";
+    $("several").setAttribute("aria-pressed", String(!on));
   };
   $("choose").oninput = labels;
   $("choose").onkeydown = chooserKeys;
