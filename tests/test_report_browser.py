@@ -530,8 +530,14 @@ def test_the_page_fits_and_can_be_read(open_page, scheme, viewport):
         assert box["width"] > 300 and box["x"] + box["width"] <= viewport["width"]
 
 
-def test_thumbnails_show_their_image(open_page, table):
-    page = open_page()
+@pytest.mark.parametrize("viewport", [WIDE, PHONE], ids=["wide", "phone"])
+def test_thumbnails_show_their_image_and_no_part_of_another(open_page, viewport):
+    page = open_page(viewport=viewport)
+    sizes = page.locator(".thumb").evaluate_all(
+        "all => all.map(i => [i.clientWidth, i.clientHeight])"
+    )
+    assert len(sizes) > 70
+    assert all(width == height > 30 for width, height in sizes)
     loaded = page.locator("#grid .thumb").first.evaluate(
         """async image => {
             const picture = new Image();
