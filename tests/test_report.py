@@ -17,6 +17,7 @@ import pytest
 from PIL import Image
 
 from curvlib.book import report
+from curvlib.book.report import drawing
 
 # Names that break HTML, CSV, a shell, a spreadsheet or a template, if anything does.
 CLASSES = ("cat", "</script><b>", 'a "dog", $1', "=1+1", "Käfer ☃", "@@DATA@@")
@@ -281,7 +282,24 @@ def test_the_estimate_is_told_in_words_and_drawn(tmp_path):
     band = re.search(r'class="band" d="M(.*?)Z"', page)[1].split("L")
     assert len(band) == 10
     x, y = map(float, band[0].split(","))
-    assert (x, y) == (44, 12)  # rank 1, at 100 %
+    assert (x, y) == (44, 22)  # rank 1, at 100 %
+
+
+def test_bars_are_as_high_as_there_are_images():
+    values = np.array([0.2, 0.2, 0.2, 0.9, np.nan, np.inf])
+    plot = drawing.distribution(values, wrong=1.2)
+    assert "Suspicion of all 4 images." in plot
+    bars = re.search(r'class="bars" d="(.*?)"', plot)[1].split("Z")[:-1]
+    found = [list(map(float, re.findall(r"[\d.]+", bar))) for bar in bars]
+    # x, base, top, end of the bar, base
+    heights = [base - top for _, base, top, _, _ in found]
+    assert heights == [190 - 22, pytest.approx((190 - 22) / 3, abs=0.1)]
+    assert found[0][0] == 44 and found[1][3] == 408
+    (mark,) = re.findall(r'class="mark" d="M([\d.]+),', plot)
+    assert float(mark) == 408  # one image is at or above it
+    alike = drawing.distribution(np.full(5, 0.3), wrong=None)
+    assert alike.count("<svg") == 1 and 'class="mark"' not in alike
+    assert drawing.distribution(np.array([np.nan]), wrong=None) == ""
 
 
 def test_without_an_estimate_the_page_says_how_to_get_one(tmp_path):

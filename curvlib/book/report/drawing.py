@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 WIDTH, HEIGHT = 420, 230
-LEFT, RIGHT, TOP, BOTTOM = 44, 12, 12, 40
+LEFT, RIGHT, TOP, BOTTOM = 44, 12, 22, 40
 BINS = 40
 
 
@@ -126,8 +126,8 @@ def _mark(x: float, text: str) -> str:
     """A dashed line with a word on the side where there is room."""
     left = x > WIDTH * 0.7
     return (
-        f'<path class="mark" d="M{x:.1f},{TOP}V{_up(0):.1f}"/>'
-        f'<text x="{x + (-5 if left else 5):.1f}" y="{TOP + 10}" '
+        f'<path class="mark" d="M{x:.1f},{TOP - 18}V{_up(0):.1f}"/>'
+        f'<text x="{x + (-5 if left else 5):.1f}" y="{TOP - 8}" '
         f'text-anchor="{"end" if left else "start"}">{text}</text>'
     )
 
