@@ -285,7 +285,8 @@ def architectures(names: Iterable[str] | None = None) -> Values:
 
     A forward that ``torch.fx`` cannot trace changes numbers by rounding only. Scoring
     then silently uses a copy without folding. So the number of batch norms that run in
-    the copy is a value, too: it is 0.
+    the copy is a value, too: it is 0, and 3 for the whitened net, whose max-pools stand
+    before a batch norm.
     """
     found: Values = {}
     x = torch.from_numpy(integers(6, 2, 3, 16, 16)).double() / 128 - 1
@@ -454,7 +455,18 @@ def rates() -> Values:
             )
             _watched(config, pictures(8))
         found |= {f"{schedule} schedule: {k}": v for k, v in of_steps(steps).items()}
-    return found
+    with stepping() as steps:
+        config = TrainConfig(
+            augment=True,
+            augment_epochs=3,
+            restart=0.2,
+            warmup=0.25,
+            schedule="linear",
+            **options,
+        )
+        _watched(config, pictures(8))
+    restarted = of_steps(steps)["learning rates"]
+    return found | {"restarted schedule: learning rates": restarted}
 
 
 class Step(NamedTuple):

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from curvlib.runs import networks
 from curvlib.runs.settings import TrainConfig
 
 ROOT = Path(__file__).parent.parent
@@ -158,3 +159,57 @@ def test_networks_trained_as_one_are_those_of_the_loop(tmp_path):
     assert (speed["models_per_minute"] > 0).all()
     assert len(pd.read_csv(tmp_path / "ensemble_ratios.csv")) == 4
     assert pd.read_csv(tmp_path / "ensemble_thousand.csv")["networks"].item() == 4
+
+
+def test_the_regime_is_measured_in_speed_and_at_the_ends_of_both_parts(tmp_path):
+    subprocess.run(
+        [
+            sys.executable,
+            str(ROOT / "benchmarks" / "regime.py"),
+            "--quick",
+            "--out",
+            str(tmp_path / "out"),
+            "--runs",
+            str(tmp_path / "runs"),
+        ],
+        check=True,
+        capture_output=True,
+        cwd=tmp_path,
+    )
+    speed = pd.read_csv(tmp_path / "out" / "regime_speed.csv")
+    assert speed["network"].tolist() == ["A", "B"]
+    # The same work as when the networks were compared.
+    compared = pd.read_csv(ROOT / "results" / "pilot" / "regime.csv")[:2]
+    for column in ("network", "whitening layer", "channels of the blocks"):
+        assert speed[column].tolist() == compared[column].tolist()
+    for column in ("parameters (thousands)", "forward pass (GFLOP an image)"):
+        assert speed[column].to_numpy() == pytest.approx(
+            compared[column].to_numpy(), rel=0.003
+        )
+    rates = speed.filter(like="images/s")
+    assert rates.shape == (2, 3) and (rates > 0).all().all()
+    parts = pd.read_csv(tmp_path / "out" / "regime_accuracy.csv")
+    assert parts["last epoch"].tolist() == [1, 2]
+    shares = parts.filter(like="(%)")
+    assert shares.shape == (2, 2)
+    assert ((shares >= 0) & (shares <= 100)).all().all()
+
+
+def test_the_chosen_regime_is_the_row_of_the_comparison(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    regime = importlib.import_module("regime")
+    table = pd.read_csv(ROOT / "results" / "pilot" / "regime.csv")
+    row = table[table["network"] == "W (chosen)"].iloc[0]
+    first, widths = regime.SHAPES["W"]
+    model = networks.build(
+        regime.CHOSEN.model,
+        num_classes=10,
+        input_shape=(3, 32, 32),
+        width=regime.CHOSEN.width,
+    )
+    assert ", ".join(map(str, widths)) == row["channels of the blocks"]
+    assert model.whitening.weight.shape == (first[2], 3, first[0], first[0])
+    assert [b.conv2.out_channels for b in model.blocks] == list(widths)
+    assert row["augmented epochs run"] == regime.CHOSEN.augment_epochs
+    parameters = sum(p.numel() for p in model.parameters())
+    assert parameters / 1000 == pytest.approx(row["parameters (thousands)"], abs=1)

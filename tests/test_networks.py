@@ -77,11 +77,17 @@ def test_the_mlp_takes_inputs_of_any_shape():
     assert model(torch.zeros(7, 2)).shape == (7, 2)
 
 
+def passes_channels_on(weight: torch.Tensor) -> bool:
+    """Whether a convolution is the identity, as some of the whitened net begin."""
+    return weight.ndim == 4 and torch.equal(weight, nn.init.dirac_(weight.clone()))
+
+
 @pytest.mark.parametrize("name", MODELS)
 def test_one_seed_gives_the_same_weights_and_another_gives_others(name):
     first, again, other = (small(name, seed=s).state_dict() for s in (1, 1, 2))
     torch.testing.assert_close(first, again, rtol=0, atol=0)
     weights = [key for key in first if key.endswith("weight") and first[key].ndim > 1]
+    weights = [key for key in weights if not passes_channels_on(first[key])]
     assert weights
     for key in weights:
         assert not torch.equal(first[key], other[key]), key
@@ -120,6 +126,11 @@ def test_convolutions_start_with_the_variance_of_he():
         ("mlp", {"width": 0}, "width must be a positive integer, got 0"),
         ("slim_resnet", {"width": 1.5}, "width must be a positive integer, got 1.5"),
         ("resnet18", {"input_shape": (2,)}, r"\[C, H, W\], got \[2\]; use 'mlp'"),
+        (
+            "whitened_net",
+            {"input_shape": (3, 1, 8)},
+            r"at least 2 by 2 pixels, got \[3, 1, 8\]; use 'mlp'",
+        ),
     ],
 )
 def test_what_is_no_model_is_refused(name, changes, message):
@@ -173,3 +184,93 @@ def test_a_network_that_cannot_be_traced_is_copied_as_it_is():
     copied = networks.fold_batch_norm(model)
     assert copied is not model and type(copied) is Branching
     torch.testing.assert_close(copied(x), model(x))
+
+
+# The whitened net
+
+
+def whitened(**changes) -> networks.WhitenedNet:
+    shape = {"num_classes": 10, "input_shape": (3, 32, 32), "width": 32}
+    return build("whitened_net", **shape | changes)
+
+
+def training_images(channels: int = 3) -> torch.Tensor:
+    """Smooth at random, as photographs are: neighbours in a patch are alike."""
+    noise = torch.randn(
+        250, channels, 17, 17, generator=torch.Generator().manual_seed(3)
+    )
+    return nn.functional.avg_pool2d(noise, 2, stride=1) * 2
+
+
+def test_the_whitened_net_has_blocks_of_one_four_and_eight_widths():
+    model, shapes = whitened().eval(), []
+    for module in (model.whitening, *model.blocks):
+        module.register_forward_hook(lambda m, i, o: shapes.append(tuple(o.shape[1:])))
+    assert model(torch.zeros(2, 3, 32, 32)).shape == (2, 10)
+    assert shapes == [(24, 31, 31), (32, 15, 15), (128, 7, 7), (256, 3, 3)]
+    assert parameters(model) == 1_089_706
+
+
+def test_the_whitened_net_takes_grey_and_tiny_images():
+    for shape in ((1, 28, 28), (1, 8, 8), (3, 2, 5)):
+        model = whitened(input_shape=shape, width=8).eval()
+        assert model.whitening.out_channels == 8 * shape[0]
+        assert model(torch.zeros(2, *shape)).shape == (2, 10)
+
+
+def test_first_filters_of_the_whitened_net_pass_channels_on():
+    model, x = whitened(width=32), torch.randn(1, 24, 5, 5)
+    out = model.blocks[0].conv1(x)
+    torch.testing.assert_close(out[:, :24], x)
+    rest = model.blocks[1].conv1.weight[32:].detach()
+    assert rest.var().item() == pytest.approx(2 / (9 * 32), rel=0.05)  # He, fan in
+
+
+def test_whitened_patches_have_a_covariance_near_identity():
+    for channels in (1, 3):
+        model = whitened(input_shape=(channels, 16, 16)).double()
+        images = training_images(channels).double()
+        networks.whiten(model, images)
+        out = model.whitening(images).detach().transpose(0, 1).flatten(1)
+        half = len(out) // 2
+        torch.testing.assert_close(out[half:], -out[:half])
+        covariance = out[:half].cov()
+        error = (covariance - torch.eye(half)).abs().max()
+        before = nn.functional.unfold(images, 2).transpose(0, 1).flatten(1).cov()
+        assert error < 0.05 < 0.5 < (before - torch.eye(half)).abs().max()
+
+
+def test_whitening_is_the_same_for_the_same_images_whatever_the_first_weights():
+    images = training_images()
+    first, second = (whitened(seed=seed) for seed in (0, 1))
+    before = {key: value.clone() for key, value in first.state_dict().items()}
+    for model in (first, second):
+        networks.whiten(model, images)
+    assert torch.equal(first.whitening.weight, second.whitening.weight)
+    assert not first.whitening.weight.requires_grad
+    changed = [
+        k for k, v in first.state_dict().items() if not torch.equal(v, before[k])
+    ]
+    assert changed == ["whitening.weight"]
+
+
+@pytest.mark.parametrize("filters", [7, 26])
+def test_whitening_refuses_a_number_of_filters_that_it_cannot_fill(filters):
+    model = networks.WhitenedNet(2, input_shape=(3, 8, 8), widths=(8,), filters=filters)
+    with pytest.raises(ValueError, match=f"even .*at most 24 .*got {filters}"):
+        networks.whiten(model, training_images())
+
+
+def test_folding_leaves_the_whitened_net_as_it_is_and_three_norms_behind_pools():
+    model = whitened(width=8).double()
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.running_mean.normal_()
+            module.running_var.uniform_(0.5, 2)
+            nn.init.normal_(module.weight)  # of either sign
+            nn.init.normal_(module.bias)
+    x = torch.randn(4, 3, 32, 32, dtype=torch.float64)
+    folded = networks.fold_batch_norm(model)
+    left = [m for m in _called(folded) if isinstance(m, nn.BatchNorm2d)]
+    assert len(left) == 3
+    torch.testing.assert_close(folded(x), model.eval()(x), rtol=1e-12, atol=1e-12)

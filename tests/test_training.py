@@ -19,7 +19,7 @@ from torch.fx.experimental.optimization import fuse
 
 from curvlib import data, scores
 from curvlib.curvature import input_curvature
-from curvlib.runs import provenance, scoring, training
+from curvlib.runs import networks, provenance, scoring, training
 from curvlib.runs.devices import best_device
 from curvlib.runs.scoring import score
 from curvlib.runs.settings import TrainConfig
@@ -203,6 +203,11 @@ def test_a_changed_config_is_checked_and_leaves_the_first_as_it_was():
             {"augment": True, "augment_epochs": 4},
             "augment_epochs must be at most epochs, which is 3, got 4",
         ),
+        ({"restart": 0.5}, "restart must stay 0 unless augment_epochs is below epochs"),
+        (
+            {"augment": True, "augment_epochs": 3, "restart": 0.5},
+            "restart must stay 0 unless augment_epochs is below epochs, got 0.5",
+        ),
     ],
 )
 def test_settings_that_would_have_no_effect_are_refused(changes, message):
@@ -245,12 +250,13 @@ def test_the_name_of_a_run_differs_for_every_setting():
     }  # fmt: skip
     of_augmentation = {"augment_epochs": 9, "shift": 9}
     every = TrainConfig().as_dict().keys()
-    assert every == changed.keys() | of_augmentation.keys()
+    assert every == changed.keys() | of_augmentation.keys() | {"restart"}
     names = {named(TrainConfig(**{field: value})) for field, value in changed.items()}
     names |= {
         named(TrainConfig(augment=True, **{field: value}))
         for field, value in of_augmentation.items()
     }
+    names.add(named(TrainConfig(augment=True, augment_epochs=9, restart=0.5)))
     assert len(names | {named(TrainConfig())}) == 1 + len(every)
 
 
@@ -571,6 +577,88 @@ def test_the_learning_rate_rises_from_0_and_the_schedule_spans_the_rest(
     )
     rates = fit(config, runs=tmp_path).log()["lr"].tolist()
     assert rates == pytest.approx([0.0, 0.05, *rest])
+
+
+TWO_PARTS = TrainConfig(
+    model="whitened_net", width=8, num_train=64, num_heldout=16, noise_rate=0.1,
+    augment=True, augment_epochs=3, restart=0.25, shift=2, epochs=5, warmup=0.2,
+    schedule="linear", lr=0.2, nesterov=True, weight_decay=1e-3, batch_size=16,
+    precision="bfloat16", num_probes=1,
+)  # fmt: skip
+
+
+def test_each_part_of_a_restarted_run_has_the_whole_warmup_and_schedule():
+    config = TWO_PARTS.changed(epochs=20, augment_epochs=12)
+
+    def at(epochs):
+        return training.learning_rate(config, epochs / 20)
+
+    # Part one: 12 epochs, 2.4 of warm-up. Part two: 8 epochs, 1.6 of warm-up.
+    assert [at(e) for e in (0, 1.2, 2.4, 7.2)] == pytest.approx([0, 0.1, 0.2, 0.1])
+    assert at(12 - 1e-6) == pytest.approx(0, abs=1e-7)
+    assert [at(e) for e in (12, 12.8, 13.6, 16.8)] == pytest.approx(
+        [0, 0.025, 0.05, 0.025]
+    )
+    assert at(20 - 1e-6) == pytest.approx(0, abs=1e-7)
+    whole = config.changed(restart=0.0, warmup=0.0)
+    assert training.learning_rate(whole, 0.6) == pytest.approx(0.2 * 0.4)
+    for schedule, end in (("constant", 0.2), ("step", 0.002)):
+        other = config.changed(schedule=schedule, warmup=0.0)
+        rates = [training.learning_rate(other, e / 20) for e in (0, 11.9, 12, 19.9)]
+        assert rates == pytest.approx([0.2, end, 0.05, end / 4])
+
+
+@pytest.fixture(scope="module")
+def two_parts(tmp_path_factory) -> Trace:
+    return fit(TWO_PARTS, runs=tmp_path_factory.mktemp("two-parts"))
+
+
+def test_the_log_shows_the_restart(two_parts):
+    # The last of four steps of each epoch: 11/12 of part one, then 7/8 of part two.
+    expected = [
+        0.2 * (1 - 0.05 / 0.8),
+        0.2 * (1 - (7 / 12 - 0.2) / 0.8),
+        0.2 / 12 / 0.8,
+    ]
+    expected += [0.05 * (1 - (3 / 8 - 0.2) / 0.8), 0.05 / 8 / 0.8]
+    assert two_parts.log()["lr"].tolist() == pytest.approx(expected)
+
+
+def test_the_whitening_layer_is_set_from_training_images_and_never_trained(two_parts):
+    train, _ = prepare(TWO_PARTS)
+    expected = training.new_model(two_parts)
+    x = data.normalise(train.tensor(), *train.statistics())
+    networks.whiten(expected, x)
+    found = trained_model(two_parts)
+    assert torch.equal(found.whitening.weight, expected.whitening.weight)
+    assert not torch.equal(found.head.weight, expected.head.weight)
+
+
+def test_a_second_training_has_the_same_whitening_and_ends_with_the_same_bytes(
+    two_parts,
+):
+    train, _ = prepare(TWO_PARTS)
+    *_, model = training.passes(TWO_PARTS, train, scaling=train.statistics())
+    torch.testing.assert_close(
+        model.state_dict(), trained_model(two_parts).state_dict(), rtol=0, atol=0
+    )
+
+
+@pytest.mark.parametrize("steps", [2, 10, 14])  # in epochs 1, 3 and 4, of four steps
+def test_killed_and_resumed_a_whitened_net_ends_with_the_bytes_of_an_unbroken_one(
+    tmp_path, two_parts, steps
+):
+    config = json.dumps(TWO_PARTS.as_dict())
+    killed = subprocess.run(
+        [sys.executable, "-c", SELF_KILLED, "SGD.step", str(steps), config, tmp_path],
+        capture_output=True,
+        text=True,
+    )
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    resumed = fit(TWO_PARTS, runs=tmp_path)
+    assert parquet(resumed) == parquet(two_parts)
+    models = (trained_model(t).state_dict() for t in (resumed, two_parts))
+    torch.testing.assert_close(*models, rtol=0, atol=0)
 
 
 RECIPE = QUICK.changed(  # everything that a later setting can change
@@ -1058,6 +1146,8 @@ def test_original_labels_are_scored_as_a_split_of_the_wrong_ones_only(tmp_path):
 def test_a_width_that_makes_torch_crash_is_refused():
     with pytest.raises(ValueError, match="at least 8 for slim_resnet, got 7"):
         WHOLE.changed(width=7)
+    with pytest.raises(ValueError, match="at least 8 for whitened_net, got 7"):
+        WHOLE.changed(model="whitened_net", width=7)
     assert WHOLE.changed(model="mlp", width=7).width == 7
 
 

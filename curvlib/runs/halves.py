@@ -197,6 +197,7 @@ def _one_half(config, images, chosen, second_epochs, scaling, device) -> dict:
         warmup=0.0,
         augment=augment,  # as the first stage ended
         augment_epochs=None,
+        restart=0.0,
         shift=config.shift if augment else data.PADDING,
     )
     for _ in training.passes(

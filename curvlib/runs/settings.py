@@ -88,7 +88,7 @@ Seed = Annotated[
 
 
 def checked_width(width: int, info: ValidationInfo) -> int:
-    """Refuse the widths of ResNets that make torch crash.
+    """Refuse the widths of convolutional networks that make torch crash.
 
     Args:
         width: A positive width.
@@ -98,11 +98,12 @@ def checked_width(width: int, info: ValidationInfo) -> int:
         The width.
 
     Raises:
-        PydanticCustomError: If it is below 8 for a ResNet.
+        PydanticCustomError: If it is below 8 for a ResNet or the whitened net.
     """
     # With fewer channels, in channels-last order, the convolutions of torch 2.14 write
     # outside their memory on processors with AVX2 only, and Python dies.
-    if (model := info.data.get("model")) in networks.RESNETS and width < 8:
+    model = info.data.get("model")
+    if model in (*networks.RESNETS, *networks.WHITENED) and width < 8:
         raise fault(f"be at least 8 for {model}")
     return width
 
@@ -192,8 +193,8 @@ class TrainConfig(Settings):
     warmup: Annotated[
         float,
         told(
-            "Share of the run over which the learning rate rises linearly from 0; the "
-            "schedule spans the rest.",
+            "Share of the run, or with restart of each part, over which the learning "
+            "rate rises linearly from 0; the schedule spans the rest.",
             neutral=0.0,
         ),
         FRACTION,
@@ -210,6 +211,16 @@ class TrainConfig(Settings):
         told("Augment only the first so many epochs; None: all.", neutral=None),
         at_least(1),
     ] = None
+    restart: Annotated[
+        float,
+        told(
+            "Peak of the learning rate after the augmented epochs, as a share of lr: "
+            "the run then has two parts, with and without augmentation, and each has "
+            "the whole warm-up and schedule; 0: one schedule spans the run.",
+            neutral=0.0,
+        ),
+        Must("in [0, 1]", lambda value: 0 <= value <= 1),
+    ] = 0.0
     shift: Annotated[
         int,
         told(
@@ -278,6 +289,16 @@ class TrainConfig(Settings):
         if count is not None and count > info.data.get("epochs", count):
             raise fault(f"be at most epochs, which is {info.data['epochs']}")
         return count
+
+    @field_validator("restart")
+    @classmethod
+    def _after_augmentation(cls, restart: float, info: ValidationInfo) -> float:
+        if not restart or not {"epochs", "augment_epochs"} <= info.data.keys():
+            return restart
+        count = info.data["augment_epochs"]
+        if count is None or count >= info.data["epochs"]:
+            raise fault("stay 0 unless augment_epochs is below epochs")
+        return restart
 
     @field_validator("shift")
     @classmethod

@@ -300,7 +300,8 @@ def new_model(trace: Trace) -> nn.Module:
         trace: Of the run.
 
     Returns:
-        The network with its first weights, in evaluation mode, on the CPU.
+        The network with its first weights, in evaluation mode, on the CPU. A whitening
+        layer is random, since it is set from images when training begins.
     """
     info = trace.info
     return _untrained(trace.config, len(info["classes"]), info["input_shape"])
@@ -315,6 +316,17 @@ def _untrained(config: dict, num_classes: int, input_shape: list[int]) -> nn.Mod
         activation=config["activation"],
         seed=config["seed"],
     ).eval()
+
+
+WHITENED = 2000  # training images that set a whitening layer
+
+
+def _whiten(model: nn.Module, images: Images, scaling: Scaling) -> None:
+    """Set the whitening layer, if there is one, from the first training images."""
+    if isinstance(model, networks.WhitenedNet):
+        pixels = np.array(images.images[:WHITENED])  # [N, H, W, C]
+        x = torch.from_numpy(pixels).permute(0, 3, 1, 2)
+        networks.whiten(model, data.normalise(x, *scaling))
 
 
 def passes(
@@ -351,6 +363,7 @@ def passes(
     if model is None:
         shape = [images.images.shape[i] for i in (3, 1, 2)]
         model = _untrained(config.as_dict(), len(images.classes), shape)
+        _whiten(model, images, scaling)
     model = model.to(device, memory_format=torch.channels_last)
     optimizer = _optimizer(config, model)
     read = images.reader(device, padding=config.shift)
@@ -362,7 +375,7 @@ def passes(
 
 def _optimizer(config: TrainConfig, model: nn.Module) -> torch.optim.SGD:
     return torch.optim.SGD(
-        model.parameters(),
+        [weight for weight in model.parameters() if weight.requires_grad],
         lr=config.lr,
         momentum=config.momentum,
         weight_decay=config.weight_decay,
@@ -379,12 +392,22 @@ def learning_rate(config: TrainConfig, done: float) -> float:
 
     Returns:
         The rate: in the warm-up from 0 to ``config.lr`` in a line, then ``config.lr``
-        times the schedule, which spans what is left.
+        times the schedule, which spans what is left. With ``config.restart``, this
+        holds for the augmented epochs, and again for those after, whose peak is
+        ``config.restart * config.lr``.
     """
+    peak = config.lr
+    if config.restart:
+        turn = config.augment_epochs / config.epochs
+        if done < turn:
+            done = done / turn
+        else:
+            done = (done - turn) / (1 - turn)
+            peak *= config.restart
     if done < config.warmup:
-        return config.lr * done / config.warmup
+        return peak * done / config.warmup
     left = (done - config.warmup) / (1 - config.warmup)
-    return config.lr * SCHEDULES[config.schedule](left)
+    return peak * SCHEDULES[config.schedule](left)
 
 
 def trained_model(trace: Trace) -> nn.Module:
@@ -446,11 +469,15 @@ def epochs_done(trace: Trace) -> int:
 
 def _train(config, trace, splits, device, on_epoch) -> None:
     first_process = distributed.rank() == 0
-    model = new_model(trace).to(device, memory_format=torch.channels_last)
-    optimizer = _optimizer(config, model)
     scaling = trace.info["mean"], trace.info["std"]
+    model = new_model(trace)
+    state = distributed.on_first(lambda: _checkpoint(trace))
+    if not state:
+        _whiten(model, splits["train"], scaling)
+    model = model.to(device, memory_format=torch.channels_last)
+    optimizer = _optimizer(config, model)
     first, rows = 1, []
-    if state := distributed.on_first(lambda: _checkpoint(trace)):
+    if state:
         model.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])
         first, rows = state["epoch"] + 1, state["log"]
