@@ -93,7 +93,12 @@ def label_smoothing(patch):
 
 
 def smaller_padding(patch):
-    patch.setitem(data.augment.__kwdefaults__, "padding", 3)
+    given = data.augment
+
+    def smaller(batch, *, generator, padding):
+        return given(batch, generator=generator, padding=padding - 1)
+
+    patch.setattr("curvlib.data.images.augment", smaller)
 
 
 def a_guard_in_a_forward(patch):
@@ -169,7 +174,10 @@ def batches_of_full_size(patch):
 
 def nesterov_momentum(patch):
     given = torch.optim.SGD.__init__
-    nesterov = functools.partialmethod(given, nesterov=True)
+
+    def nesterov(self, *args, **options):
+        given(self, *args, **options | {"nesterov": True})
+
     patch.setattr(torch.optim.SGD, "__init__", nesterov)
 
 
