@@ -99,6 +99,7 @@ def smaller_padding(patch):
         return given(batch, generator=generator, padding=padding - 1)
 
     patch.setattr("curvlib.data.images.augment", smaller)
+    patch.setitem(data.augment.__kwdefaults__, "padding", 3)
 
 
 def a_guard_in_a_forward(patch):

@@ -17,6 +17,8 @@ KNOWN = parameters.parameters(
                 "flag = True\n"
                 "rates = [0.1, 0.2]\n"
                 "maybe: Optional[float] = 0.5\n"
+                "named: dict = {'a': 1}\n"
+                "shares: dict[str, float] = {'a': 0.5}\n"
                 "anything = None\n"
                 'results = "results/scratch/x"',
                 tags=["parameters"],
@@ -42,6 +44,9 @@ def test_parameters_have_type_default_and_meaning():
         ({"maybe": None}, None),
         ({"anything": "x"}, "x"),
         ({"flag": False}, False),
+        ({"word": "a=b"}, "a=b"),
+        ({"named": {"b": 2}}, {"b": 2}),
+        ({"shares": {"b": 1}}, {"b": 1.0}),
     ],
 )
 def test_a_value_gets_the_type_of_its_parameter(given, got):
@@ -60,6 +65,8 @@ def test_a_value_gets_the_type_of_its_parameter(given, got):
         ({"word": 3}, "word must be str, got 3, int"),
         ({"word": 2024}, r"got 2024, int \(with papermill, -r word 2024 passes text"),
         ({"flag": 1}, "flag must be bool, got 1, int"),
+        ({"named": [1]}, r"named must be dict, got \[1\], list"),
+        ({"shares": {"b": "x"}}, r"shares must be dict\[str, float\], got"),
         ({"rates": 0.1}, r"rates must be list\[float\], got 0.1, float"),
         ({"rates": ["a"]}, r"rates must be list\[float\], got \['a'\], list"),
         ({"ratio": 1}, "unknown parameter 'ratio'; expected count, rate, word"),
@@ -153,6 +160,9 @@ def test_a_notebook_knows_its_defaults_and_what_was_given():
         "records": None,
         "results": "elsewhere",
     }
+    with_sign = '# Parameters\nseeds = [1]\nresults = "a=b/mine"\n'
+    given = parameters.given_parameters(["", PARAMETERS_CELL, with_sign])
+    assert given["results"] == "a=b/mine"
     own = parameters.given_parameters(["", PARAMETERS_CELL, "import math"])
     assert own["seeds"] == [0]
     with pytest.raises(PageError, match="run the parameters cell"):

@@ -197,9 +197,13 @@ def _cast(kind: str, value: Any) -> Any:
         raise TypeError
     if match := re.fullmatch(r"(list|tuple)\[(.*?)(,\s*\.\.\.)?\]", kind):
         return [_cast(match[2], item) for item in _cast("list", value)]
+    if match := re.fullmatch(r"dict\[(.*?),(.*)\]", kind):
+        pairs = _cast("dict", value).items()
+        return {_cast(match[1], key): _cast(match[2], item) for key, item in pairs}
     if kind == "float" and type(value) is int:
         return float(value)  # so that 1 and 1.0 name the same training run
     expected = {"int": int, "float": float, "str": str, "bool": bool, "list": list}
+    expected["dict"] = dict
     if type(value) is not expected.get(kind, object):
         raise TypeError
     return value
