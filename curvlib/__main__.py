@@ -10,6 +10,7 @@ from typing import get_args
 
 from curvlib.book import pages
 from curvlib.book.source import PageError
+from curvlib.studies import suspects_command
 
 
 def parser(command: str | None = None) -> argparse.ArgumentParser:
@@ -35,6 +36,7 @@ def parser(command: str | None = None) -> argparse.ArgumentParser:
     _add_score(commands)
     check = commands.add_parser("check", help="name the files of a folder to be mended")
     check.add_argument("folder", help="with train/<class>/ and val/<class>/ in it")
+    suspects_command.add(commands)
     return parser
 
 
@@ -45,9 +47,15 @@ def main(arguments: list[str] | None = None) -> int:
     if options.command is None:
         parser().print_help()
         return 0
-    if options.command in ("train", "score", "check"):
-        work = {"train": _train, "score": _score, "check": _check}[options.command]
-        return _answered(work, options)
+    works = {
+        "train": _train,
+        "score": _score,
+        "check": _check,
+        "suspects": suspects_command.suspects,
+        "apply": suspects_command.apply,
+    }
+    if options.command in works:
+        return _answered(works[options.command], options)
     try:
         known = pages.load_pages(_project() / "experiments.yml")
         if options.command == "list":

@@ -12,9 +12,10 @@ map: a million images need no more memory than ten thousand.
 import copy
 import json
 import os
+import re
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +26,6 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from curvlib.data import Images, folders, progress
-from curvlib.data.folders import Photographs
 from curvlib.runs import distributed, networks, provenance
 from curvlib.runs.devices import best_device, usable
 from curvlib.trace import write_atomically
@@ -212,8 +212,6 @@ def pixels_checksum(images: Images) -> str:
     Unlike ``Images.checksum`` they do not depend on the labels.
     """
     unlabelled = np.zeros(len(images), np.int64)
-    from dataclasses import replace
-
     return replace(
         images,
         labels=unlabelled,
@@ -264,27 +262,30 @@ def extract(
     """
     check_name(name)
     size = size or input_size(images, name)
-    checksum = provenance.digest(
-        {"extractor": name, "size": size},
-        {"pixels": pixels_checksum(images)},
-        ["features"],
-    )
-    folder = Path(cache or default_cache()) / f"{images.name}-{checksum}"
+    pixels = pixels_checksum(images)
+    folder = _place(pixels, name, size, cache)
     if not (folder / "features.json").exists():
         device = torch.device(usable(device or best_device()))
-        _compute(images, name, folder, size, batch, device)
+        _compute(images, pixels, name, folder, size, batch, device)
     about = json.loads((folder / "features.json").read_text(encoding="utf-8"))
     return Features(
         vectors=np.load(folder / "features.npy", mmap_mode="r"),
         name=name,
         size=about["size"],
-        checksum=checksum,
+        checksum=folder.name.rpartition("-")[2],
         seconds=about["seconds"],
         file=folder / "features.npy",
     )
 
 
-def _compute(images, name, folder, size, batch, device) -> None:
+def _place(pixels: str, name: str, size: int | None, cache) -> Path:
+    settings = {"extractor": name, "size": size}
+    digest = provenance.digest(settings, {"pixels": pixels}, ["features"])
+    readable = re.sub(r"[^\w.]+", "-", name)
+    return Path(cache or default_cache()) / f"{readable}-{digest}"
+
+
+def _compute(images, pixels, name, folder, size, batch, device) -> None:
     lock = FileLock(folder / ".lock")
 
     def begin() -> None:
@@ -305,7 +306,7 @@ def _compute(images, name, folder, size, batch, device) -> None:
         about = {
             "extractor": name,
             "size": size,
-            "pixels": pixels_checksum(images),
+            "pixels": pixels,
             "recipe": RECIPE,
             "seconds": round(total + max(spent), 1),
             "processes": distributed.world(),
@@ -366,7 +367,7 @@ class _Work:
 
 
 def _begin(folder: Path, work: _Work) -> tuple[float, set[int]]:
-    """Make the file, or find what an earlier start has done; also the seconds so far."""
+    """Make the file, or find what an earlier start has done, and its seconds."""
     path, shape = folder / "features.npy", (len(work.images), work.dimension)
     done, seconds = set(), 0.0
     try:
@@ -559,10 +560,6 @@ def is_cached(
     size: int | None = None,
 ) -> bool:
     """Whether ``extract`` would find the vectors computed."""
-    checksum = provenance.digest(
-        {"extractor": name, "size": size or input_size(images, name)},
-        {"pixels": pixels_checksum(images)},
-        ["features"],
-    )
-    folder = Path(cache or default_cache()) / f"{images.name}-{checksum}"
+    size = size or input_size(images, name)
+    folder = _place(pixels_checksum(images), name, size, cache)
     return (folder / "features.json").exists()

@@ -457,6 +457,7 @@ class HeldOut:
         probability: Of the label given, float32 [N].
         suggested: The most probable other class, int64 [N].
         suggested_probability: Its probability, float32 [N].
+        place: How many classes are more probable than the label given, int64 [N].
         epochs: The epoch of lowest held-out loss of each fold.
         losses: Mean held-out loss after each epoch, one list a fold.
     """
@@ -464,6 +465,7 @@ class HeldOut:
     probability: np.ndarray
     suggested: np.ndarray
     suggested_probability: np.ndarray
+    place: np.ndarray
     epochs: list[int]
     losses: list[list[float]]
 
@@ -523,6 +525,7 @@ def out_of_fold(
     probability = np.full(len(vectors), np.nan, np.float32)
     suggested = np.full(len(vectors), -1, np.int64)
     suggested_probability = np.full(len(vectors), np.nan, np.float32)
+    place = np.full(len(vectors), -1, np.int64)
     epochs, losses = [], []
     with FileLock(folder / ".lock"):
         for fold in range(folds if only is None else min(only, folds)):
@@ -538,12 +541,14 @@ def out_of_fold(
             probability[left_out] = found["probability"]
             suggested[left_out] = found["suggested"]
             suggested_probability[left_out] = found["suggested_probability"]
+            place[left_out] = found["place"]
             losses.append(found["losses"].tolist())
             epochs.append(int(found["losses"].argmin()) + 1)
     return HeldOut(
         probability=probability,
         suggested=suggested,
         suggested_probability=suggested_probability,
+        place=place,
         epochs=epochs,
         losses=losses,
     )
@@ -557,7 +562,9 @@ def _one_fold(config, train, left_out, scaling, place: Path, device) -> dict:
     file = place.with_suffix(".pt")
     training = Training(config, train, scaling, file=file, device=device)
     losses = training.kept.get("losses", [])
-    best = {name: value.numpy() for name, value in training.kept.get("best", {}).items()}
+    best = {
+        name: value.numpy() for name, value in training.kept.get("best", {}).items()
+    }
     saved = time.perf_counter()
     while training.epoch < config.epochs:
         if losses and len(losses) - 1 - int(np.argmin(losses)) >= PATIENCE:
@@ -590,10 +597,57 @@ def _ask(model, vectors: Vectors, scaling: Scaling, device) -> dict[str, np.ndar
         y = labels[rows][:, None]
         given = p.gather(1, y)[:, 0]
         other = p.scatter(1, y, -1.0).max(1)
-        parts.append((given, other.indices, other.values))
-    given, suggested, suggested_probability = map(torch.cat, zip(*parts, strict=True))
+        place = (p > given[:, None]).sum(1)
+        parts.append((given, other.indices, other.values, place))
+    given, suggested, suggested_probability, place = map(
+        torch.cat, zip(*parts, strict=True)
+    )
     return {
         "probability": given.numpy(),
         "suggested": suggested.numpy(),
         "suggested_probability": suggested_probability.numpy(),
+        "place": place.numpy(),
     }
+
+
+def softmax_margin(
+    config: HeadConfig,
+    vectors: Vectors,
+    *,
+    runs: str | Path,
+    device: str = "cpu",
+    scaling: Scaling | None = None,
+) -> np.ndarray:
+    """The score ``aum_softmax`` of a head's trace, without the rest of the trace.
+
+    Without curvature this takes a fifth of the time.
+
+    Returns:
+        Mean over epochs of the probability of the label given minus the largest other
+        one, float64 [N].
+    """
+    scaling = scaling or statistics(vectors)
+    settings = asdict(config) | {"margin": True}
+    digest = provenance.digest(settings, {"train": vectors.checksum}, PARTS)
+    folder = Path(runs) / f"{vectors.name}-margin-{digest}"
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder / ".lock"):
+        done = folder / "margin.npy"
+        if done.exists():
+            return np.load(done)
+        file = folder / "checkpoint.pt"
+        training = Training(config, vectors, scaling, file=file, device=device)
+        total = np.zeros(len(vectors))
+        if "total" in training.kept:
+            total = training.kept["total"].numpy()
+        while training.epoch < config.epochs:
+            training.train_epoch()
+            found = _ask(training.model, vectors, scaling, device)
+            total += found["probability"] - found["suggested_probability"]
+            training.kept = {"total": torch.from_numpy(total)}
+            training.save()
+        buffer = io.BytesIO()
+        np.save(buffer, total / config.epochs)
+        write_atomically(done, buffer.getvalue())
+        file.unlink(missing_ok=True)
+    return total / config.epochs
