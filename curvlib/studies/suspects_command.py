@@ -535,7 +535,10 @@ def _write(partial, options, images, checked, features, plan, found, started) ->
             name: getattr(options, name)
             for name in ("features", "minutes", "seeds", "seed", "plant")
         }
-        | {"size": plan["size"], "epochs": ranked.epochs},
+        | {
+            "size": PIXELS if features is None else features.size,
+            "epochs": ranked.epochs,
+        },
         "features_file": None if features is None else str(features.file),
         "traces": [str(trace.folder) for trace in ranked.traces],
         "seconds": {
