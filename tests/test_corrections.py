@@ -71,10 +71,16 @@ def test_decisions_give_each_sample_its_label(tmp_path):
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        ([(99, "cat", "wrong", "dog")], "no image with the index '99': these decisions"),
+        (
+            [(99, "cat", "wrong", "dog")],
+            "no image with the index '99': these deci",
+        ),
         ([(10, "dog", "wrong", "cat")], "row 2: the label was 'dog' when the decision"),
         ([(10, "cat", "bad", "")], "must be one of wrong, right, unsure, got 'bad'"),
-        ([(10, "cat", "wrong", "cta")], "unknown label 'cta'; the classes are cat, dog"),
+        (
+            [(10, "cat", "wrong", "cta")],
+            "unknown label 'cta'; the classes are cat",
+        ),
         ([(10, "cat", "wrong", "cat")], "the decision is wrong, but the label stays"),
         ([(10, "cat", "right", "")] * 2, "decides 2 times about the index '10'"),
         ([], "holds no decision"),

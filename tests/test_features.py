@@ -260,7 +260,10 @@ def test_vectors_of_another_data_set_are_refused(network, tmp_path):
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        (np.ones(43), r"must hold floats of shape \[N, D\], got float64 of shape \[43\]"),
+        (
+            np.ones(43),
+            r"must hold floats of shape \[N, D\], got float64 of shape \[43\]",
+        ),
         (np.ones((43, 2), int), "got int64"),
         (np.where(np.eye(43, 3) > 0, np.nan, 1.0), "must be finite; row 0 is not"),
     ],

@@ -146,7 +146,9 @@ def test_out_of_fold_probabilities_find_wrong_labels_and_suggest_the_right_class
     assert auroc(found.loss, wrong(vectors)) > 0.99
     right = found.suggested == vectors.original_labels
     assert right[wrong(vectors)].mean() > 0.9
-    assert ((found.place == 0) == (found.probability > found.suggested_probability)).all()
+    assert (
+        (found.place == 0) == (found.probability > found.suggested_probability)
+    ).all()
     again = head.out_of_fold(LINEAR, vectors, runs=tmp_path)
     assert (again.probability == found.probability).all()
 
@@ -260,5 +262,5 @@ def test_a_damaged_checkpoint_is_named(tmp_path):
     vectors = clusters()
     trace = head.fit_head(SMALL, vectors, runs=tmp_path)
     (trace.folder / "checkpoint.pt").write_bytes(b"no")
-    with pytest.raises(ValueError, match="checkpoint.pt is damaged"):
+    with pytest.raises(ValueError, match=r"checkpoint\.pt is damaged"):
         head.fit_head(SMALL, vectors, runs=tmp_path)

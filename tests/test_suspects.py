@@ -169,7 +169,7 @@ def test_the_same_and_nearly_the_same_pixels_are_found_with_their_labels(tmp_pat
     assert found["conflict"].all()
 
 
-# --------------------------------------------------------------------- how many are wrong
+# ------------------------------------------------------------------ how many are wrong
 
 
 def test_planted_labels_are_wrong_and_half_of_each_kind():
@@ -224,6 +224,28 @@ def test_the_expected_precision_is_within_its_interval():
         assert row["low"] - 0.05 <= precision <= row["high"] + 0.05, rank
         assert abs(row["precision"] - precision) < 0.15, rank
     assert (np.diff(found.curve["precision"]) <= 1e-9).all()
+
+
+def test_confident_learning_counts_what_is_surer_than_its_class():
+    # Of class 0 the mean is .65, of class 1 it is .6.
+    table = pd.DataFrame(
+        {
+            "label": [0, 0, 1, 1, 1],
+            "suggested": [1, 1, 0, 0, 0],
+            "out_of_fold_probability": [0.9, 0.4, 0.8, 0.7, 0.3],
+            "suggested_probability": [0.1, 0.6, 0.2, 0.3, 0.7],
+        }
+    )
+    assert study.confident_count(table) == 2
+
+
+def test_the_interval_spans_the_count_of_confident_learning():
+    runs, is_wrong = simulated(0, share=0.1, distance=4.0)
+    plain = study.estimate(runs, num_resamples=20)
+    many = study.estimate(runs, num_resamples=20, confident=2 * int(is_wrong.sum()))
+    assert many.wrong == plain.wrong and many.low == plain.low
+    assert many.high == many.confident > plain.high
+    assert (many.curve["high"] >= plain.curve["high"]).all()
 
 
 def test_no_wrong_labels_are_estimated_as_few():
@@ -372,7 +394,7 @@ def test_too_little_memory_is_told_before_training(npz, capsys, monkeypatch):
         available = 10
 
     monkeypatch.setattr("psutil.virtual_memory", lambda: Free)
-    with pytest.raises(ValueError, match="GiB of memory, and 0.0 GiB are free"):
+    with pytest.raises(ValueError, match=r"GiB of memory, and 0\.0 GiB are free"):
         suspects_command._check_memory(data.load(str(npz / "data.npz")), 2**30)
 
 

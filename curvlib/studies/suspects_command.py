@@ -412,7 +412,11 @@ def _rank(options, images, features, plan, decisions, started) -> dict:
             fixed=settled,
             enough=lambda: time.perf_counter() - started > limit * 0.8,
         )
-        estimate = study.estimate(planted, seed=options.seed)
+        estimate = study.estimate(
+            planted,
+            confident=study.confident_count(ranked.table[~settled]),
+            seed=options.seed,
+        )
     return {
         "ranked": ranked,
         "vectors": vectors,
@@ -442,7 +446,7 @@ def _write(partial, options, images, checked, features, plan, found, started) ->
 
     import pandas as pd
 
-    from curvlib import __version__
+    import curvlib
     from curvlib.runs import provenance
     from curvlib.studies import corrections
     from curvlib.studies import suspects as study
@@ -507,7 +511,7 @@ def _write(partial, options, images, checked, features, plan, found, started) ->
         estimate["curve"] = estimate["curve"].round(5).to_dict("list")
     run = {
         "command": "suspects",
-        "version": __version__,
+        "version": curvlib.__version__,
         "source": str(options.source),
         "checksum": images.checksum,
         "folder": None if paths is None else str(images.images.folder),
@@ -569,8 +573,9 @@ def _summary(out: Path) -> str:
     found = run["estimate"]
     if found:
         lines.append(
-            f"about {found['wrong']:.0f} labels are wrong "
-            f"({found['low']:.0f} to {found['high']:.0f}, 90 % interval)"
+            f"about {found['wrong']:.0f} labels are wrong if errors are random, "
+            f"{found['confident']} by confident learning "
+            f"(interval {found['low']:.0f} to {found['high']:.0f})"
         )
     counts = run["counts"]
     lines.append(
