@@ -486,3 +486,51 @@ def test_without_features_a_network_is_trained_on_the_pixels(npz, monkeypatch):
     run = json.loads((npz / "report/run.json").read_text())
     assert run["order"]["scores"] == ["cumulative_loss", "aum_softmax"]
     assert run["settings"]["epochs"] == [2]
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux")
+def test_the_benchmark_of_a_million_runs_on_hundreds(tmp_path):
+    root = Path(study.__file__).parents[2]
+    words = [
+        "--counts",
+        "300",
+        "400",
+        "--epochs",
+        "1",
+        "--out",
+        str(tmp_path / "m.csv"),
+    ]
+    subprocess.run(
+        [sys.executable, str(root / "benchmarks/million.py"), *words],
+        check=True,
+        capture_output=True,
+        env=os.environ | {"PYTHONPATH": str(root)},
+    )
+    table = pd.read_csv(tmp_path / "m.csv")
+    assert table["samples"].tolist() == [300, 400]
+    assert (table["peak_mib"] >= table["start_mib"]).all()
+    assert (table["auroc"] > 0.9).all()
+
+
+def test_a_folder_without_classes_and_one_that_is_not_there_end_in_one_line(
+    tmp_path, capsys
+):
+    (tmp_path / "empty" / "train").mkdir(parents=True)
+    for source, message in (
+        ("empty", "holds no folders"),
+        ("gone", "unknown data set"),
+    ):
+        options = ["suspects", str(tmp_path / source), "--out", str(tmp_path / "out")]
+        assert main(options) == 2
+        line = capsys.readouterr().err
+        assert message in line and line.count("\n") == 1
+        assert not list(tmp_path.glob("*out*"))
+
+
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root may write")
+def test_a_report_where_nothing_may_be_written_ends_in_one_line(npz, capsys):
+    (npz / "locked").mkdir(mode=0o500)
+    options = command(npz)
+    options[options.index("--out") + 1] = str(npz / "locked" / "report")
+    assert main(options) == 2
+    assert capsys.readouterr().err.count("\n") == 1

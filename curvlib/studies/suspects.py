@@ -388,17 +388,23 @@ def rank_pixels(
     if not chosen.exists():  # once: a run that goes on must be the same run
         some = images.select(np.linspace(0, len(images) - 1, 256).astype(int))
         some = some if len(images) >= 256 else images
-        begun = time.perf_counter()
-        trial = replace(config, epochs=1)
-        scaling = images.statistics()
-        for model in training.passes(trial, some, scaling=scaling, device=device):
-            trained = time.perf_counter()
-            scoring.score(
-                model, some, scaling=scaling, epoch=1, num_probes=2, step=1e-3, seed=0
-            )
-        ends = time.perf_counter()
+        trial = replace(config, epochs=2)
+        times = [time.perf_counter()]
+        for model in training.passes(
+            trial, some, scaling=images.statistics(), device=device
+        ):
+            times.append(time.perf_counter())  # the first epoch starts the workers
+        scoring.score(
+            model,
+            some.select(np.arange(min(len(some), 128))),
+            scaling=images.statistics(),
+            epoch=1,
+            num_probes=2,
+            step=1e-3,
+        )
+        scored = (time.perf_counter() - times[-1]) * len(some) / min(len(some), 128)
         share = len(images) / len(some)
-        seconds = ((trained - begun) + (ends - trained) / 3) * share
+        seconds = (times[2] - times[1] + scored / 3) * share
         epochs = int(np.clip(50 * minutes / seconds, 6, 60))
         write_atomically(chosen, json.dumps(epochs).encode())
     epochs = json.loads(chosen.read_text())
