@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from curvlib.book.parameters import PageError
+from curvlib.studies import suspects_command
 
 
 def parser(command: str | None = None) -> argparse.ArgumentParser:
@@ -25,6 +26,7 @@ def parser(command: str | None = None) -> argparse.ArgumentParser:
         help="with train/<class>/ and val/<class>/ in it, or <class>/; or a .csv file "
         "with the columns path and label",
     )
+    suspects_command.add(commands)
     return parser
 
 
@@ -43,8 +45,10 @@ def main(arguments: list[str] | None = None) -> int:
         "train": _train,
         "score": _score,
         "check": _check,
+        "suspects": _suspects,
+        "apply": suspects_command.apply,
     }[options.command]
-    if options.command in ("train", "score", "check"):
+    if options.command in ("train", "score", "check", "suspects", "apply"):
         return _answered(work, options)
     try:
         return work(options)
@@ -315,6 +319,15 @@ def _score(options: argparse.Namespace) -> int:
         if distributed.rank() == 0:
             print(trace.folder)
     return 0
+
+
+def _suspects(options: argparse.Namespace) -> int:
+    def finish(folder, images) -> None:
+        from curvlib.book import report
+
+        report.write_for(folder, images)
+
+    return suspects_command.suspects(options, finish)
 
 
 def _check(options: argparse.Namespace) -> int:

@@ -26,6 +26,8 @@ PARTS = {
     "data": "data/__init__.py",  # images, their order, label noise, augmentation
     "networks": "runs/networks.py",  # architectures and first weights
     "training": "runs/training.py",  # order of samples, steps, schedules
+    "features": "runs/features.py",  # feature vectors by a pretrained network
+    "head": "runs/head.py",  # heads on feature vectors
     "scoring": "runs/scoring.py",  # probes, curvature, all columns of a trace
     "halves": "runs/halves.py",  # second trainings and exact curvature
     "ensembles": "runs/ensembles.py",  # many networks on random subsets

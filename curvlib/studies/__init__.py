@@ -14,13 +14,13 @@ The notebook of the same name has the same parameters, and draws the tables.
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
-import numpy as np
-import pandas as pd
+if TYPE_CHECKING:  # the command line imports this package, and needs none of these
+    import numpy as np
+    import pandas as pd
 
-if TYPE_CHECKING:
     from curvlib.runs.settings import TrainConfig
 
-Table = pd.DataFrame | np.ndarray | bytes
+    Table = pd.DataFrame | np.ndarray | bytes
 
 
 class Measured(NamedTuple):
@@ -35,9 +35,9 @@ class Measured(NamedTuple):
         runs: The training runs behind the tables, as ``costs.of_runs`` lists them.
     """
 
-    tables: Mapping[str, Table]
+    tables: "Mapping[str, Table]"
     data: Mapping[str, str]
-    runs: pd.DataFrame | None = None
+    runs: "pd.DataFrame | None" = None
 
 
 def config_of(parameters: Mapping, **changes: object) -> "TrainConfig":
@@ -71,8 +71,11 @@ def checksums(
     return {"train": images.checksum}
 
 
-def compact(table: pd.DataFrame) -> pd.DataFrame:
+def compact(table: "pd.DataFrame") -> "pd.DataFrame":
     """The same table in the smallest types that hold it: float32, as a trace has it."""
+    import numpy as np
+    import pandas as pd
+
     small = {
         name: values.astype(np.float32)
         if values.dtype.kind == "f"

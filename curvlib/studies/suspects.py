@@ -1,0 +1,1007 @@
+"""Which labels are wrong? Ranks the samples of any labelled images by suspicion.
+
+Three views of each sample are combined: what a head says that was not trained on the
+sample (out of fold), what a head says while it is being trained on it (the trace), and
+what labels its neighbours have. How many labels are wrong, and how many of the first k
+suspects are, is estimated by planting known wrong labels and ranking again.
+
+Nothing here is told which labels are wrong.
+"""
+
+import json
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+import torch.nn.functional as F
+from scipy.stats import rankdata
+
+from curvlib import metrics, scores
+from curvlib.data import Images, duplicates, progress
+from curvlib.runs import head, scoring, training
+from curvlib.runs.head import HeadConfig, Vectors
+from curvlib.runs.scoring import Scaling
+from curvlib.runs.settings import TrainConfig
+from curvlib.trace import Trace, write_atomically
+
+RECIPE = 1  # of the order of suspects and of the estimates
+FOLDS = 5
+NEIGHBOURS = 30
+REFERENCES = 50_000  # samples among which neighbours are looked for, at most
+DIMENSIONS = 128  # principal components in which they are
+LINEAR = HeadConfig(hidden=0, epochs=30, lr=0.001)
+HIDDEN = HeadConfig(hidden=512, epochs=20, lr=0.005)
+# Chosen on CIFAR-10, CIFAR-100, MNIST, Fashion-MNIST and ImageNet photographs with
+# symmetric, pair and human noise: each view fails somewhere, their mean rank nowhere.
+CONSENSUS = ("out_of_fold_loss", "aum_softmax", "neighbour_agreement")
+WHY = (
+    "out-of-fold probability, course of training and neighbours each miss wrong labels "
+    "that the others find; their mean rank was at least as good as out-of-fold "
+    "probability alone wherever it was measured"
+)
+PIXELS_CONSENSUS = ("cumulative_loss", "aum_softmax")  # without feature vectors
+SAME = 0.8  # correlation of details from which two images count as one
+ALIKE = 0.85  # cosine of feature vectors from which two images are compared
+MOST_COMPARED = 5000  # pairs, the most alike first
+PLANTED = 400  # labels planted in all, so that chance moves the estimate little
+MOST_RUNS = 10  # with planted labels
+SIMILAR = 5  # images of the suggested class that are shown beside a suspect
+# Of the scores that a trace does not have: +1 if high is suspect, as in scores.SCORES.
+SIGNS = {
+    "out_of_fold_loss": +1,
+    "out_of_fold_probability": -1,
+    "neighbour_ratio": +1,
+    "neighbour_agreement": -1,
+}
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Neighbours:
+    """Where a sample lies among the others, in the space of feature vectors.
+
+    Attributes:
+        ratio: Distance to the nearest sample of the same label, over the sum of that
+            and the distance to the nearest of another label, squared: [N], in [0, 1],
+            high is suspect. The idea of SelfClean (Gröger et al. 2023).
+        agreement: Share of the nearest samples, weighted by similarity and by how rare
+            their class is, that have the same label: [N], in [0, 1], low is suspect.
+        nearest: Position of the nearest sample, [N].
+        similarity: Cosine with it, [N].
+    """
+
+    ratio: np.ndarray
+    agreement: np.ndarray
+    nearest: np.ndarray
+    similarity: np.ndarray
+
+
+class Space:
+    """Principal components of feature vectors, in which neighbours are looked for.
+
+    Args:
+        vectors: N samples.
+        scaling: Of the features.
+        seed: Of the choice of references, where there are too many samples.
+    """
+
+    def __init__(self, vectors: Vectors, scaling: Scaling, *, seed: int = 0):
+        self.vectors = vectors
+        self._mean = torch.tensor(scaling[0]) * 255
+        inputs = len(self._mean)
+        rng = np.random.default_rng(seed)
+        rows = np.arange(len(vectors))
+        if len(rows) > REFERENCES:
+            rows = np.sort(rng.permutation(rows)[:REFERENCES])
+        self.references = rows
+        covariance = torch.zeros(inputs, inputs)
+        for some in np.array_split(rows, math.ceil(len(rows) / 4096)):
+            x = self._centred(some)
+            covariance += x.T @ x
+        if inputs > DIMENSIONS:
+            _, axes = torch.linalg.eigh(covariance)
+            self._axes = axes[:, -DIMENSIONS:]
+        else:
+            self._axes = torch.eye(inputs)
+        parts = np.array_split(rows, math.ceil(len(rows) / 4096))
+        self._placed = torch.cat([self.at(some) for some in parts])
+
+    def _centred(self, positions: np.ndarray) -> torch.Tensor:
+        rows = self.vectors.rows[positions]
+        x = torch.from_numpy(np.asarray(self.vectors.features[rows])).float()
+        return x - self._mean
+
+    def at(self, positions: np.ndarray) -> torch.Tensor:
+        """Unit vectors of samples, [B, at most DIMENSIONS]."""
+        return F.normalize(self._centred(positions) @ self._axes, dim=1)
+
+    def neighbours(self, labels: np.ndarray, *, count: int = NEIGHBOURS) -> Neighbours:
+        """Compare each sample with the references.
+
+        Args:
+            labels: Given, shape [N].
+            count: Neighbours whose labels are counted.
+        """
+        n, references = len(self.vectors), torch.from_numpy(self.references)
+        y = torch.from_numpy(labels)
+        of_references = y[references]
+        sizes = torch.bincount(y, minlength=int(y.max()) + 1).clamp(min=1)
+        weight = (1 / sizes.float()).sqrt()[of_references]
+        count = min(count, len(references) - 1)
+        ratio, agreement = torch.zeros(n), torch.zeros(n)
+        nearest, similarity = torch.zeros(n, dtype=torch.int64), torch.zeros(n)
+        # Blocks of 8 million cosines: memory is the same for any number of samples.
+        for rows in torch.arange(n).split(max(8_000_000 // len(references), 64)):
+            cosine = self.at(rows.numpy()) @ self._placed.T
+            cosine[rows[:, None] == references] = -2.0  # itself is no neighbour
+            same = y[rows][:, None] == of_references
+            to_same, to_other = (
+                (1 - cosine.masked_fill(mask, -2.0).amax(1)).clamp(min=1e-6).square()
+                for mask in (~same, same)
+            )
+            ratio[rows] = to_same / (to_same + to_other)
+            top = cosine.topk(count, 1)
+            votes = top.values.clamp(min=0) * weight[top.indices]
+            agreeing = (votes * same.gather(1, top.indices)).sum(1)
+            agreement[rows] = agreeing / votes.sum(1).clamp(min=1e-12)
+            nearest[rows] = references[top.indices[:, 0]]
+            similarity[rows] = top.values[:, 0]
+        return Neighbours(
+            ratio=ratio.numpy(),
+            agreement=agreement.numpy(),
+            nearest=nearest.numpy(),
+            similarity=similarity.numpy(),
+        )
+
+    def nearest_of_class(
+        self, positions: np.ndarray, classes: np.ndarray, labels: np.ndarray, count: int
+    ) -> list[np.ndarray]:
+        """For each sample, the positions of its nearest references of one class.
+
+        Args:
+            positions: Of the samples, [B].
+            classes: The class to look in for each, [B].
+            labels: Given, [N].
+            count: How many, at most.
+        """
+        of_references = labels[self.references]
+        cosine = (self.at(positions) @ self._placed.T).numpy()
+        found = []
+        for row, position, wanted in zip(cosine, positions, classes, strict=True):
+            among = np.flatnonzero(
+                (of_references == wanted) & (self.references != position)
+            )
+            best = among[np.argsort(-row[among], kind="stable")[:count]]
+            found.append(self.references[best])
+        return found
+
+
+def consensus(table: pd.DataFrame, names: tuple[str, ...] = CONSENSUS) -> np.ndarray:
+    """Mean relative rank of each sample by some scores: [N], in [0, 1], high suspect.
+
+    Args:
+        table: With a column for each name; equal values share a mean rank.
+        names: Of scores, whose directions are known.
+
+    Example:
+        >>> table = pd.DataFrame({"out_of_fold_loss": [0.1, 2.0], "aum": [5.0, -1.0]})
+        >>> consensus(table, ("out_of_fold_loss", "aum"))
+        array([0., 1.])
+    """
+    ranks = [rankdata(table[name] * sign_of(name)) for name in names]
+    return (np.mean(ranks, axis=0) - 1) / max(len(table) - 1, 1)
+
+
+def sign_of(name: str) -> int:
+    """+1 if a high value of a score is suspect, -1 if a low one is."""
+    return SIGNS[name] if name in SIGNS else scores.SCORES[name].sign
+
+
+def epochs_within(config: HeadConfig, count: int, *, most: int = 100) -> HeadConfig:
+    """The same settings with epochs enough for a small data set: 1,500 steps or so."""
+    steps = math.ceil(count / min(config.batch_size, max(count // 8, 1)))
+    epochs = min(max(config.epochs, math.ceil(1500 / steps)), most)
+    return replace(config, epochs=epochs)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Ranked:
+    """The samples in the order of suspicion, and what the order was made from.
+
+    Attributes:
+        table: One row a sample, in the order of ``vectors``: index, label,
+            original_label, suggested (a class each), all scores, consensus,
+            consensus_error (NaN for one seed), rank (from 1) and rank_in_class.
+        traces: One a seed.
+        epochs: Of each trace.
+        space: Where neighbours were looked for; None without feature vectors.
+        neighbours: Of each sample; None without feature vectors.
+        order: The scores whose mean rank is the consensus.
+    """
+
+    table: pd.DataFrame
+    traces: list[Trace]
+    epochs: list[int]
+    space: "Space | None"
+    neighbours: "Neighbours | None"
+    order: tuple[str, ...] = CONSENSUS
+
+
+def rank(
+    vectors: Vectors,
+    *,
+    runs: str | Path,
+    seeds: int = 1,
+    seed: int = 0,
+    most_epochs: int | None = None,
+    device: str = "cpu",
+    on_stage: Callable[[str], None] = progress.report,
+) -> Ranked:
+    """Rank samples by suspicion, from their feature vectors and given labels alone.
+
+    Args:
+        vectors: N samples.
+        runs: Folder of traces and folds, where stopped work goes on.
+        seeds: Heads that are averaged.
+        seed: Of the first.
+        most_epochs: Of the head that leaves the trace; by default what the held-out
+            loss says.
+        device: That heads are on.
+        on_stage: Told what happens.
+    """
+    scaling = head.statistics(vectors)
+    space = Space(vectors, scaling, seed=seed)
+    on_stage("neighbours of each sample")
+    neighbours = space.neighbours(vectors.labels)
+    tables, traces = [], []
+    linear = epochs_within(LINEAR, len(vectors))
+    for number in range(seed, seed + seeds):
+        on_stage(f"out of fold, seed {number}")
+        held_out = head.out_of_fold(
+            replace(linear, seed=number),
+            vectors,
+            runs=runs,
+            folds=FOLDS,
+            device=device,
+            scaling=scaling,
+        )
+        epochs = stopping_epoch(
+            vectors, runs=runs, seed=number, device=device, scaling=scaling
+        )
+        epochs = min(epochs, most_epochs or epochs)
+        on_stage(f"trace of {epochs} epochs, seed {number}")
+        config = replace(HIDDEN, epochs=epochs, seed=number)
+        trace = head.fit_head(
+            config, vectors, runs=runs, device=device, scaling=scaling
+        )
+        traces.append(trace)
+        table = scores.compute(trace, seed=number)
+        # A trace is in the order of the index, vectors are in that of the images.
+        order = np.searchsorted(table["index"].to_numpy(), vectors.index)
+        table = table.iloc[order].reset_index(drop=True)
+        error = trace.read("standard_error")[:, order].astype(np.float64)
+        table["curvature_square_error"] = np.sqrt(np.square(error).sum(0)) / len(error)
+        table["out_of_fold_loss"] = held_out.loss
+        table["out_of_fold_probability"] = held_out.probability
+        table["suggested"] = held_out.suggested
+        table["suggested_probability"] = held_out.suggested_probability
+        table["neighbour_ratio"] = neighbours.ratio
+        table["neighbour_agreement"] = neighbours.agreement
+        table["consensus"] = consensus(table)
+        tables.append(table)
+    table = _averaged(tables)
+    table.insert(2, "original_label", vectors.original_labels)
+    return Ranked(
+        table=with_ranks(table),
+        traces=traces,
+        epochs=[int(trace.config["epochs"]) for trace in traces],
+        space=space,
+        neighbours=neighbours,
+    )
+
+
+def stopping_epoch(vectors, *, runs, seed=0, device="cpu", scaling=None) -> int:
+    """Epochs for the head that leaves the trace: where its held-out loss is lowest.
+
+    One fifth of the samples is left out; of a small data set, several in turn.
+    """
+    config = replace(epochs_within(HIDDEN, len(vectors)), seed=seed)
+    only = min(max(10_000 // len(vectors), 1), FOLDS)
+    found = head.out_of_fold(
+        config,
+        vectors,
+        runs=runs,
+        folds=FOLDS,
+        only=only,
+        device=device,
+        scaling=scaling,
+    )
+    # At least three scored epochs: one says nothing about the course of training.
+    return max(3, round(float(np.median(found.epochs))))
+
+
+def _averaged(tables: list[pd.DataFrame]) -> pd.DataFrame:
+    """Scores averaged over seeds; the suggested class is that of the surest seed."""
+    first = tables[0]
+    if len(tables) == 1:
+        return first.assign(consensus_error=np.nan)
+    values = np.stack([t.select_dtypes("number").to_numpy(float) for t in tables])
+    names = list(first.select_dtypes("number").columns)
+    mean = pd.DataFrame(values.mean(0), columns=names)
+    spread = values[:, :, names.index("consensus")].std(0, ddof=1)
+    best = values[:, :, names.index("suggested_probability")].argmax(0)
+    suggested = values[best, np.arange(len(first)), names.index("suggested")]
+    return mean.assign(
+        index=first["index"],
+        label=first["label"],
+        suggested=suggested.astype(np.int64),
+        consensus_error=spread / np.sqrt(len(tables)),
+    )
+
+
+def with_ranks(table: pd.DataFrame) -> pd.DataFrame:
+    """Add rank and rank_in_class by consensus; ties go by index."""
+    order = np.lexsort((table["index"].to_numpy(), -table["consensus"].to_numpy()))
+    place = np.empty(len(table), np.int64)
+    place[order] = np.arange(1, len(table) + 1)
+    table = table.assign(rank=place)
+    in_class = table.groupby("label")["rank"].rank(method="first").astype(np.int64)
+    return table.assign(rank_in_class=in_class)
+
+
+def rank_pixels(
+    images: Images,
+    *,
+    runs: str | Path,
+    minutes: float,
+    seed: int = 0,
+    device: str | None = None,
+) -> Ranked:
+    """Rank samples without feature vectors: train a network on the pixels.
+
+    Crops, flips and weight decay let it generalise first and memorise later. It takes
+    many times as long as a head and finds fewer wrong labels.
+
+    Args:
+        images: N images, small ones, or photographs cut to few pixels.
+        runs: Folder of runs; one that was stopped goes on.
+        minutes: That the training may take.
+        seed: Of the run.
+        device: As for ``curvlib.fit``.
+    """
+    runs = Path(runs)
+    chosen = runs / f"epochs-{images.checksum}-{minutes:g}-{seed}.json"
+    config = TrainConfig(
+        dataset=images.name,
+        model="strided_resnet",
+        width=32,
+        augment=True,
+        schedule="cosine",
+        weight_decay=5e-4,
+        seed=seed,
+    )
+    if not chosen.exists():  # once: a run that goes on must be the same run
+        some = images.select(np.linspace(0, len(images) - 1, 256).astype(int))
+        some = some if len(images) >= 256 else images
+        trial = config.changed(epochs=2)
+        times = [time.perf_counter()]
+        for model in training.passes(
+            trial, some, scaling=images.statistics(), device=device
+        ):
+            times.append(time.perf_counter())  # the first epoch starts the workers
+        scoring.score(
+            model,
+            some.select(np.arange(min(len(some), 128))),
+            scaling=images.statistics(),
+            epoch=1,
+            num_probes=2,
+            step=1e-3,
+        )
+        scored = (time.perf_counter() - times[-1]) * len(some) / min(len(some), 128)
+        share = len(images) / len(some)
+        seconds = (times[2] - times[1] + scored / 3) * share
+        epochs = int(np.clip(50 * minutes / seconds, 6, 60))
+        write_atomically(chosen, json.dumps(epochs).encode())
+    epochs = json.loads(chosen.read_text())
+    config = replace(config, epochs=epochs, score_every=3)
+    trace = training.fit(config, images, runs=runs, device=device)
+    table = scores.compute(trace, seed=seed)
+    order = np.searchsorted(table["index"].to_numpy(), images.index)
+    table = table.iloc[order].reset_index(drop=True)
+    predicted = trace.read("predicted")[:, order]
+    counts = np.stack([(predicted == c).sum(0) for c in range(len(images.classes))])
+    counts[images.labels, np.arange(len(images))] = -1
+    table["suggested"] = np.where(counts.max(0) > 0, counts.argmax(0), -1)
+    table["consensus"] = consensus(table, PIXELS_CONSENSUS)
+    table["consensus_error"] = np.nan
+    table.insert(2, "original_label", images.original_labels)
+    return Ranked(
+        table=with_ranks(table),
+        traces=[trace],
+        epochs=[epochs],
+        space=None,
+        neighbours=None,
+        order=PIXELS_CONSENSUS,
+    )
+
+
+def similar(ranked: Ranked, vectors: Vectors, indices) -> list[tuple[int, int, int]]:
+    """For some samples, what images of the suggested class look most like them.
+
+    Args:
+        ranked: As ``rank`` returns it.
+        vectors: That were ranked.
+        indices: Of the samples.
+
+    Returns:
+        Index of the sample, index of an image of the suggested class, and its place
+        from 1, at most ``SIMILAR`` a sample.
+    """
+    order = np.argsort(vectors.index)
+    positions = order[np.searchsorted(vectors.index[order], np.asarray(indices))]
+    suggested = ranked.table["suggested"].to_numpy()[positions]
+    found = ranked.space.nearest_of_class(positions, suggested, vectors.labels, SIMILAR)
+    return [
+        (int(vectors.index[position]), int(vectors.index[other]), number + 1)
+        for position, others in zip(positions, found, strict=True)
+        for number, other in enumerate(others)
+    ]
+
+
+def find_duplicates(images: Images, ranked: Ranked) -> pd.DataFrame:
+    """Images that a data set has more than once, the same pixels or nearly so.
+
+    Nearly the same are the neighbours in feature space whose details agree.
+
+    Returns:
+        One row an image: group (from 0), index, label (its class), similarity (of the
+        details, 1 for the same pixels), exact and conflict, whether the labels of the
+        group differ. Groups with a conflict come first.
+    """
+    exact = duplicates.exact(images)
+    rows = [
+        (f"exact {group}", index, label, 1.0, True)
+        for group, index, label in zip(
+            exact["group"], exact["index"], exact["label"], strict=True
+        )
+    ]
+    known = {
+        int(i): int(g) for g, i in zip(exact["group"], exact["index"], strict=True)
+    }
+    if ranked.neighbours is not None:
+        vectors, near = ranked.space.vectors, ranked.neighbours
+        first = np.flatnonzero(near.similarity >= ALIKE)
+        first = first[np.argsort(-near.similarity[first])][:MOST_COMPARED]
+        place = {int(index): row for row, index in enumerate(images.index)}
+        a, b = (
+            np.array([place[int(vectors.index[i])] for i in positions], np.int64)
+            for positions in (first, near.nearest[first])
+        )
+        pairs = {
+            (min(i, j), max(i, j)) for i, j in zip(a.tolist(), b.tolist(), strict=True)
+        }
+        for number, part in enumerate(
+            np.array_split(sorted(pairs), len(pairs) // 200 + 1)
+        ):
+            if not len(part):
+                continue
+            correlation = duplicates.detail_correlation(
+                *(_small(images.images[part[:, side]]) for side in (0, 1))
+            )
+            for (i, j), value in zip(part, correlation, strict=True):
+                one, two = (int(images.index[k]) for k in (i, j))
+                if value < SAME or (one in known and known.get(two) == known[one]):
+                    continue
+                rows += [
+                    (
+                        f"near {number} {one} {two}",
+                        index,
+                        images.labels[k],
+                        value,
+                        False,
+                    )
+                    for index, k in ((one, i), (two, j))
+                ]
+    table = pd.DataFrame(
+        rows, columns=["group", "index", "label", "similarity", "exact"]
+    )
+    conflict = table.groupby("group")["label"].transform("nunique") > 1
+    table["conflict"] = conflict.astype(bool)
+    table = table.sort_values(
+        ["conflict", "exact", "similarity", "group", "index"],
+        ascending=[False, False, False, True, True],
+        kind="stable",
+        ignore_index=True,
+    )
+    table["group"] = pd.factorize(table["group"])[0]
+    return table.astype({"similarity": float, "exact": bool})
+
+
+def _small(pixels: np.ndarray, side: int = 64) -> np.ndarray:
+    """uint8 [N, H, W, C], shrunk if larger."""
+    if pixels.shape[1] <= side:
+        return pixels
+    x = torch.from_numpy(pixels).permute(0, 3, 1, 2).float()
+    x = F.interpolate(x, (side, side), mode="area")
+    return x.round().byte().permute(0, 2, 3, 1).numpy()
+
+
+# ------------------------------------------------------------------- against the truth
+
+
+def compare(
+    vectors: Vectors,
+    *,
+    runs: str | Path,
+    seed: int = 0,
+    device: str = "cpu",
+    share: float = 0.02,
+    num_resamples: int = 200,
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """How well each score finds wrong labels that are known, and how many we estimate.
+
+    Beside our scores stands what a practitioner would do today: scikit-learn's logistic
+    regression with its defaults, five folds, ranked by cleanlab's label quality.
+    cleanlab must be installed for that row, ``pip install cleanlab``; it is left out
+    otherwise.
+
+    Args:
+        vectors: With ``original_labels`` that differ from the labels given.
+        runs: Folder of stopped work.
+        seed: Of heads, folds and planted labels.
+        device: That heads are on.
+        share: Of labels planted in one run, for the estimate.
+        num_resamples: Of the bootstrap of AUROC.
+
+    Returns:
+        One row a score: score, auroc, low and high (95 % over samples), error (its
+        standard error), precision_at_wrong (among as many as are wrong), seconds where
+        it stands alone. And one row: wrong, estimate, confident,
+        low, high, planted, hard_share.
+    """
+    wrong = vectors.labels != vectors.original_labels
+    begun = time.perf_counter()
+    ranked = rank(vectors, runs=runs, seed=seed, device=device, on_stage=_nothing)
+    seconds = {"consensus": time.perf_counter() - begun}
+    table = ranked.table
+    names = [n for n in [*SIGNS, *scores.SCORES] if n in table]
+    columns = {name: table[name].to_numpy() * sign_of(name) for name in names}
+    columns["consensus"] = table["consensus"].to_numpy()
+    begun = time.perf_counter()
+    quality = _cleanlab(vectors, seed=seed)
+    if quality is not None:
+        columns["cleanlab"] = -quality
+        seconds["cleanlab"] = time.perf_counter() - begun
+    rows = []
+    for name, score in columns.items():
+        low, high = metrics.auroc_interval(score, wrong, num_resamples=num_resamples)
+        rows.append(
+            {
+                "score": name,
+                "auroc": metrics.auroc(score, wrong),
+                "low": low,
+                "high": high,
+                "error": (high - low) / (2 * 1.96),
+                "precision_at_wrong": metrics.precision_at_k(
+                    score, wrong, int(wrong.sum())
+                ),
+                "seconds": seconds.get(name, math.nan),
+            }
+        )
+    found = estimate(
+        planted_runs(
+            ranked,
+            vectors,
+            share=share,
+            runs=runs,
+            seed=seed,
+            device=device,
+            on_stage=_nothing,
+        ),
+        confident=confident_count(table),
+        seed=seed,
+    )
+    counts = {
+        "wrong": int(wrong.sum()),
+        "confident": found.confident,
+        "estimate": found.wrong,
+        "low": found.low,
+        "high": found.high,
+        "planted": found.planted,
+        "hard_share": found.hard_share,
+    }
+    return pd.DataFrame(rows), pd.DataFrame([counts])
+
+
+def _nothing(_: str) -> None:
+    """In place of news."""
+
+
+def _cleanlab(vectors: Vectors, *, seed: int) -> np.ndarray | None:
+    """Label quality by the real package, [N], low is suspect; None if it is absent."""
+    if find_spec("cleanlab") is None:
+        return None
+    from cleanlab.rank import get_label_quality_scores
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.model_selection import StratifiedKFold, cross_val_predict
+
+    features = np.asarray(vectors.features[vectors.rows]).astype(np.float32)
+    _, labels = np.unique(vectors.labels, return_inverse=True)
+    probabilities = cross_val_predict(
+        LogisticRegression(),
+        features,
+        labels,
+        cv=StratifiedKFold(FOLDS, shuffle=True, random_state=seed),
+        method="predict_proba",
+    )
+    return get_label_quality_scores(labels, probabilities)
+
+
+# ------------------------------------------------------------ how many labels are wrong
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Estimate:
+    """How many labels are wrong, and what share of the first k suspects is.
+
+    Attributes:
+        wrong: Number of wrong labels among the N samples, if errors are random.
+        low: Low end of its 90 % interval, which spans ``confident`` too.
+        high: High end.
+        confident: The count of confident learning, which sees systematic errors, too.
+        planted: Labels that were planted.
+        recall_at_wrong: Share of the planted labels among the first ``wrong`` suspects.
+        hard_share: Share of wrong labels that are like the planted of the hard kind.
+        curve: One row a rank: rank, precision, low, high.
+    """
+
+    wrong: float
+    low: float
+    high: float
+    planted: int
+    recall_at_wrong: float
+    hard_share: float
+    confident: int
+    curve: pd.DataFrame
+
+
+def plant(
+    labels: np.ndarray,
+    suggested: np.ndarray,
+    num_classes: int,
+    *,
+    share: float,
+    seed: int,
+    fixed: np.ndarray | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Replace some labels by wrong ones, half by any class and half by the likeliest.
+
+    People confuse classes that look alike, machines may put any class: the two halves
+    stand for an easy and for a hard kind of error.
+
+    Args:
+        labels: Given, shape [N].
+        suggested: The most probable other class, shape [N], as ``HeldOut`` has it.
+        num_classes: C.
+        share: Of the samples, in (0, 0.5].
+        seed: Of the choice.
+        fixed: Samples whose label is known to be right, bool [N]: not replaced.
+
+    Returns:
+        Labels [N], and the kind of each sample: 0, not planted; 1, any class; 2, the
+        likeliest other class.
+    """
+    if not 0 < share <= 0.5:
+        raise ValueError(f"the share planted must be in (0, 0.5], got {share}")
+    rng = np.random.default_rng([seed, 77])
+    order = rng.permutation(len(labels))
+    if fixed is not None:
+        order = order[~fixed[order]]
+    chosen = order[: max(2, round(share * len(order)))]
+    kind = np.zeros(len(labels), np.int64)
+    kind[chosen[::2]], kind[chosen[1::2]] = 1, 2
+    other = (labels + rng.integers(1, num_classes, len(labels))) % num_classes
+    planted = np.where(kind == 1, other, np.where(kind == 2, suggested, labels))
+    return planted, kind
+
+
+def second_consensus(
+    vectors: Vectors,
+    labels: np.ndarray,
+    space: Space,
+    *,
+    epochs: int,
+    runs: str | Path,
+    seed: int = 0,
+    device: str = "cpu",
+    scaling: Scaling | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """The consensus under other labels, without curvature: a second, cheaper run.
+
+    Returns:
+        The consensus [N], and how many classes are more probable out of fold than the
+        label, [N].
+    """
+    scaling = scaling or head.statistics(vectors)
+    planted = vectors.relabelled(labels)
+    held_out = head.out_of_fold(
+        replace(epochs_within(LINEAR, len(vectors)), seed=seed),
+        planted,
+        runs=runs,
+        folds=FOLDS,
+        device=device,
+        scaling=scaling,
+    )
+    config = replace(HIDDEN, epochs=epochs, seed=seed)
+    margin = head.softmax_margin(
+        config, planted, runs=runs, device=device, scaling=scaling
+    )
+    table = pd.DataFrame(
+        {
+            "out_of_fold_loss": held_out.loss,
+            "aum_softmax": margin,
+            "neighbour_agreement": space.neighbours(labels).agreement,
+        }
+    )
+    return consensus(table), held_out.place
+
+
+def confident_count(table: pd.DataFrame) -> int:
+    """Number of labels that confident learning takes for wrong.
+
+    Northcutt et al. (2021): a label is taken for wrong if another class is at least as
+    probable, out of fold, as that class is on average where it is the label given.
+
+    Args:
+        table: As ``rank`` makes it.
+    """
+    own, label = table["out_of_fold_probability"], table["label"]
+    threshold = own.groupby(label).mean()
+    other = table["suggested_probability"]
+    sure = other >= table["suggested"].map(threshold).fillna(np.inf)
+    doubted = (own < label.map(threshold)) | (other > own)
+    return int((sure & doubted).sum())
+
+
+def planted_runs(
+    ranked: Ranked,
+    vectors: Vectors,
+    *,
+    share: float,
+    runs: str | Path,
+    seed: int = 0,
+    device: str = "cpu",
+    fixed: np.ndarray | None = None,
+    enough: Callable[[], bool] = lambda: False,
+    on_stage: Callable[[str], None] = progress.report,
+) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Rank again with planted labels, as often as it takes to plant ``PLANTED``.
+
+    Args:
+        ranked: The ranking without planted labels.
+        vectors: That were ranked.
+        share: Of the labels that are replaced in one run.
+        runs: Folder of stopped work.
+        seed: Of the choice.
+        device: That heads are on.
+        fixed: Samples whose label is known to be right, bool [N].
+        enough: Asked before each run but the first; true if there is no more time.
+        on_stage: Told what happens.
+
+    Returns:
+        What ``estimate`` takes.
+    """
+    fixed = np.zeros(len(vectors), bool) if fixed is None else fixed
+    wanted = min(math.ceil(PLANTED / (share * max((~fixed).sum(), 1))), MOST_RUNS)
+    scaling, found = head.statistics(vectors), []
+    for number in range(wanted):
+        if number and enough():
+            break
+        on_stage(f"planted labels, run {number + 1} of {wanted}")
+        labels, kind = plant(
+            vectors.labels,
+            ranked.table["suggested"].to_numpy(),
+            len(vectors.classes),
+            share=share,
+            seed=seed + 1000 * number,
+            fixed=fixed,
+        )
+        score, place = second_consensus(
+            vectors,
+            labels,
+            ranked.space,
+            epochs=ranked.epochs[0],
+            runs=runs,
+            seed=seed,
+            device=device,
+            scaling=scaling,
+        )
+        found.append((score[~fixed], kind[~fixed], place[~fixed]))
+    return found
+
+
+def estimate(
+    runs: list[tuple[np.ndarray, np.ndarray, np.ndarray]],
+    *,
+    confident: int | None = None,
+    level: float = 0.9,
+    num_resamples: int = 200,
+    seed: int = 0,
+) -> Estimate:
+    """How many labels are wrong, from where planted ones end up in a ranking.
+
+    A share π of the labels is wrong. If wrong labels score as planted ones do, then of
+    all samples above a threshold at least π times the planted share above it are
+    wrong; so π is at most the ratio of the two shares, at any threshold. The estimate
+    is the ratio at the threshold where its upper confidence bound is lowest: best bin
+    estimation of Garg et al. (2021), *Mixture Proportion Estimation and PU Learning*.
+
+    This counts wrong labels that are as easy to see as planted ones. Of systematic
+    errors, such as those of people who confuse two classes, it counts a part only: on
+    5,000 images of CIFAR-10 163 of 469 human errors, and 86 of 499 pair flips. The
+    count of confident learning misses fewer there (396 and 645), and counts too many
+    elsewhere. So the intervals span both.
+
+    Planted labels are of two kinds, any class and the likeliest other class. They are
+    weighted so that among the most suspicious samples the label given is the
+    runner-up of the prediction as often as it is in the data.
+
+    Args:
+        runs: One or more rankings of the same samples, each with other planted labels:
+            the score [N], high is suspect; the kind [N], as ``plant`` returns it; how
+            many classes are more probable than the label, [N].
+        confident: As ``confident_count`` returns it; None: left aside.
+        level: Of the interval, in (0, 1).
+        num_resamples: Of the bootstrap, over samples and planted labels.
+        seed: Of the bootstrap.
+    """
+    rng = np.random.default_rng([seed, 78])
+    # Not averaged over runs: a mean is less extreme than the scores of planted labels.
+    count = len(runs[0][0])
+    owner, others, second = (
+        np.concatenate(parts)
+        for parts in zip(
+            *((np.flatnonzero(k == 0), s[k == 0], p[k == 0] == 1) for s, k, p in runs),
+            strict=True,
+        )
+    )
+    order = np.argsort(-others, kind="stable")
+    owner, others, second = owner[order], others[order], second[order]
+    planted, kind, runner_up = (
+        np.concatenate(parts)
+        for parts in zip(
+            *((s[k > 0], k[k > 0], p[k > 0] == 1) for s, k, p in runs), strict=True
+        )
+    )
+    shown = np.unique(np.geomspace(1, count, 400).astype(int))
+    counts, curves, hard_shares = [], [], []
+    for number in range(num_resamples + 1):
+        times = np.ones(count)
+        some = np.arange(len(planted))
+        if number:
+            times = np.bincount(rng.integers(0, count, count), minlength=count)
+            some = rng.integers(0, len(planted), len(planted))
+        some = some[np.argsort(-planted[some], kind="stable")]
+        of_others = times[owner] / times[owner].sum()
+        hard = _hard_share(
+            others, of_others, second, planted[some], kind[some], runner_up[some]
+        )
+        sizes = [max((kind[some] == k).sum(), 1) for k in (1, 2)]
+        weight = np.where(kind[some] == 2, hard / sizes[1], (1 - hard) / sizes[0])
+        weight = weight / weight.sum()
+        rate = _share_of_wrong(others, of_others, planted[some], weight, count)
+        counts.append(rate * count)
+        hard_shares.append(hard)
+        curves.append(_precision(others, planted[some], weight, rate, count, shown))
+    counts, curves = np.array(counts), np.array(curves)
+    tail = (1 - level) / 2
+    low, high = np.quantile(counts[1:], [tail, 1 - tail])
+    ends = np.quantile(curves[1:], [tail, 1 - tail], axis=0)
+    if confident is not None:
+        low, high = min(low, confident), max(high, confident)
+        other = np.minimum(curves[0] * confident / max(counts[0], 1), 1)
+        ends = np.minimum(ends[0], other), np.maximum(ends[1], other)
+    last = round(counts[0] / count * len(others))
+    threshold = others[min(max(last, 1), len(others)) - 1]
+    return Estimate(
+        wrong=float(counts[0]),
+        low=float(min(low, counts[0])),
+        high=float(max(high, counts[0])),
+        planted=len(planted),
+        recall_at_wrong=float((planted >= threshold).mean()),
+        hard_share=float(hard_shares[0]),
+        confident=-1 if confident is None else confident,
+        curve=pd.DataFrame(
+            {
+                "rank": shown,
+                "precision": curves[0],
+                "low": np.minimum(ends[0], curves[0]),
+                "high": np.maximum(ends[1], curves[0]),
+            }
+        ),
+    )
+
+
+def _hard_share(others, of_others, second, planted, kind, runner_up) -> float:
+    """Share of the hard kind among wrong labels, from how often a label is runner-up.
+
+    Only samples above the middle of the planted are looked at, most of which are wrong.
+    """
+    if len(np.unique(kind)) < 2:
+        return float(kind[0] == 2)
+    above = planted >= np.median(planted)
+    easy, hard = (runner_up[above & (kind == k)] for k in (1, 2))
+    there = others >= np.median(planted)
+    mass = of_others[there].sum()
+    if not (len(easy) and len(hard) and mass) or hard.mean() <= easy.mean():
+        return 0.5
+    found = (of_others * second)[there].sum() / mass
+    share = (found - easy.mean()) / (hard.mean() - easy.mean())
+    return float(np.clip(share, 0, 1))
+
+
+def _precision(
+    others: np.ndarray,
+    planted: np.ndarray,
+    weight: np.ndarray,
+    rate: float,
+    count: int,
+    shown: np.ndarray,
+) -> np.ndarray:
+    """Share of wrong labels among the first k samples, for each k shown.
+
+    Each planted label stands for its weight of all wrong ones, at its place. Suspicion
+    falls with rank, so the number found is the least concave curve above these points,
+    and no rank holds more than one.
+    """
+    places = np.searchsorted(-others, -planted, side="right") / len(others) * count
+    wrong = rate * count
+    points = zip(
+        [*places.clip(1), count], [*(weight.cumsum() * wrong), wrong], strict=True
+    )
+    hull = [(0.0, 0.0)]
+    for x, y in points:
+        while len(hull) > 1 and (y - hull[-2][1]) * (hull[-1][0] - hull[-2][0]) >= (
+            hull[-1][1] - hull[-2][1]
+        ) * (x - hull[-2][0]):
+            hull.pop()
+        if x > hull[-1][0]:
+            hull.append((float(x), float(y)))
+    x, y = np.array(hull).T
+    steps = np.minimum(np.diff(y) / np.diff(x), 1.0) * np.diff(x)
+    found = np.interp(shown, x, np.concatenate([[0.0], steps.cumsum()]))
+    return found / shown
+
+
+def _share_of_wrong(
+    others: np.ndarray,
+    of_others: np.ndarray,
+    planted: np.ndarray,
+    weight: np.ndarray,
+    count: int,
+) -> float:
+    """Best bin estimate of the share of the others that score as the planted do.
+
+    Args:
+        others: Scores, falling, of all runs.
+        of_others: Their weights, summing to 1.
+        planted: Scores, falling, [P].
+        weight: Their weights, summing to 1.
+        count: Samples N.
+    """
+    size = 1 / np.square(weight).sum()  # as many unweighted ones
+    share_p = weight.cumsum()
+    above = np.searchsorted(-others, -planted, side="right")
+    share_n = np.concatenate([[0.0], of_others.cumsum()])[above]
+    # The bound of Dvoretzky, Kiefer and Wolfowitz, as in the paper.
+    slack_p, slack_n = (math.sqrt(math.log(10) / (2 * k)) for k in (size, count))
+    bound = (share_n + slack_n) / np.maximum(share_p - slack_p, 1e-9)
+    # Fewer than a third of the planted say too little: chance would decide.
+    bound[share_p < 1 / 3] = np.inf
+    best = int(bound.argmin())
+    return float(min(share_n[best] / share_p[best], 1.0))

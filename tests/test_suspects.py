@@ -1,0 +1,536 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from curvlib import data
+from curvlib.__main__ import main
+from curvlib.data import Images
+from curvlib.metrics import auroc, precision_at_k
+from curvlib.studies import suspects as study
+from curvlib.studies import suspects_command
+from tests.test_head import clusters, wrong
+
+LINES = ("suspects.csv", "nearest.csv", "duplicates.csv", "files.csv", "run.json")
+
+
+def quiet(_):
+    pass
+
+
+# ------------------------------------------------------------------------- the ranking
+
+
+def test_the_consensus_finds_wrong_labels_and_suggests_the_right_ones(tmp_path):
+    vectors = clusters(count=400, wrong=20)
+    ranked = study.rank(vectors, runs=tmp_path, on_stage=quiet)
+    table = ranked.table
+    assert table["index"].tolist() == vectors.index.tolist()
+    assert auroc(table["consensus"].to_numpy(), wrong(vectors)) > 0.99
+    assert precision_at_k(table["consensus"].to_numpy(), wrong(vectors), 20) > 0.9
+    first = table.sort_values("rank").head(10)
+    assert (first["suggested"] == first["original_label"]).mean() > 0.8
+    assert sorted(table["rank"]) == list(range(1, 401))
+    for _, some in table.groupby("label"):
+        in_order = some.sort_values("rank")["rank_in_class"]
+        assert in_order.tolist() == list(range(1, len(some) + 1))
+    assert table["consensus_error"].isna().all()
+
+
+def test_several_seeds_are_averaged_with_a_standard_error(tmp_path):
+    vectors = clusters(count=120, wrong=6)
+    ranked = study.rank(vectors, runs=tmp_path, seeds=2, on_stage=quiet)
+    one, two = (
+        study.rank(vectors, runs=tmp_path, seed=seed, on_stage=quiet).table
+        for seed in (0, 1)
+    )
+    both = np.stack([one["consensus"], two["consensus"]])
+    np.testing.assert_allclose(ranked.table["consensus"], both.mean(0))
+    error = both.std(0, ddof=1) / np.sqrt(2)
+    np.testing.assert_allclose(ranked.table["consensus_error"], error)
+    assert len(ranked.traces) == 2
+
+
+def test_the_order_of_the_samples_does_not_decide(tmp_path):
+    vectors = clusters(count=120, wrong=6)
+    turned = vectors.select(np.arange(120)[::-1])
+    space = [study.Space(v, study.head.statistics(v)) for v in (vectors, turned)]
+    first, second = (
+        s.neighbours(v.labels) for s, v in zip(space, (vectors, turned), strict=True)
+    )
+    np.testing.assert_allclose(first.ratio, second.ratio[::-1], atol=1e-3)
+    np.testing.assert_allclose(first.agreement, second.agreement[::-1], atol=1e-3)
+    assert (vectors.index[first.nearest] == turned.index[second.nearest][::-1]).all()
+
+
+def test_neighbours_of_a_hand_made_set():
+    # On a circle around the mean: two pairs, and one sample among the wrong ones.
+    angle = np.radians([0, 10, 180, 190, 185])
+    x = np.stack([np.cos(angle), np.sin(angle)], 1)
+    vectors = study.Vectors(
+        features=np.concatenate([x, -x]),  # so that the mean is 0
+        labels=np.array([0, 0, 1, 1, 0, 1, 1, 0, 0, 1]),
+        index=np.arange(10),
+        classes=("a", "b"),
+    )
+    space = study.Space(vectors, study.head.statistics(vectors))
+    found = space.neighbours(vectors.labels, count=2)
+    assert found.agreement[4] == 0 and found.ratio[4] > 0.9
+    assert found.ratio[0] < 0.5 < found.ratio[4]
+    assert set(found.nearest[:2]) <= {0, 1, 7, 8, 9}
+
+
+def test_a_space_of_some_references_compares_every_sample(monkeypatch):
+    monkeypatch.setattr(study, "REFERENCES", 50)
+    vectors = clusters(count=200, wrong=10)
+    space = study.Space(vectors, study.head.statistics(vectors))
+    found = space.neighbours(vectors.labels)
+    assert len(space.references) == 50
+    assert auroc(found.ratio, wrong(vectors)) > 0.9
+    assert np.isin(found.nearest, space.references).all()
+    assert (found.nearest != np.arange(200)).all()
+
+
+def test_the_nearest_of_a_class_are_of_that_class():
+    vectors = clusters(count=90, wrong=3)
+    space = study.Space(vectors, study.head.statistics(vectors))
+    found = space.nearest_of_class(
+        np.array([0, 1]), np.array([2, 0]), vectors.labels, 4
+    )
+    assert (vectors.labels[found[0]] == 2).all() and len(found[0]) == 4
+    assert (vectors.labels[found[1]] == 0).all() and 1 not in found[1]
+
+
+def test_rare_classes_are_not_all_suspect():
+    # 20 of 620 samples are of a rare class that lies apart: their neighbours are few.
+    vectors = clusters(count=930, wrong=0)
+    keep = np.flatnonzero((vectors.labels != 2) | (np.arange(930) < 60))
+    some = vectors.select(keep)
+    found = study.Space(some, study.head.statistics(some)).neighbours(some.labels)
+    assert np.median(found.agreement[some.labels == 2]) > 0.5
+
+
+def test_scores_are_compared_with_the_truth(tmp_path):
+    vectors = clusters(count=200, wrong=10)
+    table, counts = study.compare(vectors, runs=tmp_path, num_resamples=20)
+    table = table.set_index("score")
+    assert table.loc["consensus", "auroc"] > 0.97
+    assert table.loc["aum", "auroc"] > 0.9 > table.loc["random", "auroc"]
+    assert ((table["low"] <= table["auroc"]) & (table["auroc"] <= table["high"])).all()
+    assert counts.loc[0, "wrong"] == 10
+    assert counts.loc[0, "low"] <= counts.loc[0, "estimate"] <= counts.loc[0, "high"]
+    has_cleanlab = study.find_spec("cleanlab") is not None
+    assert ("cleanlab" in table.index) == has_cleanlab
+
+
+# ------------------------------------------------------------------------- duplicates
+
+
+def test_the_same_and_nearly_the_same_pixels_are_found_with_their_labels(tmp_path):
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 256, (60, 16, 16, 3), np.uint8)
+    pixels[1] = pixels[0]
+    near = pixels[2].astype(int) + rng.integers(-6, 7, pixels[2].shape)
+    pixels[3] = near.clip(0, 255)
+    images = Images(
+        images=pixels,
+        labels=np.arange(60) % 2,
+        index=np.arange(60) + 5,
+        classes=("a", "b"),
+        name="twins",
+    )
+    features = pixels.reshape(60, -1).astype(np.float16)
+    vectors = study.Vectors(
+        features=features,
+        labels=images.labels,
+        index=images.index,
+        classes=images.classes,
+    )
+    space = study.Space(vectors, study.head.statistics(vectors))
+    ranked = study.Ranked(
+        table=None,
+        traces=[],
+        epochs=[],
+        space=space,
+        neighbours=space.neighbours(images.labels),
+    )
+    found = study.find_duplicates(images, ranked)
+    assert found["index"].tolist() == [5, 6, 7, 8]
+    assert found["group"].tolist() == [0, 0, 1, 1]
+    assert found["exact"].tolist() == [True, True, False, False]
+    assert found["conflict"].all()
+
+
+# ------------------------------------------------------------------ how many are wrong
+
+
+def test_planted_labels_are_wrong_and_half_of_each_kind():
+    labels = np.arange(1000) % 4
+    suggested = (labels + 1) % 4
+    fixed = np.arange(1000) < 500
+    planted, kind = study.plant(labels, suggested, 4, share=0.1, seed=0, fixed=fixed)
+    assert np.bincount(kind).tolist() == [950, 25, 25]
+    assert (planted[kind > 0] != labels[kind > 0]).all()
+    assert (planted[kind == 0] == labels[kind == 0]).all()
+    assert (planted[kind == 2] == suggested[kind == 2]).all()
+    assert not kind[:500].any()
+    with pytest.raises(ValueError, match=r"must be in \(0, 0\.5\], got 0"):
+        study.plant(labels, suggested, 4, share=0, seed=0)
+
+
+def simulated(seed: int, *, share=0.1, count=4000, runs=4, distance=2.0, hard=0.0):
+    """Rankings where wrong labels score as planted ones of the two kinds do."""
+    rng = np.random.default_rng(seed)
+    kinds = np.where(rng.random(count) < hard, 2, 1)
+    is_wrong = rng.random(count) < share
+    found = []
+    for _ in range(runs):
+        planted = np.zeros(count, int)
+        chosen = rng.permutation(count)[: count // 50]
+        planted[chosen[::2]], planted[chosen[1::2]] = 1, 2
+        like = np.where(planted > 0, planted, np.where(is_wrong, kinds, 0))
+        score = rng.normal(np.array([0, distance, distance / 2])[like])
+        place = np.where(rng.random(count) < np.array([0.5, 0.2, 0.9])[like], 1, 2)
+        found.append((score, planted, place))
+    return found, is_wrong
+
+
+@pytest.mark.parametrize("share", [0.02, 0.1, 0.3])
+def test_the_estimate_is_near_the_truth_where_wrong_labels_are_like_planted(share):
+    inside = 0
+    for seed in range(5):
+        runs, is_wrong = simulated(seed, share=share, distance=4.0)
+        found = study.estimate(runs, num_resamples=60)
+        assert 0.6 < found.wrong / is_wrong.sum() < 1.4
+        inside += found.low <= is_wrong.sum() <= found.high
+    assert inside >= 3
+
+
+def test_the_expected_precision_is_within_its_interval():
+    runs, is_wrong = simulated(0, share=0.1, distance=4.0)
+    found = study.estimate(runs, num_resamples=60)
+    order = np.argsort(-runs[0][0])
+    for rank in (50, 200, 400, 800):
+        row = found.curve.iloc[np.searchsorted(found.curve["rank"], rank)]
+        precision = is_wrong[order[: int(row["rank"])]].mean()
+        assert row["low"] - 0.05 <= precision <= row["high"] + 0.05, rank
+        assert abs(row["precision"] - precision) < 0.15, rank
+    assert (np.diff(found.curve["precision"]) <= 1e-9).all()
+
+
+def test_confident_learning_counts_what_is_surer_than_its_class():
+    # Of class 0 the mean is .65, of class 1 it is .6.
+    table = pd.DataFrame(
+        {
+            "label": [0, 0, 1, 1, 1],
+            "suggested": [1, 1, 0, 0, 0],
+            "out_of_fold_probability": [0.9, 0.4, 0.8, 0.7, 0.3],
+            "suggested_probability": [0.1, 0.6, 0.2, 0.3, 0.7],
+        }
+    )
+    assert study.confident_count(table) == 2
+
+
+def test_the_interval_spans_the_count_of_confident_learning():
+    runs, is_wrong = simulated(0, share=0.1, distance=4.0)
+    plain = study.estimate(runs, num_resamples=20)
+    many = study.estimate(runs, num_resamples=20, confident=2 * int(is_wrong.sum()))
+    assert many.wrong == plain.wrong and many.low == plain.low
+    assert many.high == many.confident > plain.high
+    assert (many.curve["high"] >= plain.curve["high"]).all()
+
+
+def test_no_wrong_labels_are_estimated_as_few():
+    runs, _ = simulated(0, share=0.0, distance=4.0)
+    assert study.estimate(runs, num_resamples=20).wrong < 0.03 * 4000
+
+
+def test_the_kind_of_wrong_labels_is_read_off_the_runners_up():
+    easy = study.estimate(simulated(0, share=0.2, distance=4.0, hard=0.0)[0])
+    hard = study.estimate(simulated(0, share=0.2, distance=4.0, hard=1.0)[0])
+    assert easy.hard_share < 0.3 and hard.hard_share > 0.7
+
+
+# ----------------------------------------------------------------------- the commands
+
+
+@pytest.fixture
+def npz(tmp_path):
+    """300 small images of three classes, ten labels wrong, and their vectors."""
+    vectors = clusters(count=300, wrong=10)
+    rng = np.random.default_rng(0)
+    np.savez(
+        tmp_path / "data.npz",
+        train_images=rng.integers(0, 256, (300, 8, 8, 3), np.uint8),
+        train_labels=vectors.labels,
+        classes=np.array(["ant, red", "<b>bee</b>", 'the "cow"']),
+    )
+    np.save(tmp_path / "vectors.npy", vectors.features)
+    return tmp_path
+
+
+def command(place: Path, *more: str) -> list[str]:
+    return [
+        "suspects",
+        str(place / "data.npz"),
+        *("--out", str(place / "report")),
+        *("--features", str(place / "vectors.npy")),
+        *("--cache", str(place / "cache")),
+        *("--minutes", "30"),
+        *more,
+    ]
+
+
+def test_a_report_has_everything_in_it(npz, capsys):
+    assert main(command(npz, "--plant", "0.05")) == 0
+    report = npz / "report"
+    assert sorted(p.name for p in report.iterdir()) == sorted(LINES)
+    table = pd.read_csv(report / "suspects.csv")
+    assert list(table["rank"]) == list(range(1, 301))
+    truth = clusters(count=300, wrong=10)
+    is_wrong = wrong(truth)[table["index"]]
+    assert is_wrong[:10].mean() >= 0.9
+    assert table["label"].iloc[0] in ("ant, red", "<b>bee</b>", 'the "cow"')
+    for name in ("suggested_label", "rank_in_class", "consensus", "curvature_norm"):
+        assert name in table
+    run = json.loads((report / "run.json").read_text())
+    assert run["counts"]["images"] == 300
+    assert run["estimate"]["low"] <= run["estimate"]["wrong"] <= run["estimate"]["high"]
+    assert run["checksum"] == data.load(str(npz / "data.npz")).checksum
+    nearest = pd.read_csv(report / "nearest.csv")
+    suggested = table.set_index("index")["suggested_label"]
+    assert (nearest["neighbour_label"] == suggested[nearest["index"]].to_numpy()).all()
+    told = capsys.readouterr().out
+    assert told.startswith("300 images of 3 classes") and "labels are wrong" in told
+
+
+def test_a_second_round_leaves_out_what_was_decided_and_trusts_it(npz):
+    assert main(command(npz, "--plant", "0")) == 0
+    first = pd.read_csv(npz / "report/suspects.csv")
+    truth = clusters(count=300, wrong=10)
+    names = ["ant, red", "<b>bee</b>", 'the "cow"']
+    head = first.head(6)
+    rows = pd.DataFrame(
+        {
+            "index": head["index"],
+            "given_label": head["label"],
+            "decision": "wrong",
+            "label": [names[truth.original_labels[i]] for i in head["index"]],
+        }
+    )
+    rows.loc[rows["label"] == rows["given_label"], "decision"] = "right"
+    rows.to_csv(npz / "decisions.csv", index=False)
+    again = command(npz, "--plant", "0", "--overwrite")
+    assert main([*again, "--decisions", str(npz / "decisions.csv")]) == 0
+    second = pd.read_csv(npz / "report/suspects.csv")
+    assert len(second) == 294 and not set(second["index"]) & set(head["index"])
+    run = json.loads((npz / "report/run.json").read_text())
+    assert run["decisions"]["wrong"] + run["decisions"]["right"] == 6
+    assert wrong(truth)[second["index"][:3]].any()
+    out = npz / "new.npz"
+    source = str(npz / "data.npz")
+    assert main(["apply", str(npz / "decisions.csv"), source, "--out", str(out)]) == 0
+    labels = data.load(str(out)).labels
+    assert (labels[head["index"]] == truth.original_labels[head["index"]]).all()
+
+
+def test_an_existing_report_stays_unless_told_otherwise(npz, capsys):
+    (npz / "report").mkdir()
+    (npz / "report/mine.txt").write_text("kept")
+    assert main(command(npz)) == 2
+    assert "give --overwrite" in capsys.readouterr().err
+    assert main(command(npz, "--overwrite")) == 2
+    assert "is no report of curvlib suspects" in capsys.readouterr().err
+    assert (npz / "report/mine.txt").read_text() == "kept"
+
+
+def labelled(path: Path, labels, count=20) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (count, 8, 8, 3), np.uint8)
+    np.savez(path, train_images=pixels, train_labels=np.array(labels))
+
+
+@pytest.mark.parametrize(
+    ("change", "more", "message"),
+    [
+        (None, ["--minutes", "0"], "--minutes must be positive, got 0"),
+        (None, ["--plant", "0.9"], "--plant must be a share in [0, 0.5], got 0.9"),
+        (None, ["--seeds", "0"], "--seeds must be at least 1"),
+        (None, ["--features", "lite9"], "unknown features 'lite9'"),
+        (None, ["--features", "gone.npy"], "no file gone.npy of feature vectors"),
+        (None, ["--decisions", "gone.csv"], "there is no file gone.csv of decisions"),
+        ("one class", [], "has one class"),
+        ("one image", [], "has one image, which nothing can be compared with"),
+        ("fewer", [], "has 300 feature vectors for the 20 images"),
+        ("gone", [], "unknown data set"),
+    ],
+)
+def test_bad_input_ends_in_one_line_with_nothing_written(
+    npz, capsys, change, more, message
+):
+    if change == "one class":
+        labelled(npz / "data.npz", [0] * 20)
+    if change == "one image":
+        labelled(npz / "data.npz", [0] * 19 + [1])
+    if change == "fewer":
+        labelled(npz / "data.npz", [0, 1] * 10)
+    if change == "gone":
+        (npz / "data.npz").unlink()
+    assert main(command(npz, *more)) == 2
+    told = capsys.readouterr().err
+    assert message in told and told.count("\n") == 1
+    assert sorted(p.name for p in npz.iterdir() if "report" in p.name) == []
+
+
+def test_too_little_memory_is_told_before_training(npz, capsys, monkeypatch):
+    class Free:
+        available = 10
+
+    monkeypatch.setattr("psutil.virtual_memory", lambda: Free)
+    with pytest.raises(ValueError, match=r"GiB of memory, and 0\.0 GiB are free"):
+        suspects_command._check_memory(data.load(str(npz / "data.npz")), 2**30)
+
+
+def test_a_full_disk_leaves_no_report(npz, capsys, monkeypatch):
+    from curvlib.studies import corrections
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(corrections, "write_table", full)
+    assert main(command(npz, "--plant", "0")) == 2
+    assert "No space left on device" in capsys.readouterr().err
+    assert not list(npz.glob("*report*"))
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs SIGKILL")
+def test_a_killed_command_goes_on_and_ends_as_an_unbroken_one(npz):
+    environment = os.environ | {"PYTHONPATH": str(Path(study.__file__).parents[2])}
+
+    def run():
+        return subprocess.Popen(
+            [sys.executable, "-m", "curvlib", *command(npz, "--plant", "0")],
+            env=environment,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+
+    process = run()
+    for _ in range(600):
+        time.sleep(0.1)
+        if list((npz / "cache").rglob("fold-1.npz")) or process.poll() is not None:
+            break
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (npz / "report").exists()
+    assert run().wait() == 0
+    killed = (npz / "report/suspects.csv").read_bytes()
+    whole = command(npz, "--plant", "0", "--overwrite")
+    whole[whole.index("--cache") + 1] = str(npz / "another")
+    assert main(whole) == 0
+    assert (npz / "report/suspects.csv").read_bytes() == killed
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """Twelve photographs a class, odd names, a broken file and one that is no image."""
+    rng = np.random.default_rng(0)
+    for label, name in enumerate(("cat & dog", "ünï $x")):
+        folder = tmp_path / "photos" / "train" / name
+        folder.mkdir(parents=True)
+        for number in range(12):
+            colour = np.array([200, 40, 40]) if label else np.array([40, 40, 200])
+            pixels = colour + rng.integers(-40, 40, (24, 24, 3))
+            image = Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
+            image.save(folder / f"a b,'{number}' <i>.png")
+    (folder / "broken.png").write_bytes(b"nothing")
+    (folder / "notes.txt").write_text("no image")
+    return tmp_path / "photos"
+
+
+def test_photographs_are_named_by_path_and_broken_files_are_listed(
+    photos, tmp_path, monkeypatch
+):
+    from curvlib.runs import features
+    from tests.test_features import tiny
+
+    monkeypatch.setattr(features, "extractor", tiny)
+    out = tmp_path / "report"
+    options = ["--out", str(out), "--cache", str(tmp_path / "c"), "--minutes", "30"]
+    assert main(["suspects", str(photos), *options, "--plant", "0"]) == 0
+    table = pd.read_csv(out / "suspects.csv")
+    assert len(table) == 24
+    for path in table["path"]:
+        assert (photos / "train" / path).is_file()
+    files = pd.read_csv(out / "files.csv", keep_default_na=False)
+    assert set(files["status"]) == {"broken", "ignored"}
+    run = json.loads((out / "run.json").read_text())
+    assert run["counts"]["broken"] == 1
+    assert run["folder"] == str(photos / "train")
+
+
+def test_without_features_a_network_is_trained_on_the_pixels(npz, monkeypatch):
+    monkeypatch.setattr(study.np, "clip", lambda *_: 2)  # epochs
+    options = command(npz, "--plant", "0")
+    options[options.index("--features") + 1] = "none"
+    assert main(options) == 0
+    table = pd.read_csv(npz / "report/suspects.csv")
+    assert len(table) == 300 and "curvature_norm" in table
+    run = json.loads((npz / "report/run.json").read_text())
+    assert run["order"]["scores"] == ["cumulative_loss", "aum_softmax"]
+    assert run["settings"]["epochs"] == [2]
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux")
+def test_the_benchmark_of_a_million_runs_on_hundreds(tmp_path):
+    root = Path(study.__file__).parents[2]
+    words = [
+        "--counts",
+        "300",
+        "400",
+        "--epochs",
+        "1",
+        "--out",
+        str(tmp_path / "m.csv"),
+    ]
+    subprocess.run(
+        [sys.executable, str(root / "benchmarks/million.py"), *words],
+        check=True,
+        capture_output=True,
+        env=os.environ | {"PYTHONPATH": str(root)},
+    )
+    table = pd.read_csv(tmp_path / "m.csv")
+    assert table["samples"].tolist() == [300, 400]
+    assert (table["peak_mib"] >= table["start_mib"]).all()
+    assert (table["auroc"] > 0.9).all()
+
+
+def test_a_folder_without_classes_and_one_that_is_not_there_end_in_one_line(
+    tmp_path, capsys
+):
+    (tmp_path / "empty" / "train").mkdir(parents=True)
+    for source, message in (
+        ("empty", "holds no folders"),
+        ("gone", "unknown data set"),
+    ):
+        options = ["suspects", str(tmp_path / source), "--out", str(tmp_path / "out")]
+        assert main(options) == 2
+        line = capsys.readouterr().err
+        assert message in line and line.count("\n") == 1
+        assert not list(tmp_path.glob("*out*"))
+
+
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root may write")
+def test_a_report_where_nothing_may_be_written_ends_in_one_line(npz, capsys):
+    (npz / "locked").mkdir(mode=0o500)
+    options = command(npz)
+    options[options.index("--out") + 1] = str(npz / "locked" / "report")
+    assert main(options) == 2
+    assert capsys.readouterr().err.count("\n") == 1
