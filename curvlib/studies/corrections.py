@@ -24,7 +24,7 @@ from curvlib.data import Images
 from curvlib.data.folders import Photographs
 from curvlib.trace import write_atomically
 
-_FORMULA = re.compile(r"^'(?='*[=+\-@	])")
+_FORMULA = re.compile(r"^'(?='*[=+\-@\t\r])")
 DECISIONS = ("wrong", "right", "unsure")
 LEFT_OUT = -1  # in place of a corrected label: the sample has none
 

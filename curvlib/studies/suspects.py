@@ -390,7 +390,7 @@ def rank_pixels(
         some = some if len(images) >= 256 else images
         trial = config.changed(epochs=2)
         times = [time.perf_counter()]
-        for model in training.passes(
+        for model in training.passes(  # noqa: B007, the last one is scored below
             trial, some, scaling=images.statistics(), device=device
         ):
             times.append(time.perf_counter())  # the first epoch starts the workers
@@ -408,7 +408,7 @@ def rank_pixels(
         epochs = int(np.clip(50 * minutes / seconds, 6, 60))
         write_atomically(chosen, json.dumps(epochs).encode())
     epochs = json.loads(chosen.read_text())
-    config = replace(config, epochs=epochs, score_every=3)
+    config = config.changed(epochs=epochs, score_every=3)
     trace = training.fit(config, images, runs=runs, device=device)
     table = scores.compute(trace, seed=seed)
     order = np.searchsorted(table["index"].to_numpy(), images.index)
