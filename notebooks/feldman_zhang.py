@@ -155,7 +155,7 @@ for ax, name, cells in zip(axes, feldman_zhang.DENSE, counts, strict=True):
     style = {"top": counts.max(), "bar": "images" if ax is axes[1] else None, "ax": ax}
     figures.density(cells, edges["rank"], edges["memorization"], **style)
     ax.set(xlabel=f"rank of {name}")
-axes[0].set(ylabel="memorization")
+_ = axes[0].set(ylabel="memorization")
 
 # %% [markdown]
 # The next figure shows the mean memorization of twenty bins of equal size, with a bootstrap

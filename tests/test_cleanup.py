@@ -98,6 +98,16 @@ def stream(name, text):
             "cell 2 shows 2 figures under one name",
         ),
         (
+            [
+                code(
+                    FIGURE,
+                    [display({"text/plain": "[Text]"}), display({"image/png": PNG})],
+                    mystnb={"figure": {"name": "f-a"}, "image": {"alt": "dots"}},
+                )
+            ],
+            "cell 2 shows something beside its figure ([Text]): assign it",
+        ),
+        (
             [code("1 / 0", [{"output_type": "error", "ename": "E", "evalue": "bad"}])],
             "cell 2 shows an error: E: bad",
         ),
