@@ -101,7 +101,7 @@ def test_the_same_images_give_the_same_text():
 
 
 def test_the_clean_up_of_pages_leaves_the_picture_alone_and_is_quick():
-    from curvlib.book.source import _stable
+    from curvlib.book.cleanup import _stable
 
     noise = RNG.integers(0, 256, (12, 120, 120, 3)).astype(np.uint8)
     text = made(noise)  # base64 of noise: among 600,000 letters "0x" is sure to come
