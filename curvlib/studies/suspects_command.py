@@ -103,12 +103,18 @@ def suspects(
     partial = out.with_name(f".{out.name}.partial-{os.getpid()}")
     if first:
         _check_out(out, options.overwrite)
+        _remove_leftovers(out)
         partial.mkdir(parents=True)
     try:
         images, checked = _load(options)
         decisions = _decisions(options, images)
+        plan = None
+        if first:  # alone: measuring would wait for the others
+            plan = _plan(options, images)
+            _print_plan(options, images, plan)
         with distributed.joined(options.device or _best_device()) as device:
-            plan, features = _features(options, images, device, first)
+            plan = distributed.on_first(lambda: plan) | {"device": device}
+            features = _features(options, images, plan, device)
         if not first:
             return 0  # the heads take one process
         found = _rank(options, images, features, plan, decisions, started)
@@ -169,6 +175,15 @@ def _check_out(out: Path, overwrite: bool) -> None:
         )
 
 
+def _remove_leftovers(out: Path) -> None:
+    """Folders of commands that were killed before they could remove them."""
+    import psutil
+
+    for left in out.parent.glob(f".{out.name}.partial-*"):
+        if not psutil.pid_exists(int(left.name.rpartition("-")[2])):
+            shutil.rmtree(left, ignore_errors=True)
+
+
 def _load(options):
     """The images, broken files skipped, and the table of all files or None."""
     from curvlib import data
@@ -219,53 +234,59 @@ def _cache(options) -> Path:
     return Path(options.cache) if options.cache else features.default_cache().parent
 
 
-def _features(options, images, device: str, first: bool):
-    """Print the plan, then compute the feature vectors, or find them."""
-    from curvlib.runs import distributed, features
+def _plan(options, images) -> dict:
+    """What will be done, and how long it takes; kept, since stopped work goes on so."""
+    from curvlib.runs import features
 
-    name, cache = options.features, _cache(options) / "features"
-    plan = {"features": name, "size": options.size, "device": device}
+    name = options.features
+    plan = {"features": name, "size": options.size}
     if name == "none":
         _check_memory(images, 4 * images.images[:1].nbytes * 512)
-        plan["expected_minutes"] = options.minutes
-        if first:
-            _print_plan(options, images, plan)
-        return plan, None
+        return plan | {"expected_minutes": options.minutes}
+    _check_memory(images, 2**30)
     if name.endswith((".npy", ".npz")):
-        found = features.from_file(name, images)
-        inputs = found.vectors.shape[1]
-        plan = _kept_plan(
+        inputs = features.from_file(name, images).vectors.shape[1]
+        return _kept_plan(
             options, images, lambda: plan | _expected(options, images, inputs, 0.0)
         )
-        if first:
-            _print_plan(options, images, plan)
-        return plan, found
-    size = options.size or features.input_size(images, name)
-    sizes = SMALL_SIZES if size in SMALL_SIZES and not options.size else (size,)
-    cached = [s for s in sizes if features.is_cached(images, name, cache=cache, size=s)]
 
-    def planned() -> tuple[int | None, float]:
-        if cached:
-            return cached[0], 0.0
+    def made() -> dict:
+        size = options.size or features.input_size(images, name)
+        small = size in SMALL_SIZES and not options.size
+        sizes, cache = SMALL_SIZES if small else (size,), _cache(options) / "features"
+        seconds = 0.0
         for wanted in sizes:
-            pace = features.seconds_per_image(images, name, size=wanted)
-            seconds = pace * len(images) / distributed.world()
-            if seconds < 0.5 * 60 * options.minutes:
+            if features.is_cached(images, name, cache=cache, size=wanted):
+                size = wanted
                 break
-        return wanted, seconds
-
-    def whole_plan() -> dict:
-        size, seconds = planned()
+        else:
+            for size in sizes:
+                pace = features.seconds_per_image(images, name, size=size)
+                processes = int(os.environ.get("WORLD_SIZE", "1"))
+                seconds = pace * len(images) / processes
+                if seconds < 0.5 * 60 * options.minutes:
+                    break
         return plan | {"size": size} | _expected(options, images, 1280, seconds)
 
-    # Kept until the report is written: stopped work must go on as it was begun.
-    plan = distributed.on_first(lambda: _kept_plan(options, images, whole_plan))
-    size = plan["size"]
-    _check_memory(images, 2**30)
-    if first:
-        _print_plan(options, images, plan)
-    found = features.extract(images, name, cache=cache, size=size, device=device)
-    return plan, found
+    return _kept_plan(options, images, made)
+
+
+def _features(options, images, plan: dict, device: str):
+    """The feature vectors, computed by all processes or found; None without."""
+    from curvlib.runs import features
+
+    name = options.features
+    if name == "none":
+        return None
+    if name.endswith((".npy", ".npz")):
+        return features.from_file(name, images)
+    return features.extract(
+        images,
+        name,
+        cache=_cache(options) / "features",
+        size=plan["size"],
+        device=device,
+    )
 
 
 def _plan_file(options, images) -> Path:
@@ -349,7 +370,7 @@ def _check_memory(images, more: int) -> None:
     """Refuse what will not fit, before hours of work."""
     import psutil
 
-    needed = more + 300 * len(images)
+    needed = more + 600 * len(images)
     free = psutil.virtual_memory().available
     if needed > free:
         raise ValueError(
