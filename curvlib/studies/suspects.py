@@ -392,7 +392,7 @@ def rank_pixels(
         some = some if len(images) >= 256 else images
         trial = config.changed(epochs=2)
         times = [time.perf_counter()]
-        for model in training.passes(  # noqa: B007, the last one is scored below
+        for model in training.passes(
             trial, some, scaling=images.statistics(), device=device
         ):
             times.append(time.perf_counter())  # the first epoch starts the workers
