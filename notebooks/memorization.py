@@ -90,8 +90,8 @@ _ = ax.plot([0, 1], [0, 1], ":", color=figures.GREY)
 # %%
 ratio = memorization.error_ratio(known)
 page.claim(
-    "The standard errors have the size of the errors: the root mean square of their ratio "
-    "is between 0.8 and 1.25.",
+    "Standard errors have the size of the errors: their ratio (root mean square) is "
+    "between 0.8 and 1.25.",
     0.8 < ratio < 1.25,
     ours=f"{ratio:.2f}",
 )
@@ -106,8 +106,7 @@ page.claim(
 # right.
 
 # %%
-accuracy = record["accuracy"]
-figures.table(accuracy, formats={"accuracy": "{:.2%}"}, answers_on="answers on")
+figures.table(record["accuracy"], formats={"accuracy": "{:.2%}"})
 
 # %%
 figures.table(memorization.distribution(record["memorization"]))

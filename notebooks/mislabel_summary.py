@@ -24,12 +24,8 @@
 
 # %% tags=["parameters"]
 reference = "curvature_square"  # the score that stands for curvature in the claims
-records: list = (
-    None  # records of mislabelled to put together, such as digits/mislabelled
-)
-results = (
-    "results/scratch/mislabel_summary"  # of all notebooks; this one measures nothing
-)
+records: list = None  # records to put together, such as digits/mislabelled
+results = "results/scratch/mislabel_summary"  # not used: nothing is measured here
 
 # %%
 from IPython.display import display

@@ -211,17 +211,13 @@ def _clean_code_cell(cell: dict, number: int, replaced: Mapping[str, str]) -> No
                 f"cell {number} shows {len(shown)} figures under one name: "
                 "draw each in its own cell"
             )
-        beside = [o for o in outputs if "text/plain" in o.get("data", {})]
-        beside = [o for o in beside if o not in shown and "scrapbook" not in _about(o)]
+        # What a cell's last line gives, such as a list of Matplotlib's texts.
+        beside = [o for o in outputs if o.get("data", {}).keys() == {"text/plain"}]
         if beside and options.get("figure", {}).get("name"):
             raise PageError(
                 f"cell {number} shows something beside its figure "
                 f"({beside[0]['data']['text/plain'][:40]}): assign it, as in `_ = ...`"
             )
-
-
-def _about(output: dict) -> dict:
-    return output.get("metadata", {})
 
 
 def _clean_data(mime: str, data: Any, number: int, replaced: Mapping[str, str]) -> Any:
