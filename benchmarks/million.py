@@ -1,7 +1,7 @@
 """A million feature vectors on a small machine: seconds and memory against N.
 
     python benchmarks/million.py                     # 10,000, 100,000 and 1,000,000
-    python benchmarks/million.py --counts 10000 20000 --out /tmp/million.csv
+    python benchmarks/million.py --counts 10000 20000 --out million.csv
 
 The vectors are simulated: Gaussian clusters of few dimensions, 3 % of the labels wrong,
 in a memory-mapped float16 file, as ``curvlib.runs.features`` leaves them. Each size has
