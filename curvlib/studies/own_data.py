@@ -1,0 +1,223 @@
+"""Which labels of a labelled folder are wrong, and what does it cost to find them?
+
+The ranking of `curvlib suspects`, kept as tables with small pictures. Where the truth
+is known, the pictures show what was found, what was missed, and what a person would
+have checked for nothing.
+"""
+
+from dataclasses import asdict
+
+import numpy as np
+import pandas as pd
+
+from curvlib.studies import Measured, calibration, checksums, compact
+
+RECIPE = 1
+PARTS = (
+    "data",
+    "features",
+    "head",
+    "scoring",
+    "studies.suspects",
+    "studies.calibration",
+)
+SIDE = 64  # pixels of a small picture, at most
+ROLES = {
+    "suspect": "the most suspicious",
+    "missed": "wrong labels that are not among the suspects",
+    "needless": "right labels among the suspects",
+}
+
+
+def measure(
+    *,
+    dataset: str = "digits",
+    num_train: int | None = None,
+    image_size: int | None = None,
+    features: str = "lite0",
+    size: int | None = None,
+    noise: str | None = None,
+    noise_rate: float = 0.03,
+    seed: int = 0,
+    plant: float = 0.02,
+    num_shown: int = 20,
+    runs: str = "runs",
+) -> Measured:
+    """Rank a data set's labels by suspicion, and compare with the truth if it is known.
+
+    Args: as in the notebook of this name.
+
+    Returns:
+        ``suspects.parquet``: a row for each sample: index, label, original_label,
+        suggested, suggested_probability, out_of_fold_probability, consensus, rank,
+        rank_in_class. ``curve``: the estimate of the precision at each rank, with its
+        interval, and the truth where it is known. ``counts``: one row: samples,
+        classes, known (whether the truth is), wrong (NaN if unknown), estimate, low,
+        high, confident, planted, hard_share, epochs, extractor, feature_seconds.
+        ``classes``: their names. ``shown`` (index, role, path) and ``images``: pictures
+        of the samples that a page shows.
+    """
+    from curvlib.studies import corrections, wrong_label_cases
+
+    case = wrong_label_cases.prepare(
+        dataset=dataset,
+        num_train=num_train,
+        image_size=image_size,
+        features_from=features,
+        size=size,
+        noise=noise,
+        noise_rate=noise_rate,
+        seed=seed,
+    )
+    found, table = calibration.estimated(
+        case.vectors, plant=plant, seed=seed, runs=runs
+    )
+    wrong = case.images.mislabelled if case.known else None
+    curve = found.curve
+    if wrong is not None:
+        curve = calibration.with_truth(curve, table["rank"].to_numpy(), wrong)
+    looked = int(wrong.sum()) if case.known else round(found.wrong)
+    shown = chosen(table, wrong, looked=max(looked, 1), count=num_shown)
+    place = {int(index): row for row, index in enumerate(case.images.index)}
+    rows = np.array([place[i] for i in shown["index"]])
+    paths = corrections.paths_of(case.images)
+    shown["path"] = "" if paths is None else [paths[row] for row in rows]
+    numbers = {n: v for n, v in asdict(found).items() if n != "curve"}
+    counts = {
+        "samples": len(table),
+        "classes": len(np.unique(case.images.labels)),
+        "known": case.known,
+        "wrong": int(wrong.sum()) if case.known else np.nan,
+        "estimate": numbers.pop("wrong"),
+        **numbers,
+        "looked": looked,
+        "extractor": case.features.name,
+        "pixels": case.features.size or np.nan,
+        "feature_seconds": case.features.seconds,
+    }
+    columns = ["index", "label", "original_label", "suggested", "rank", "rank_in_class"]
+    columns += ["suggested_probability", "out_of_fold_probability", "consensus"]
+    return Measured(
+        tables={
+            "suspects.parquet": compact(table[columns].sort_values("rank")),
+            "curve": curve,
+            "counts": pd.DataFrame([counts]),
+            "classes": pd.DataFrame({"class": case.images.classes}),
+            "shown": shown,
+            "images": suspects_pictures(case.images, rows),
+        },
+        data=checksums(dataset, image_size=image_size, broken_files="skip"),
+    )
+
+
+def suspects_pictures(images, rows: np.ndarray) -> np.ndarray:
+    """Small pictures of some samples: uint8 [n, at most SIDE, at most SIDE, C]."""
+    from curvlib.studies.suspects import _small
+
+    return _small(images.images[rows], SIDE)
+
+
+def chosen(
+    table: pd.DataFrame, wrong: np.ndarray | None, *, looked: int, count: int
+) -> pd.DataFrame:
+    """Which samples a page shows, and why.
+
+    Args:
+        table: As ``suspects.rank`` makes it.
+        wrong: The truth, bool [N]; None if unknown.
+        looked: How many suspects a person would look at.
+        count: Samples of each role, at most.
+
+    Returns:
+        Columns index and role (of ``ROLES``), in the order in which they are shown.
+    """
+    rank, index = table["rank"].to_numpy(), table["index"].to_numpy()
+    order = np.argsort(rank)
+    roles = {"suspect": order[:count]}
+    if wrong is not None:
+        roles["missed"] = order[looked:][wrong[order[looked:]]][::-1][:count]
+        roles["needless"] = order[:looked][~wrong[order[:looked]]][:count]
+    rows = [(int(index[i]), role) for role, some in roles.items() for i in some]
+    return pd.DataFrame(rows, columns=["index", "role"])
+
+
+# ----------------------------------------------------------------- what the page says
+
+
+def found_and_missed(
+    suspects: pd.DataFrame, counts: pd.DataFrame, lists=(0.5, 1.0, 2.0)
+) -> pd.DataFrame:
+    """What a person finds who looks at the first suspects, where the truth is known.
+
+    Args:
+        suspects: A record's table.
+        counts: Likewise.
+        lists: Lengths of the list, as shares of the number of wrong labels.
+
+    Returns:
+        One row for each length: images looked at, wrong labels found, missed, right
+        labels checked for nothing, precision, and the share of the wrong labels found.
+    """
+    in_order = suspects.sort_values("rank")
+    wrong = (in_order["label"] != in_order["original_label"]).to_numpy()
+    total = int(counts["wrong"].iloc[0])
+    rows = []
+    for share in lists:
+        k = min(max(round(share * total), 1), len(wrong))
+        hits = int(wrong[:k].sum())
+        rows.append(
+            {
+                "looked at": k,
+                "found": hits,
+                "missed": total - hits,
+                "checked for nothing": k - hits,
+                "precision": hits / k,
+                "share found": hits / total,
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def pairs(
+    suspects: pd.DataFrame, classes: list[str], looked: int, count: int = 6
+) -> pd.DataFrame:
+    """Pairs of classes that suspects are confused between: given, suggested, how many.
+
+    Args:
+        suspects: A record's table.
+        classes: Names.
+        looked: How many suspects are counted.
+        count: Rows, at most.
+    """
+    first = suspects.sort_values("rank").head(looked)
+    named = pd.DataFrame(
+        {
+            "given": [classes[c] for c in first["label"]],
+            "suggested": [classes[c] for c in first["suggested"]],
+        }
+    )
+    sizes = named.value_counts().rename("suspects").reset_index()
+    return sizes.head(count)
+
+
+def suspect_table(
+    suspects: pd.DataFrame, classes: list[str], shown: pd.DataFrame
+) -> pd.DataFrame:
+    """The first suspects in words: rank, image, label given, label suggested.
+
+    Args:
+        suspects: A record's table.
+        classes: Names.
+        shown: A record's table, which knows the paths of photographs.
+    """
+    first = shown[shown["role"] == "suspect"].merge(suspects, on="index")
+    path = first["path"].fillna("").astype(str)
+    return pd.DataFrame(
+        {
+            "rank": first["rank"],
+            "image": path.where(path != "", first["index"].astype(str)),
+            "label given": [classes[c] for c in first["label"]],
+            "label suggested": [classes[c] for c in first["suggested"]],
+            "its probability": first["suggested_probability"],
+        }
+    )
