@@ -43,6 +43,7 @@ schedule = "cosine"  # of the learning rate; step, cosine or constant
 weight_decay = 0.0  # on all weights
 other_weight_decay: float = None  # one more run, of the first seed; None for none
 augment = False  # random crops and flips
+more_settings: dict = None  # further settings of the training, by name
 precision = "float32"  # of the training passes; float32 or bfloat16
 num_probes = 2  # random directions in a scored epoch, new ones each time
 step = 0.001  # finite step h, in units of the normalised input

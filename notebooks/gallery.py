@@ -35,6 +35,7 @@ batch_size = 64  # images a step
 schedule = "cosine"  # of the learning rate; step, cosine or constant
 weight_decay = 0.0  # on all weights
 augment = False  # random crops and flips
+more_settings: dict = None  # further settings of the training, by name
 precision = "float32"  # of the training passes; float32 or bfloat16
 num_probes = 2  # random directions an epoch, new ones each epoch
 step = 0.001  # finite step h, in units of the normalised input

@@ -24,6 +24,7 @@
 # %% tags=["parameters"]
 dataset = "digits"  # a data set that curvlib.load knows
 num_train: int = None  # train on the first so many images; None for all
+num_heldout = 0  # test images scored at every scored epoch, never trained on
 num_unseen = 2000  # test images, at most, to count accuracy on; 0 needs no test split
 noise = "symmetric"  # symmetric, pair, human_aggre, human_worse, human_noisy, ...
 noise_rate = 0.1  # share of the labels replaced; ignored for human labels
@@ -39,6 +40,7 @@ batch_size = 64  # images a step
 schedule = "cosine"  # of the learning rate; step, cosine or constant
 weight_decay = 0.0  # on all weights
 augment = False  # random crops and flips
+more_settings: dict = None  # further settings of the training, by name
 precision = "float32"  # of the training passes; float32 or bfloat16
 num_probes = 2  # random directions a scored epoch, new ones each time
 step = 0.001  # finite step h, in units of the normalised input

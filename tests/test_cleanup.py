@@ -27,6 +27,22 @@ def test_the_hash_of_a_notebook_is_of_what_a_reader_sees_or_python_runs():
 
 # ------------------------------------------------------------- notebooks not taken
 
+EXERCISE = "```{exercise} A question\n:class: note\n:label: ex-a\nWhy?\n```\n"
+START = "```{solution-start} ex-a\n:class: dropdown\n```\n"
+END = "```{solution-end}\n```\n"
+
+
+def test_a_solution_is_a_cell_between_its_gates():
+    changed = notebook()
+    changed["cells"] += [
+        markdown(EXERCISE + START),
+        code("1", tags=["solution", "skip-execution"]),
+        markdown("So it is." + "\n" + END),
+        markdown(EXERCISE.replace("ex-a", "ex-b") + "```{solution} ex-b\nSo.\n```"),
+    ]
+    cleanup.check_source(changed)
+    assert cleanup.exercises(changed) == ["ex-a", "ex-b"]
+
 
 @pytest.mark.parametrize(
     ("change", "message"),
@@ -49,6 +65,30 @@ def test_the_hash_of_a_notebook_is_of_what_a_reader_sees_or_python_runs():
         (
             lambda nb: nb["cells"].extend([markdown("$$\nx\n$$ (eq-x)")] * 2),
             "the name eq-x is given more than once",
+        ),
+        (
+            lambda nb: nb["cells"].append(markdown(EXERCISE)),
+            "each exercise needs one solution; exercises: ex-a; solutions: none",
+        ),
+        (
+            lambda nb: nb["cells"].extend([markdown(EXERCISE), markdown(START)]),
+            "a solution-start has no solution-end",
+        ),
+        (
+            lambda nb: nb["cells"].append(markdown(END)),
+            "cell 3: solution-end has no partner",
+        ),
+        (
+            lambda nb: nb["cells"].extend([markdown(EXERCISE + START), code("1")]),
+            "cell 4: a code cell is tagged 'solution' if and only if",
+        ),
+        (
+            lambda nb: nb["cells"].append(code("1", tags=["solution"])),
+            "cell 3: a code cell is tagged 'solution' if and only if",
+        ),
+        (
+            lambda nb: nb["cells"].append(code("1", tags=["skip-execution"])),
+            "cell 3: only a solution may be 'skip-execution'",
         ),
     ],
 )

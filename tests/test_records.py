@@ -138,3 +138,16 @@ def test_a_failure_while_writing_leaves_the_record_that_was_there(tmp_path):
         written(folder, tables={"rows": object()})
     assert {f.name: f.read_bytes() for f in folder.iterdir()} == before
     assert [f.name for f in tmp_path.iterdir()] == ["r"]
+
+
+def test_a_parameter_that_changes_nothing_by_default_is_no_reason(tmp_path):
+    written(tmp_path)
+    file = tmp_path / "record.json"
+    made = json.loads(file.read_text())
+    del made["parameters"]["more_settings"]
+    file.write_text(json.dumps(made))
+    assert why(tmp_path) == []
+    with_more = GIVEN | {"more_settings": {"nesterov": True}}
+    assert why(tmp_path, with_more) == [
+        "parameter more_settings: None -> {'nesterov': True}"
+    ]

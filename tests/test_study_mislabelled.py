@@ -1,5 +1,6 @@
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -8,7 +9,7 @@ import pytest
 from curvlib import metrics
 from curvlib.runs import halves
 from curvlib.runs.settings import TrainConfig
-from curvlib.runs.training import prepare
+from curvlib.runs.training import fit, prepare
 from curvlib.scores import FROM_TRACE
 from curvlib.studies import mislabelled
 
@@ -57,6 +58,44 @@ def test_one_cell_of_the_table_of_wrong_labels_is_rerun_by_scalars(by_scalars):
     for _, row in found.iterrows():
         value = metrics.auroc(table[row["score"]].to_numpy(), wrong)
         assert row["auroc"] == pytest.approx(value, abs=1e-4)
+
+
+def test_held_out_images_are_counted_at_every_scored_epoch(runs):
+    given = SMALL | {"second_epochs": 0, "num_heldout": 40}
+    more = {"nesterov": True, "augment_epochs": 2, "restart": 0.5, "shift": 1}
+    tables = mislabelled.measure(
+        **given, noise_rate=0.2, seeds=[0], augment=True, more_settings=more, runs=runs
+    ).tables
+    config = TrainConfig(
+        **{name: given[name] for name in ("model", "num_train", "epochs")},
+        **more,
+        augment=True,
+        batch_size=64,
+        schedule="cosine",
+        noise_rate=0.2,
+        num_heldout=40,
+        score_original_labels=True,
+    )
+    known = {file.name for file in Path(runs).iterdir()}
+    trace = fit(config, runs=runs)
+    assert trace.folder.name in known, "the study has to make the same run"
+    course = tables["course"]
+    assert course["epoch"].tolist() == [1, 2, 3]
+    right = trace.read("correct", "heldout").mean(1)
+    np.testing.assert_allclose(course["right on unseen"], right)
+    assert tables["fitted"]["right on unseen"].tolist() == [right[-1]]
+    learned = tables["fitted"]["wrong labels learned"].iloc[0]
+    assert course["wrong labels learned"].iloc[-1] == learned
+
+
+def test_of_many_samples_only_some_scores_are_kept(runs, monkeypatch):
+    monkeypatch.setattr(mislabelled, "NUM_KEPT", 100)
+    tables = mislabelled.measure(
+        **SMALL | {"second_epochs": 0}, noise_rate=0.2, seed=3, runs=runs
+    ).tables
+    kept = {"seed", "index", "label", "original_label", *mislabelled.KEPT}
+    assert set(tables["scores.parquet"]) == kept
+    assert "course" not in tables
 
 
 def test_planted_duplicates_are_counted_both_ways(planted):

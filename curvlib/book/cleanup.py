@@ -29,6 +29,33 @@ A notebook of this book
   refers to it: `fig-auroc` becomes `digits-mislabelled-fig-auroc`, which is what other
   pages refer to.
 - calls ``Page.begin(In)`` after that cell, which checks what plain papermill lets pass.
+- ends with at least two exercises, each with a hidden solution: one to think about, and
+  one that changes code or a parameter. The second is solved by code that runs::
+
+      # %% [markdown]
+      # ```{exercise}
+      # :label: ex-step
+      # Double the step. What happens to the ranking?
+      # ```
+      #
+      # ```{solution-start} ex-step
+      # :class: dropdown
+      # ```
+
+      # %% tags=["solution"]
+      changed = study.measure(step=2 * step, seeds=seeds[:1])
+
+      # %% [markdown]
+      # The ranking hardly changes, since ...
+      #
+      # ```{solution-end}
+      # ```
+
+  The cell tagged ``solution`` runs when the page is drawn, and its output is shown with
+  it. One that trains, or needs torch or a data set, is tagged ``["solution",
+  "skip-execution"]``: papermill skips it, and the book shows it without output. It
+  takes its settings from the parameters, so that the tests, which run every solution,
+  can make it small.
 """
 
 import copy
@@ -39,11 +66,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from curvlib.book.artwork import MIME
 from curvlib.book.parameters import KERNEL, PageError, all_of, parameters_cell
 
 GLUE = "application/papermill.record/"
 WIDGET = "application/vnd.jupyter.widget-view+json"
 GLUE_ROLE = re.compile(r"\{glue(?::\w*)?\}`(?P<key>[^`:]+)(?::(?P<format>[^`:]*))?`")
+SOLUTION, SKIPPED = "solution", "skip-execution"  # the second is nbclient's own
+EXERCISE = re.compile(r"^`{3,}\{exercise\}.*\n(?::.*\n)*?:label: (\S+)$", re.MULTILINE)
+SOLVED = re.compile(r"^`{3,}\{solution(?:-start)?\} (\S+)$", re.MULTILINE)
+GATE = re.compile(r"^`{3,}\{solution-(start|end)\}", re.MULTILINE)
 LABELS = (
     re.compile(r"^\((\S+)\)=\s*$", re.MULTILINE),
     re.compile(r"^\s*:(?:name|label):\s*(\S+)\s*$", re.MULTILINE),
@@ -107,6 +139,38 @@ def check_source(notebook: dict) -> None:
         )
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise PageError(f"the name {all_of(twice)} is given more than once")
+    _check_solutions(cells)
+
+
+def exercises(notebook: dict) -> list[str]:
+    """Labels of a notebook's exercises, in order."""
+    return EXERCISE.findall(_text(notebook["cells"]))
+
+
+def _check_solutions(cells: list[dict]) -> None:
+    asked, solved = EXERCISE.findall(_text(cells)), SOLVED.findall(_text(cells))
+    if sorted(asked) != sorted(solved):
+        raise PageError(
+            f"each exercise needs one solution; exercises: {all_of(asked) or 'none'}; "
+            f"solutions: {all_of(solved) or 'none'}"
+        )
+    within = False
+    for number, cell in enumerate(cells, 1):
+        tags = set(cell["metadata"].get("tags", []))
+        if cell["cell_type"] == "markdown":
+            for gate in GATE.findall(cell["source"]):
+                if (gate == "start") == within:
+                    raise PageError(f"cell {number}: solution-{gate} has no partner")
+                within = gate == "start"
+        elif within != (SOLUTION in tags):
+            raise PageError(
+                f"cell {number}: a code cell is tagged {SOLUTION!r} if and only if it "
+                "lies between {solution-start} and {solution-end}"
+            )
+        elif SKIPPED in tags and not within:
+            raise PageError(f"cell {number}: only a solution may be {SKIPPED!r}")
+    if within:
+        raise PageError("a solution-start has no solution-end")
 
 
 # ----------------------------------------------------------------- after it ran
@@ -167,9 +231,10 @@ def clean(
 
 
 def _clean_code_cell(cell: dict, number: int, replaced: Mapping[str, str]) -> None:
-    if cell["source"].strip() and cell["execution_count"] is None:
-        raise PageError(f"cell {number} did not run")
     tags = cell["metadata"].get("tags", [])
+    ran = cell["execution_count"] is not None or SKIPPED in tags
+    if cell["source"].strip() and not ran:
+        raise PageError(f"cell {number} did not run")
     if {"parameters", "injected-parameters"} & set(tags):
         cell["source"] = _replace(cell["source"], replaced)
         cell["metadata"]["tags"] = sorted({*tags, "remove-cell"})
@@ -199,7 +264,7 @@ def _clean_code_cell(cell: dict, number: int, replaced: Mapping[str, str]) -> No
     shown = [
         output
         for output in outputs
-        if any(mime.startswith("image/") for mime in output.get("data", {}))
+        if any(m.startswith("image/") or m == MIME for m in output.get("data", {}))
     ]
     hidden = {"remove-cell", "remove-output", "remove_cell", "remove_output"}
     if shown and not hidden & set(cell["metadata"].get("tags", [])):
@@ -327,6 +392,10 @@ def _labels(cells: list[dict]) -> list[str]:
             for pattern in LABELS:
                 found += pattern.findall(cell["source"])
     return found
+
+
+def _text(cells: list[dict]) -> str:
+    return "\n\n".join(c["source"] for c in cells if c["cell_type"] == "markdown")
 
 
 def _kept_metadata(cell: dict) -> dict:

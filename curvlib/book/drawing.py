@@ -18,7 +18,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from curvlib.book import cleanup, records
+from curvlib.book import artwork, cleanup, records
 from curvlib.book.catalogue import Page
 from curvlib.book.page import FILES, ROOT
 from curvlib.book.parameters import (
@@ -183,8 +183,10 @@ def _draw_in(staging: Path, page: Page, notebook: dict) -> None:
         )
     except PageError as error:
         raise PageError(f"{error}\n  {_keep_failed(page, executed)}") from error
+    content, drawings = artwork.place(content, f"/{files}")
     contents = {page.file: content}
     contents |= {page.root / files / _relative(f, staging / "files"): f for f in own}
+    contents |= {page.root / files / name: what for name, what in drawings.items()}
     kept = {
         _relative(file, page.root): _hash(
             what if isinstance(what, bytes) else what.read_bytes()

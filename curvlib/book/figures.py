@@ -8,6 +8,7 @@ notebook would otherwise show the figure twice.
 
 import html
 import math
+import os
 import textwrap
 from collections.abc import Mapping, Sequence
 
@@ -21,11 +22,11 @@ from matplotlib.patches import Rectangle
 from matplotlib.textpath import TextPath
 from sklearn.isotonic import isotonic_regression
 
-# Okabe and Ito (2008), without yellow, which is too pale for lines on white.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+from curvlib.book import artwork
+from curvlib.book.palette import COLOURS, GREY, GRID
+
 LINES = ("-", "--", "-.", ":")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
-GREY = "#767676"
 WIDTH = 7.0  # inches, the page at 100 dots an inch
 STYLE = {  # of every figure of the book
     "figure.dpi": 100,
@@ -40,8 +41,10 @@ STYLE = {  # of every figure of the book
 
 
 def set_style() -> None:
-    """Set the style of all figures of this process."""
+    """Set the style of all figures of this process; for the book, draw them as SVG."""
     plt.rcParams.update(STYLE)
+    if "CURVLIB_PAGE_FILES" in os.environ:
+        artwork.show_as_svg()
 
 
 def gallery(
@@ -122,7 +125,7 @@ def gallery(
         ax.imshow(
             image,
             extent=(x, x + side, y + tall, y),
-            interpolation="nearest" if enlarged else "hanning",
+            interpolation="none" if enlarged else "hanning",
         )
         ax.text(x + side / 2, y + tall + 0.04, texts[i], size=8, ha="center", va="top")
         if marked is not None and marked[i]:
@@ -704,7 +707,7 @@ def _axes(ax: Axes | None, *, height: float = 4.0) -> Axes:
         )
     ax.set_facecolor("white")
     ax.spines[["top", "right"]].set_visible(False)
-    ax.grid(color="#e4e4e4", linewidth=0.8)
+    ax.grid(color=GRID, linewidth=0.8)
     ax.set_axisbelow(True)
     return ax
 

@@ -31,6 +31,7 @@ from curvlib.book.parameters import (
     parts_of_study,
 )
 from curvlib.runs.provenance import recipes
+from curvlib.studies import NEUTRAL
 
 if TYPE_CHECKING:
     from curvlib.studies import Measured, Table
@@ -162,7 +163,8 @@ def why_measure(
     reasons = []
     if made["study"] != study:
         reasons.append(f"study {made['study']} -> {study}")
-    then, now = made["parameters"], asked
+    later = {name: value for name, value in NEUTRAL.items() if name in asked}
+    then, now = later | made["parameters"], asked
     for name in sorted(then.keys() | now.keys()):
         if then.get(name) != now.get(name):
             before, after = (

@@ -23,6 +23,12 @@ if TYPE_CHECKING:  # the command line imports this package, and needs none of th
     Table = pd.DataFrame | np.ndarray | bytes
 
 
+# Parameters that studies got later, at values that change no number: a record without
+# them was measured with these. ``more_settings`` holds further settings of a training
+# run by name, such as {"nesterov": True}.
+NEUTRAL = {"more_settings": None, "num_heldout": 0}
+
+
 class Measured(NamedTuple):
     """What a study found.
 
@@ -45,14 +51,24 @@ def config_of(parameters: Mapping, **changes: object) -> "TrainConfig":
 
     Args:
         parameters: A study's, such as ``locals()`` at its start; those that are no
-            setting of a run are left out.
+            setting of a run are left out, those in ``more_settings`` are added.
         changes: Further settings, or other values.
+
+    Raises:
+        ValueError: If ``more_settings`` holds a parameter of the study, or a value is
+            out of range.
     """
     from curvlib.runs.settings import TrainConfig
 
     known = TrainConfig.model_fields
     given = {name: value for name, value in parameters.items() if name in known}
-    return TrainConfig(**(given | changes))
+    more = parameters.get("more_settings") or {}
+    if twice := sorted(more.keys() & (parameters.keys() | changes.keys())):
+        raise ValueError(
+            f"more_settings holds {', '.join(twice)}, which the study sets itself; "
+            "give parameters of the study by their own names"
+        )
+    return TrainConfig(**(given | more | changes))
 
 
 def checksums(

@@ -52,6 +52,7 @@ def measure(
     weight_decay: float = 0.0,
     other_weight_decay: float | None = None,
     augment: bool = False,
+    more_settings: dict | None = None,
     precision: str = "float32",
     num_probes: int = 2,
     step: float = 0.001,

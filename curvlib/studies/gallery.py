@@ -32,6 +32,7 @@ def measure(
     schedule: str = "cosine",
     weight_decay: float = 0.0,
     augment: bool = False,
+    more_settings: dict | None = None,
     precision: str = "float32",
     num_probes: int = 2,
     step: float = 0.001,

@@ -37,6 +37,15 @@ METHODS = (  # whose mistakes are kept, where they were run
     "confident_learning",
     "second_split_forgetting",
 )
+NUM_KEPT = 20_000  # samples of which every score is kept
+KEPT = (  # of more samples
+    "curvature_square",
+    "curvature_norm",
+    "curvature_last",
+    "cumulative_loss",
+    "aum",
+    "in_confidence_max_last",
+)
 SETS = {  # scores that are combined
     "aum": ["aum"],
     "aum + curvature": ["aum", "curvature_norm"],
@@ -56,6 +65,7 @@ def measure(
     *,
     dataset: str = "digits",
     num_train: int | None = None,
+    num_heldout: int = 0,
     num_unseen: int = 2000,
     noise: str = "symmetric",
     noise_rate: float = 0.1,
@@ -71,6 +81,7 @@ def measure(
     schedule: str = "cosine",
     weight_decay: float = 0.0,
     augment: bool = False,
+    more_settings: dict | None = None,
     precision: str = "float32",
     num_probes: int = 2,
     step: float = 0.001,
@@ -94,7 +105,10 @@ def measure(
           the bootstrap interval.
         - ``fitted``: a row for each noise rate and seed; numbers of samples and of
           wrong labels, shares learned, accuracy on unseen images, settings.
-        - ``scores.parquet``: every score of every sample at the main share, by seed.
+        - ``course``, with held-out images only: for each noise rate, seed and scored
+          epoch the columns right on unseen, wrong labels learned, other labels learned.
+        - ``scores.parquet``: every score of every sample at the main share, by seed; of
+          more than ``NUM_KEPT`` samples those in ``KEPT`` only.
         - ``cost``: trainings and seconds of one run with each score.
         - ``combined``: AUROC of each of ``SETS`` at the main share, by seed.
         - ``fooled``: the worst mistakes of ``METHODS``, first seed.
@@ -115,8 +129,8 @@ def measure(
     if not seeds:
         raise ValueError("seeds must hold at least one seed, got none")
     main = main_rate(rates)
-    unseen = _unseen(dataset, num_unseen)
-    found, leaked, fitted, traces, of_main = [], [], [], [], {}
+    unseen = None if num_heldout else _unseen(dataset, num_unseen)
+    found, leaked, fitted, course, traces, of_main = [], [], [], [], [], {}
     for rate in rates:
         for number in seeds:
             config = config_of(
@@ -128,6 +142,8 @@ def measure(
             found.append(detection.measure(run.table, run.wrong).assign(**key))
             leaked.append(_leaked(run, number).assign(**key))
             fitted.append(key | _fitted(run, config, unseen))
+            if num_heldout:
+                course.append(_course(run).assign(**key))
             traces.append(run.trace)
             if rate == main:
                 of_main[number] = run if number == seeds[0] else run.without_pixels()
@@ -166,6 +182,8 @@ def measure(
         "shown": pd.DataFrame({"index": shown}),
         "images": first.images.select(rows).images[:],
     }
+    if course:
+        tables["course"] = pd.concat(course, ignore_index=True)
     if planted_duplicates:
         tables["planted"] = pd.concat(
             [
@@ -249,8 +267,8 @@ class _Run(NamedTuple):
 def _run(config: "TrainConfig", second_epochs: int, runs: str) -> _Run:
     from curvlib.runs import halves, training
 
-    images, _ = training.prepare(config)
-    trace = training.fit(config, images, runs=runs)
+    images, heldout = training.prepare(config)
+    trace = training.fit(config, images, heldout, runs=runs)
     table = scores.suspicion(scores.compute(trace, seed=config.seed))
     table = table.drop(columns=["index", "label"])
     columns = {"gauss_newton": halves.gauss_newton(trace, images)}
@@ -294,7 +312,9 @@ def _fitted(run: _Run, config: "TrainConfig", unseen: "Images | None") -> dict:
     """What a run learned, and what it was."""
     right, wrong = run.trace.read("correct")[-1], run.wrong
     accuracy = float("nan")
-    if unseen is not None:
+    if config.num_heldout:
+        accuracy = run.trace.read("correct", "heldout")[-1].mean()
+    elif unseen is not None:
         from curvlib.runs import scoring, training
 
         p = scoring.probabilities(
@@ -318,11 +338,25 @@ def _fitted(run: _Run, config: "TrainConfig", unseen: "Images | None") -> dict:
     }
 
 
+def _course(run: _Run) -> pd.DataFrame:
+    """Accuracy at each scored epoch, on held-out images and on the labels given."""
+    right, wrong = run.trace.read("correct"), run.wrong
+    return pd.DataFrame(
+        {
+            "epoch": run.trace.epochs,
+            "right on unseen": run.trace.read("correct", "heldout").mean(1),
+            "wrong labels learned": right[:, wrong].mean(1),
+            "other labels learned": right[:, ~wrong].mean(1),
+        }
+    )
+
+
 def _scores(run: _Run, seed: int) -> pd.DataFrame:
-    """Every score of every sample, as it is kept."""
+    """Scores of every sample, as they are kept."""
+    table = run.table if len(run.table) <= NUM_KEPT else run.table[list(KEPT)]
     # Nearly all values of confident learning are close to 1; as float32 many would tie.
-    small = {name: "float32" for name in run.table if name != "confident_learning"}
-    return run.table.astype(small).assign(
+    small = {name: "float32" for name in table if name != "confident_learning"}
+    return table.astype(small).assign(
         seed=seed,
         index=run.samples["index"],
         label=run.samples["label"].astype("int16"),
