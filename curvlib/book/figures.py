@@ -966,3 +966,76 @@ def dots(
     ax.grid(axis="y", visible=False)
     ax.legend(frameon=False, fontsize=9, loc="lower left")
     return ax
+
+
+def expected_precision(curve: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
+    """Share of wrong labels among the first suspects, as estimated and as it is.
+
+    Args:
+        curve: Columns rank, precision, low and high; and truth, where it is known.
+        ax: Where to draw; a new figure if None.
+
+    Raises:
+        ValueError: If a column is missing, or a value is not finite.
+    """
+    ax = lines(
+        curve.assign(line="estimate, 90 % interval"),
+        "rank",
+        "precision",
+        by="line",
+        band=("low", "high"),
+        log="x",
+        ax=ax,
+    )
+    if "truth" in curve:
+        lines(curve.assign(line="truth"), "rank", "truth", by="line", ax=ax)
+    ax.set(
+        xlabel="suspects looked at",
+        ylabel="share of wrong labels",
+        ylim=(0, 1.03),
+        xscale="log",
+    )
+    return ax
+
+
+def against_truth(
+    counts: pd.DataFrame, *, by: str = "data", ax: Axes | None = None
+) -> Axes:
+    """Estimated against true numbers of wrong labels, with intervals, on log axes.
+
+    Args:
+        counts: Columns wrong (the truth), estimate, low and high.
+        by: Column that names the groups, each in its own colour and marker.
+        ax: Where to draw; a new figure if None.
+
+    Raises:
+        ValueError: If a column is missing, or a value is not finite.
+    """
+    for column in (by, "estimate", "low", "high", "wrong"):
+        if column != by:
+            _check_columns(counts, column)
+    ax = _axes(ax, height=4.8)
+    ends = counts[["wrong", "low", "high"]].clip(lower=1)
+    low, high = ends.min(axis=None) / 1.5, ends.max(axis=None) * 1.5
+    ax.plot([low, high], [low, high], color=GREY, linestyle=":", linewidth=1.2)
+    for k, (name, some) in enumerate(counts.groupby(by, sort=False)):
+        middle = some["estimate"].clip(lower=1)
+        around = [
+            middle - some["low"].clip(lower=1),
+            some["high"].clip(lower=1) - middle,
+        ]
+        ax.errorbar(
+            some["wrong"],
+            middle,
+            yerr=np.maximum(np.array(around), 0),
+            fmt=MARKERS[k % len(MARKERS)],
+            color=COLOURS[k % len(COLOURS)],
+            markersize=5,
+            capsize=2,
+            elinewidth=0.9,
+            label=str(name),
+        )
+    ax.set(xscale="log", yscale="log", xlim=(low, high), ylim=(low, high))
+    ax.set(xlabel="labels that are wrong", ylabel="estimate with its 90 % interval")
+    ax.legend(frameon=False, fontsize=9)
+    return ax

@@ -1,0 +1,193 @@
+# ---
+# jupyter:
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # Can the estimated number of wrong labels be trusted?
+#
+# **In short.** In {glue:text}`num_cases` cases whose truth we know, the 90 % interval
+# holds the number of wrong labels in {glue:text}`inside:.0%`, and the estimate is
+# {glue:text}`ratio:.2f` times the truth (median). The share of wrong labels among the
+# first suspects lies in its interval at {glue:text}`precision_inside:.0%` of the ranks.
+# {numref}`fig-counts` shows every case.
+
+# %% tags=["parameters"]
+dataset = "digits"  # a data set that curvlib.load knows
+num_train: int = None  # only the first so many images; None for all
+image_size: int = None  # pixels on a side, of photographs in folders; None for 224
+features = "lite0"  # torchvision:NAME, timm:NAME, a file of vectors, or pixels
+size: int = None  # pixels on a side that the network sees; None for its own choice
+noises = ["symmetric", "pair"]  # kinds of wrong labels; also similar, human_aggre, ...
+noise_rates = [0.03, 0.1]  # shares of the labels replaced; not for human labels
+seeds = [0]  # of the wrong labels, the heads and the planted labels
+plant = 0.02  # share of labels planted in each further run
+num_resamples = 200  # bootstrap samples for the intervals
+runs = "runs"  # folder of stopped work; what is there is not computed again
+records: list = None  # records to show; None measures with the values above
+results = "results/scratch/calibration"  # folder of the record that is measured
+
+# %%
+import pandas as pd
+
+from curvlib.book import Page, figures, tabs
+from curvlib.studies import calibration
+
+page = Page.begin(In)
+shown = page.records(calibration.measure)
+counts = pd.concat([r["counts"].assign(data=n) for n, r in shown.items()])
+precision = pd.concat([r["precision"].assign(data=n) for n, r in shown.items()])
+covered = calibration.coverage(counts, precision)
+overall = covered.iloc[-1]
+page.tell(
+    num_cases=int(overall["cases"]),
+    inside=overall["inside"],
+    ratio=overall["ratio"],
+    precision_inside=overall["precision inside"],
+)
+
+# %% mystnb={"figure": {"caption": "Estimated against true numbers of wrong labels, with 90 % intervals; one point for each case. On the dotted line the estimate is the truth.", "name": "fig-counts"}, "image": {"alt": "Points with error bars around a diagonal: the estimated number of wrong labels against the true one."}}
+_ = figures.against_truth(counts)
+
+# %% [markdown]
+# *Eight minutes to read. Read first: [your own images](/book/pages/own_data). After this
+# page you can*
+#
+# - *explain how planted labels measure what nobody has checked;*
+# - *say for which kinds of errors the estimate is good, and for which it is not;*
+# - *read an interval for the number of wrong labels with the right amount of trust.*
+#
+# ## How the estimate is made
+#
+# Suppose a share of the labels is wrong. We replace some labels by wrong ones, so that we
+# know them, and rank all samples again. If real errors score as planted ones do, then at
+# any threshold the share of all samples above it is at least the share of errors times
+# the share of planted labels above it. The smallest such ratio is the estimate
+# {cite}`garg2021`.
+#
+# Half of the planted labels are any class, and half are the class that the head finds
+# likeliest. Real errors can be harder to see than both: people confuse what looks alike.
+# So the interval spans a second estimate, the count of confident learning
+# {cite}`northcutt2021`, which sees systematic errors too and counts too many elsewhere.
+#
+# ## How many labels are wrong?
+#
+# The table counts cases by kind of wrong labels. *Inside* is the share of cases whose true
+# number lies in the 90 % interval. *Estimate over truth* is a median over cases.
+
+# %%
+figures.table(
+    covered,
+    formats={"inside": "{:.0%}", "ratio": "{:.2f}"}
+    | {"precision inside": "{:.0%}", "error": "{:.3f}"},
+    noise="kind of wrong labels",
+    ratio="estimate over truth",
+    error="mean error of the precision",
+)
+
+# %%
+by_data = {
+    n: bool(calibration.inside(r["counts"], "wrong").mean() >= 0.9)
+    for n, r in shown.items()
+}
+page.claim(
+    "The 90 % interval holds the true number in at least nine of ten cases.",
+    by_data,
+    ours={
+        n: f"{calibration.inside(r['counts'], 'wrong').sum()} of {len(r['counts'])}"
+        for n, r in shown.items()
+    },
+    name="coverage",
+)
+
+# %% [markdown]
+# Here are all cases. *Confident learning* is the second estimate.
+
+# %%
+numbers = ["wrong", "estimate", "low", "high", "confident"]
+tabs.show(
+    {
+        n: figures.table(
+            r["counts"][["noise", "noise_rate", "seed", *numbers]],
+            formats=dict.fromkeys(numbers, "{:.0f}") | {"noise_rate": "{:.0%}"},
+            noise="kind",
+            noise_rate="share",
+            wrong="labels that are wrong",
+            low="interval from",
+            high="to",
+            confident="confident learning",
+        )
+        for n, r in shown.items()
+    }
+)
+
+# %% [markdown]
+# ## What share of the first suspects is wrong?
+#
+# Each point is one case and one rank. The estimate assumes that suspicion falls with
+# rank, and that real errors end up where planted ones do.
+
+# %% mystnb={"figure": {"caption": "True against estimated share of wrong labels among the first suspects; one point for each case and rank.", "name": "fig-precision"}, "image": {"alt": "Points around a diagonal: the true precision against the estimated one."}}
+ax = figures.lines(
+    precision, "precision", "truth", by="data", joined=False, xlabel="estimated share"
+)
+_ = ax.plot([0, 1], [0, 1], color=figures.GREY, linestyle=":", linewidth=1.2)
+_ = ax.set(ylabel="true share", xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
+
+# %%
+page.claim(
+    "The 90 % interval holds the true precision at nine of ten ranks.",
+    {
+        n: bool(calibration.inside(r["precision"], "truth").mean() >= 0.9)
+        for n, r in shown.items()
+    },
+    ours={
+        n: f"{calibration.inside(r['precision'], 'truth').mean():.0%} of ranks"
+        for n, r in shown.items()
+    },
+    name="precision",
+)
+
+# %% [markdown]
+# ## Exercises
+#
+# ```{exercise}
+# :label: ex-twins
+#
+# All errors in a data set are of one kind: half of the cats carry the label dog. Why does
+# no method that sees only images and labels count them right?
+# ```
+#
+# ```{solution} ex-twins
+# :class: dropdown
+#
+# To the head, images of cats are dogs as often as cats. Neither label is surprising, and
+# a planted label of any other class is easier to see. The interval should reach far up;
+# only a person, or other data, can tell.
+# ```
+#
+# ```{exercise}
+# :label: ex-one
+#
+# How often is the estimate alone, without its interval, within a quarter of the truth?
+# ```
+#
+# ```{solution-start} ex-one
+# :class: dropdown
+# ```
+
+# %% tags=["solution"]
+near = (counts["estimate"] / counts["wrong"]).between(0.75, 1.25)
+near.groupby(counts["noise"]).agg(["mean", "size"])
+
+# %% [markdown]
+# Random replacements are counted well. Errors between two classes that the head confuses
+# are counted in part, which is why the interval matters more than the estimate.
+#
+# ```{solution-end}
+# ```
+#
+# Read next: [which labels of your own images are wrong](/book/pages/own_data).
