@@ -70,15 +70,16 @@ def main(arguments: list[str] | None = None) -> int:
 def _add_pages(commands) -> None:
     run = commands.add_parser(
         "run",
-        help="measure and draw pages that are out of date",
-        description="Measure the records of pages where these are out of date, which "
-        "can take hours, and draw the pages. Without names: the pages of digits.",
+        help="measure records and draw pages that are out of date",
+        description="Measure records that are out of date, which can take hours, and "
+        "draw the pages that show them. Without names: all of digits.",
     )
     run.add_argument(
-        "pages",
+        "names",
         nargs="*",
-        metavar="PAGE",
-        help="digits/gallery, or gallery with --profile; default: all of the profile",
+        metavar="NAME",
+        help="a record, such as cpu/gallery_cifar100, or a page, such as gallery, of "
+        "which the records of the profile are measured",
     )
     run.add_argument("--profile", help="default: digits, which takes minutes")
     run.add_argument(
@@ -86,20 +87,23 @@ def _add_pages(commands) -> None:
     )
     book = commands.add_parser(
         "book",
-        help="measure digits, draw every page that has its record, render the book",
-        description="Measure what is out of date in digits, draw every page whose "
-        "record is there, and render the book. Trains nothing outside digits.",
+        help="measure digits, draw every page that has a record, render the book",
+        description="Measure what is out of date in digits, draw every page from those "
+        "of its records that exist, and render the book. Trains nothing but digits.",
     )
     book.add_argument(
         "--draw-only", action="store_true", help="measure nothing, not even digits"
     )
-    listing = commands.add_parser("list", help="show every page, its state, and why")
-    listing.add_argument("--profile", help="only this one")
+    listing = commands.add_parser(
+        "list",
+        help="show every page, its state, and why; and what was never measured",
+    )
+    listing.add_argument("--profile", help="only records of this one")
     opening = commands.add_parser(
         "open",
         help="write a page's notebook, set to draw from its records, for Jupyter",
     )
-    opening.add_argument("page", metavar="PAGE", help="such as cpu/gallery_cifar10")
+    opening.add_argument("page", metavar="PAGE", help="such as gallery")
     opening.add_argument("out", metavar="OUT.ipynb", help="notebook to write")
 
 
@@ -113,22 +117,19 @@ def _run(options: argparse.Namespace) -> int:
     from curvlib.book import runner
 
     known = _catalogue()
-    chosen = known.choose(options.pages, options.profile)
-    return runner.bring_up_to_date(known, chosen, force=options.force)
+    chosen = known.choose(options.names, options.profile)
+    return runner.bring_up_to_date(known, *chosen, force=options.force)
 
 
 def _book(options: argparse.Namespace) -> int:
     import time
 
-    from curvlib.book import catalogue, rendering, runner
+    from curvlib.book import rendering, runner
 
     began = time.monotonic()
     known = _catalogue()
-    may_measure = set() if options.draw_only else {catalogue.DEFAULT_PROFILE}
-    pages = [page for page in known.pages.values() if page.profile != "paper"]
-    status = runner.bring_up_to_date(
-        known, pages, measure=lambda record: record.profile in may_measure
-    )
+    wanted = [] if options.draw_only else known.of_profile(None)
+    status = runner.bring_up_to_date(known, wanted, known.pages.values())
     if status:
         return status
     first = rendering.render(known.root)
@@ -139,10 +140,9 @@ def _book(options: argparse.Namespace) -> int:
 
 def _list(options: argparse.Namespace) -> int:
     known = _catalogue()
-    pages = list(known.pages.values())
     if options.profile:
-        pages = known.choose([], options.profile)
-    print("\n".join(_table(known, pages)))
+        known.of_profile(options.profile)  # or an error that lists those there are
+    print("\n".join(_table(known, options.profile)))
     return 0
 
 
@@ -150,8 +150,7 @@ def _open(options: argparse.Namespace) -> int:
     from curvlib.book import runner
 
     known = _catalogue()
-    (page,) = known.choose([options.page], None)
-    runner.open_notebook(page, Path(options.out))
+    runner.open_notebook(known.page(options.page), Path(options.out))
     print(f"jupyter lab {options.out}")
     return 0
 
@@ -352,18 +351,27 @@ def _check(options: argparse.Namespace) -> int:
     return 1 if broken else 0
 
 
-def _table(known, pages) -> list[str]:
+def _table(known, profile: str | None) -> list[str]:
+    """Lines of ``curvlib list``: of each page, and of its records not measured."""
     from curvlib.book import runner
 
     rows = [("page", "measuring takes", "state")]
-    for page in pages:
-        seconds = sum(known.measurements[name].seconds() for name in page.records)
+    for page in known.pages.values():
+        names = [n for n in page.records if not profile or n.startswith(f"{profile}/")]
+        if not names:
+            continue
+        seconds = {name: known.measurements[name].seconds() for name in names}
+        took = sum(seconds[name] for name in names if name in page.measured)
         try:
             state, reasons = runner.state(page, known)
             text = f"{state}: {'; '.join(reasons)}" if reasons else state
         except PageError as error:
             text = f"broken: {error}"
-        rows.append((page.name, runner.duration(seconds), text))
+        rows.append((page.name, runner.duration(took) if took else "–", text))
+        for name in names:
+            if name not in page.measured:
+                took = runner.duration(seconds[name])
+                rows.append((f"  {name}", took, "never measured"))
     widths = [max(len(row[column]) for row in rows) for column in (0, 1)]
     return [
         f"{name:<{widths[0]}}  {took:>{widths[1]}}  {state}"

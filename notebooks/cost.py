@@ -110,5 +110,5 @@ page.claim(
 # 2. *To run.* Set `model = "mlp"` and `width = 64`. Does the ratio of curvature to training
 #    rise or fall, and why?
 #
-# Read next: [how settings change the estimate](/book/pages/digits/estimator), and
+# Read next: [how settings change the estimate](/book/pages/estimator), and
 # [measured speed](/book/speed.md).

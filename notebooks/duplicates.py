@@ -286,6 +286,6 @@ page.claim(
 # 2. *To run.* Set `planted_duplicates = 200`. Which scores find fewer of the copies, and why
 #    might that be?
 #
-# Read next: [which score finds wrong labels](/book/pages/digits/mislabelled), where planted
-# duplicates are [one kind of wrong label](/book/pages/digits/mislabelled_duplicates); and
-# [which images have the highest curvature](/book/pages/digits/gallery).
+# Read next: [which score finds wrong labels](/book/pages/mislabelled), where planted
+# duplicates are [one kind of wrong label](/book/pages/mislabelled); and
+# [which images have the highest curvature](/book/pages/gallery).

@@ -291,5 +291,5 @@ page.claim(
 # {numref}`fig-mean`. The claims on this page are decided again for your run.
 # ```
 #
-# Read next: [which score finds wrong labels](/book/pages/digits/mislabelled), and
-# [how the step and the probes change the score](/book/pages/digits/estimator).
+# Read next: [which score finds wrong labels](/book/pages/mislabelled), and
+# [how the step and the probes change the score](/book/pages/estimator).

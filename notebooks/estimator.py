@@ -251,5 +251,5 @@ page.claim(
 # 2. *To run.* Set `num_reference = 200` and `scored_epochs = [18]`. How many probes does a
 #    single epoch need to agree with its own reference to .95?
 #
-# Read next: [what each score costs](/book/pages/digits/cost), and
-# [how curvature moves during training](/book/pages/digits/dynamics).
+# Read next: [what each score costs](/book/pages/cost), and
+# [how curvature moves during training](/book/pages/dynamics).

@@ -179,5 +179,5 @@ page.claim(
 # 2. *To run.* Set `seeds = [0]` and `num_probes = 10`. Does the correlation of curvature
 #    with the other scores rise?
 #
-# Read next: [the images at both ends of the ranking](/book/pages/digits/gallery), and
-# [what each score costs](/book/pages/digits/cost).
+# Read next: [the images at both ends of the ranking](/book/pages/gallery), and
+# [what each score costs](/book/pages/cost).

@@ -309,5 +309,5 @@ page.claim(
 # 2. *To run.* Set `score_every = 1` and `num_probes = 10`. How much closer do two runs come
 #    to each other, and to memorization?
 #
-# Read next: [memorization measured here](/book/pages/digits/memorization), with a standard
-# error for each image, and [duplicates under two labels](/book/pages/cpu/duplicates_cifar100).
+# Read next: [memorization measured here](/book/pages/memorization), with a standard
+# error for each image, and [duplicates under two labels](/book/pages/duplicates).

@@ -206,5 +206,5 @@ page.claim(
 #    reasons that have nothing to do with its label.
 # 2. *To run.* Set `score_every = 10`. Which of the ten highest images stay?
 #
-# Read next: which [duplicates carry different labels](/book/pages/digits/duplicates), and
-# [which score finds wrong labels](/book/pages/digits/mislabelled).
+# Read next: which [duplicates carry different labels](/book/pages/duplicates), and
+# [which score finds wrong labels](/book/pages/mislabelled).

@@ -212,7 +212,7 @@ figures.table(at_the_end, formats={"accuracy": "{:.1%}"}, **imagenet.WORDS)
 #
 # Is a photograph in the data twice? We compare pairs by their details. Photographs that are
 # turned upside down tell how alike two photographs are by chance
-# ([how this works](/book/pages/digits/duplicates.ipynb)). One label of a pair under two
+# ([how this works](/book/pages/duplicates.ipynb)). One label of a pair under two
 # labels must be wrong. {glue:text}`num_exact` photographs have the same pixels as another
 # one at this size, {glue:text}`exact_conflicts` of them in a group with different labels.
 # {glue:text}`num_near` pairs are more alike than chance makes them,
@@ -302,5 +302,5 @@ page.tell(
 # 2. *To run.* Set `image_size = 32`. Which of the photographs with the highest curvature
 #    stay, and why might others go?
 #
-# Read next: [which images occur twice under different labels](/book/pages/digits/duplicates),
-# and [how curvature moves during training](/book/pages/digits/dynamics).
+# Read next: [which images occur twice under different labels](/book/pages/duplicates),
+# and [how curvature moves during training](/book/pages/dynamics).

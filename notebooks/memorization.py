@@ -332,5 +332,5 @@ page.claim(
 #    the same standard error take?
 #
 # Read next: the same comparison with
-# [memorization scores of thousands of networks](/book/pages/cpu/feldman_zhang), and
-# [which score finds wrong labels](/book/pages/digits/mislabelled).
+# [memorization scores of thousands of networks](/book/pages/feldman_zhang), and
+# [which score finds wrong labels](/book/pages/mislabelled).

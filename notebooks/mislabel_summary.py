@@ -18,7 +18,7 @@
 # wrong labels.
 #
 # *Five minutes to read. Read first: [which score finds wrong labels
-# best?](/book/pages/digits/mislabelled) After this page you can say which findings about
+# best?](/book/pages/mislabelled) After this page you can say which findings about
 # wrong labels depend on the data set and on the kind of wrong labels, and how sure one
 # can be with a few seeds.*
 
@@ -172,7 +172,7 @@ page.claim(
 #
 # Another reason is possible. The released scoring script makes it easy to score
 # mislabelled samples under their true labels ([the
-# leak](/book/pages/cpu/mislabelled)). The table shows what that slip would change in our
+# leak](/book/pages/mislabelled)). The table shows what that slip would change in our
 # numbers, for scores that look at the label and have a published value.
 
 # %%
@@ -217,5 +217,5 @@ page.claim(
 #    difference was close to the end of its interval.
 # :::
 #
-# Read next: [which score finds wrong labels](/book/pages/cpu/mislabelled), one setting at a
+# Read next: [which score finds wrong labels](/book/pages/mislabelled), one setting at a
 # time, and [how the settings were chosen](/book/choices.md).

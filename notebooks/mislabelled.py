@@ -308,10 +308,7 @@ page.claim(
 #
 # A copy of an image under a wrong label makes its original hard to learn too, so the
 # published evaluation counts both images as found. Somebody who repairs labels needs the
-# copy alone. Where duplicates were planted, a table counts both ways
-# ([digits](/book/pages/digits/mislabelled_duplicates),
-# [CIFAR-10](/book/pages/cpu/mislabelled_duplicates),
-# [CIFAR-100](/book/pages/cpu/mislabelled_cifar100_duplicates)).
+# copy alone. Where duplicates were planted, a table counts both ways.
 #
 # Two labels on one image leave the network torn between them. If its largest probability
 # at the end is lower on these images, one look at that probability finds them, without
@@ -368,6 +365,6 @@ figures.table(read.published_by_share(beside)) if len(beside) else None
 #    averaged over training finds them too; its last epoch alone is weaker in both runs.
 # :::
 #
-# Read next: [which claims hold over all data sets](/book/pages/cpu/mislabel_summary), and
+# Read next: [which claims hold over all data sets](/book/pages/mislabel_summary), and
 # [which images of CIFAR-100 are duplicates under different
-# labels](/book/pages/cpu/duplicates_cifar100).
+# labels](/book/pages/duplicates).

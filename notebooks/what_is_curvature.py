@@ -223,5 +223,5 @@ page.claim(
 # $\mathrm{tr}(H^2)$ exactly, since the mixed terms cancel.
 # ```
 #
-# Read next: [how the step and the probes change the score](/book/pages/digits/estimator),
-# and [the images at both ends of the ranking](/book/pages/digits/gallery).
+# Read next: [how the step and the probes change the score](/book/pages/estimator),
+# and [the images at both ends of the ranking](/book/pages/gallery).

@@ -103,9 +103,9 @@ def test_a_notebook_that_can_make_no_page_is_refused_before_it_runs(change, mess
 def clean(*cells, replaced=(), **arguments):
     content = cleanup.clean(
         {**notebook(), "cells": [markdown("# Title"), *cells]},
-        name="digits/toy",
+        name="toy",
         about="How it was made.",
-        downloads=[],
+        downloads={},
         replaced=dict(replaced),
         **arguments,
     )
@@ -223,8 +223,7 @@ def test_only_whole_labels_get_the_prefix():
         markdown("(fig-a)=\n{ref}`x <fig-a>` fig-a-b a/fig-a.csv fig-a.csv (#fig-a).")
     )
     assert cell["source"] == (
-        "(digits-toy-fig-a)=\n"
-        "{ref}`x <digits-toy-fig-a>` fig-a-b a/fig-a.csv fig-a.csv (#digits-toy-fig-a)."
+        "(toy-fig-a)=\n{ref}`x <toy-fig-a>` fig-a-b a/fig-a.csv fig-a.csv (#toy-fig-a)."
     )
 
 

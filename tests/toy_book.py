@@ -60,11 +60,9 @@ records:
   cpu:
     toy: {{study: gallery, minutes: 90, parameters: *toy}}
 pages:
-  digits:
-    toy: {{}}
-    other: {{title: "What else?"}}
-  cpu:
-    toy: {{}}
+  toy: {{records: [digits/toy, cpu/toy]}}
+  other: {{title: "What else?"}}
+  waiting: {{notebook: toy, records: [cpu/toy]}}
 """
 
 
@@ -130,7 +128,7 @@ def write_record(root, name, share=0.98765, **parameters):
 
 
 def write_project(root):
-    """A book of three pages, two with their records, none drawn."""
+    """A book of three pages, two with a record, none drawn."""
     write_notebook(
         root,
         "toy",
@@ -146,7 +144,7 @@ def write_project(root):
 
 @pytest.fixture(scope="session")
 def made_book(tmp_path_factory):
-    """A book, its digits pages drawn beside a `python3` kernel that is no Python."""
+    """A book, two of its pages drawn beside a `python3` kernel that is no Python."""
     from curvlib.book import catalogue, drawing
 
     root = tmp_path_factory.mktemp("book")
@@ -156,7 +154,7 @@ def made_book(tmp_path_factory):
     kernel.write_text('{"argv": ["false"], "display_name": "x", "language": "python"}')
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("JUPYTER_PATH", str(kernel.parents[2]))
-        for name in ("digits/toy", "digits/other"):
+        for name in ("toy", "other"):
             drawing.draw(catalogue.load(root / "experiments.yml").pages[name])
     return root
 

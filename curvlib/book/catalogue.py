@@ -6,15 +6,17 @@
       digits:                  # a profile
         gallery:               # a record, results/digits/gallery
           study: gallery       # module of curvlib.studies; default: the record's name
+          label: digits        # what readers see; default: the name of the data set
           minutes: 0.5         # a guess, until it has been measured
           parameters: {...}    # those of the study that differ from its defaults
     pages:
-      digits:
-        gallery:               # a page, book/pages/digits/gallery.ipynb
-          notebook: gallery    # default: the page's name
-          title: ...           # takes the place of the notebook's own
-          records: [...]       # default: the record of the page's own name
-          parameters: {...}    # those of the notebook that say how to show them
+      gallery:                 # a page, book/pages/gallery.ipynb
+        notebook: gallery      # default: the page's name
+        records:               # default: the records of the page's name
+          - digits/gallery     # of any profile; a page shows those that are measured
+          - cpu/gallery_cifar10
+        title: ...             # replaces the notebook's own
+        parameters: {...}      # those of the notebook that say how to show them
 """
 
 import json
@@ -38,6 +40,7 @@ class _Strict(BaseModel):
 
 class _RecordEntry(_Strict):
     study: str | None = Field(None, pattern=NAME)
+    label: str | None = Field(None, min_length=1)
     minutes: float | None = Field(None, ge=0)
     parameters: dict[str, Any] = {}
 
@@ -51,7 +54,7 @@ class _PageEntry(_Strict):
 
 class _File(_Strict):
     records: dict[str, dict[str, _RecordEntry | None]]
-    pages: dict[str, dict[str, _PageEntry | None]]
+    pages: dict[str, _PageEntry | None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +63,7 @@ class Measurement:
 
     name: str  # profile and record, such as digits/gallery
     study: str
+    label: str = ""  # what readers see, such as CIFAR-10
     parameters: dict[str, Any] = field(default_factory=dict)
     minutes: float | None = None
     root: Path = Path()
@@ -90,17 +94,19 @@ class Measurement:
 class Page:
     """A page of the book: a notebook that shows records."""
 
-    name: str  # profile and page, such as digits/gallery
+    name: str  # such as gallery
     notebook: str  # relative to root, as all paths that are kept
-    records: tuple[str, ...]
+    records: tuple[str, ...]  # names, such as digits/gallery
+    labels: dict[str, str] = field(default_factory=dict)  # of its records, by name
     parameters: dict[str, Any] = field(default_factory=dict)
     title: str | None = None
     root: Path = Path()
 
     @property
-    def profile(self) -> str:
-        """The profile, such as ``digits``."""
-        return self.name.split("/")[0]
+    def measured(self) -> tuple[str, ...]:
+        """Those of its records that exist; these are what it shows."""
+        folder = self.root / "results"
+        return tuple(n for n in self.records if records.described(folder / n))
 
     @property
     def file(self) -> Path:
@@ -129,27 +135,71 @@ class Catalogue:
     pages: dict[str, Page]
     root: Path
 
-    def choose(self, names: Iterable[str], profile: str | None) -> list[Page]:
-        """Pages by name, ``digits/gallery`` or, within `profile`, ``gallery``.
-
-        Without names: every page of `profile`, else of digits.
+    def of_profile(self, profile: str | None) -> list[Measurement]:
+        """Records of a profile, of digits if it is None.
 
         Raises:
-            PageError: If there is no such page or profile; lists those there are.
+            PageError: If there is no such profile; lists those there are.
         """
-        profiles = list(dict.fromkeys(page.profile for page in self.pages.values()))
-        if profile is not None and profile not in profiles:
-            raise PageError(f"no profile {profile!r}; there are {', '.join(profiles)}")
+        known = list(dict.fromkeys(m.profile for m in self.measurements.values()))
+        if profile is not None and profile not in known:
+            raise PageError(f"no profile {profile!r}; there are {', '.join(known)}")
+        chosen = profile or DEFAULT_PROFILE
+        return [m for m in self.measurements.values() if m.profile == chosen]
+
+    def choose(
+        self, names: Iterable[str], profile: str | None
+    ) -> tuple[list[Measurement], list[Page]]:
+        """What to measure and what to draw.
+
+        Args:
+            names: Pages, such as ``gallery``, of which the records of `profile` are
+                chosen; and records, such as ``cpu/gallery_mnist``, whose pages are
+                chosen with them. Without names: every record of `profile`.
+            profile: None for digits.
+
+        Raises:
+            PageError: If there is no such page, record or profile; lists those there
+                are.
+        """
+        of_profile = {record.name: record for record in self.of_profile(profile)}
         prefix = f"{profile or DEFAULT_PROFILE}/"
-        names = [name if "/" in name else prefix + name for name in names]
-        if unknown := [name for name in names if name not in self.pages]:
+        known = self.pages.keys() | self.measurements.keys()
+        names = [n if n in known else prefix + n for n in names] or list(of_profile)
+        if unknown := [n.removeprefix(prefix) for n in names if n not in known]:
             raise PageError(
-                f"no page {', '.join(unknown)}; there are:\n  "
+                f"no page or record {', '.join(unknown)}; there are the pages\n  "
                 + "\n  ".join(self.pages)
+                + "\nand the records\n  "
+                + "\n  ".join(self.measurements)
             )
-        if not names:
-            names = [name for name in self.pages if name.startswith(prefix)]
-        return [self.pages[name] for name in dict.fromkeys(names)]
+        records, pages = {}, set()
+        for name in names:
+            if name in self.pages:
+                shown = self.pages[name].records
+                found = {n: of_profile[n] for n in shown if n in of_profile}
+                if profile and not found:
+                    raise PageError(
+                        f"page {name} has no record of {profile}; it has "
+                        + ", ".join(shown)
+                    )
+                pages.add(name)
+                records |= found
+            else:
+                pages |= {n for n, page in self.pages.items() if name in page.records}
+                records[name] = self.measurements[name]
+        drawn = [page for page in self.pages.values() if page.name in pages]
+        return list(records.values()), drawn
+
+    def page(self, name: str) -> Page:
+        """A page by name.
+
+        Raises:
+            PageError: If there is no such page; lists those there are.
+        """
+        if name not in self.pages:
+            raise PageError(f"no page {name}; there are:\n  " + "\n  ".join(self.pages))
+        return self.pages[name]
 
 
 def project_root(start: Path | None = None) -> Path:
@@ -190,31 +240,34 @@ def load(file: Path | str = "experiments.yml") -> Catalogue:
             measurements[name] = Measurement(
                 name=name,
                 study=study,
+                label=entry.label or records.default_label(study, entry.parameters),
                 parameters=entry.parameters,
                 minutes=entry.minutes,
                 root=root,
             )
-    for profile, entries in content.pages.items():
-        for short, entry in entries.items():
-            entry = entry or _PageEntry()
-            name = _named(profile, short, faults)
-            notebook = f"notebooks/{entry.notebook or short}.ipynb"
-            if not (root / notebook).exists():
-                faults.append(f"pages {name}: there is no {notebook}")
-            shown = tuple(entry.records or [name])
-            faults += [
-                f"pages {name}: no record {record}; there are {', '.join(measurements)}"
-                for record in shown
-                if record not in measurements
-            ]
-            pages[name] = Page(
-                name=name,
-                notebook=notebook,
-                records=shown,
-                parameters=entry.parameters,
-                title=entry.title,
-                root=root,
-            )
+    for name, entry in content.pages.items():
+        entry = entry or _PageEntry()
+        _check_name(name, faults)
+        notebook = f"notebooks/{entry.notebook or name}.ipynb"
+        if not (root / notebook).exists():
+            faults.append(f"pages {name}: there is no {notebook}")
+        shown = entry.records or [n for n in measurements if n.endswith(f"/{name}")]
+        if not shown:
+            faults.append(f"pages {name}: no record is named {name}; list its records")
+        faults += [
+            f"pages {name}: no record {record}; there are {', '.join(measurements)}"
+            for record in shown
+            if record not in measurements
+        ]
+        pages[name] = Page(
+            name=name,
+            notebook=notebook,
+            records=tuple(shown),
+            labels={n: measurements[n].label for n in shown if n in measurements},
+            parameters=entry.parameters,
+            title=entry.title,
+            root=root,
+        )
     if faults:
         raise PageError(f"{file.name}:\n  " + "\n  ".join(faults))
     return Catalogue(measurements, pages, root)
@@ -222,16 +275,21 @@ def load(file: Path | str = "experiments.yml") -> Catalogue:
 
 def _named(profile: str, short: str, faults: list[str]) -> str:
     name = f"{profile}/{short}"
-    if not all(part.replace("_", "").isalnum() for part in (profile, short)):
-        faults.append(f"{name}: names are made of letters, digits and _")
+    _check_name(name, faults)
     return name
+
+
+def _check_name(name: str, faults: list[str]) -> None:
+    if not all(part.replace("_", "").isalnum() for part in name.split("/")):
+        faults.append(f"{name}: names are made of letters, digits and _")
 
 
 def _plain(fault: dict) -> str:
     """A fault that pydantic found, as a sentence."""
     kind, *where = (str(part) for part in fault["loc"])
-    place = "/".join(where[:2])
-    where = ".".join(where[2:])
+    depth = {"records": 2, "pages": 1}.get(kind, 0)
+    place = "/".join(where[:depth])
+    where = ".".join(where[depth:])
     known = {"records": _RecordEntry, "pages": _PageEntry}.get(kind)
     if fault["type"] == "extra_forbidden" and known:
         fields = ", ".join(known.model_fields)
@@ -269,15 +327,18 @@ def _load_yaml(file: Path) -> Any:
         raise PageError(f"{file.name} is not YAML: {error}") from error
     if not isinstance(content, dict):
         raise PageError(f"{file.name} must hold records and pages")
-    # YAML reads a folder named 2024 as a number; names are text here.
+    # YAML reads a page named 2024 as a number; names are text here.
     return {
         str(kind): {
-            str(profile): {str(name): entry for name, entry in entries.items()}
-            if isinstance(entries, dict)
-            else entries
-            for profile, entries in profiles.items()
+            str(name): _text_keys(kind, entry) for name, entry in entries.items()
         }
-        if isinstance(profiles, dict)
-        else profiles
-        for kind, profiles in content.items()
+        if isinstance(entries, dict)
+        else entries
+        for kind, entries in content.items()
     }
+
+
+def _text_keys(kind: str, entry: Any) -> Any:
+    if kind != "records" or not isinstance(entry, dict):
+        return entry
+    return {str(name): record for name, record in entry.items()}

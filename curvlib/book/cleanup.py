@@ -16,7 +16,8 @@ A notebook of this book
   A value's type is its annotation, else its default's; a default of None, or
   ``Optional[...]``, allows None too. Every notebook has `records` and `results`.
 - gives each shown figure an alt text, and may give it a caption and a name, in the
-  metadata of its cell, in the .py on one line::
+  metadata of its cell, in the .py on one line (``tabs.show`` takes the alt text
+  itself)::
 
       # %% mystnb={"figure": {"caption": "", "name": "fig-a"}, "image": {"alt": ""}}
 
@@ -24,10 +25,9 @@ A notebook of this book
   does so in an alt text too, where the clean-up writes the number: alt text is plain.
 - names what can be referred to with a hyphen: ``fig-auroc``, ``tab-scores``,
   ``eq-trace``, in figure names, ``(sec-why)=`` targets, ``$$ (eq-trace)`` and
-  ``:name:`` or ``:label:`` options. One notebook makes several pages, so the clean-up
-  puts profile and page before every such name, and wherever the notebook's Markdown
-  refers to it: `fig-auroc` becomes `digits-mislabelled-fig-auroc`, which is what other
-  pages refer to.
+  ``:name:`` or ``:label:`` options. Names must differ between pages, so the clean-up
+  puts the page before every such name, and wherever the notebook's Markdown refers to
+  it: `fig-auroc` becomes `mislabelled-fig-auroc`, which is what other pages refer to.
 - calls ``Page.begin(In)`` after that cell, which checks what plain papermill lets pass.
 - ends with at least two exercises, each with a hidden solution: one to think about, and
   one that changes code or a parameter. The second is solved by code that runs::
@@ -129,7 +129,8 @@ def check_source(notebook: dict) -> None:
     parameters_cell(notebook)
     for number, cell in enumerate(cells, 1):
         options = cell["metadata"].get("mystnb", {})
-        if "figure" in options and not options.get("image", {}).get("alt"):
+        tabs = "tabs.show(" in cell["source"]  # which asks for an alt text itself
+        if "figure" in options and not (tabs or options.get("image", {}).get("alt")):
             raise PageError(_no_alt(number))
     names = _labels(cells)
     if bad := sorted({name for name in names if "-" not in name}):
@@ -182,17 +183,18 @@ def clean(
     name: str,
     title: str | None = None,
     about: str,
-    downloads: list[str],
+    downloads: Mapping[str, list[str]],
     replaced: Mapping[str, str],
 ) -> bytes:
     """Make an executed notebook a page: the same bytes each time it says the same.
 
     Args:
         executed: The notebook, as papermill left it.
-        name: Profile and page, such as ``"digits/gallery"``; prefixes its labels.
+        name: Of the page, such as ``"gallery"``; prefixes its labels.
         title: Takes the place of the notebook's title.
         about: Markdown below the title: how the page was made.
-        downloads: Paths of the data files of this page, from the book's root.
+        downloads: Paths of the data files of this page, from the book's root, by
+            what they belong to.
         replaced: Texts that differ between machines or runs, and what to write
             instead, in outputs and parameters.
 
@@ -216,9 +218,14 @@ def clean(
             r"^# .*", lambda _: f"# {title}", cells[0]["source"], count=1
         )
     cells.insert(1, _markdown(about))
-    if downloads:
-        links = [f"- {{download}}`{Path(path).name} <{path}>`" for path in downloads]
-        cells.append(_markdown("## Data of this page\n\n" + "\n".join(links)))
+    groups = [
+        f"{whose}: "
+        + ", ".join(f"{{download}}`{Path(path).name} <{path}>`" for path in paths)
+        for whose, paths in downloads.items()
+        if paths
+    ]
+    if groups:
+        cells.append(_markdown("\n\n".join(["## Data of this page", *groups])))
     for place, cell in enumerate(cells):
         cell["id"] = f"c{place:03}"
     notebook["metadata"] = {

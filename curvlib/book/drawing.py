@@ -13,7 +13,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from curvlib.book.page import FILES, ROOT
 from curvlib.book.parameters import (
     LIBRARY,
     PageError,
+    all_of,
     as_node,
     checked,
     papermill_command,
@@ -59,8 +60,12 @@ def why_draw(page: Page) -> list[str]:
     if drawn["library"] != now["library"]:
         reasons.append("figure code changed")
     for name in sorted(drawn["records"].keys() | now["records"].keys()):
-        if drawn["records"].get(name) != now["records"].get(name):
-            reasons.append(f"record {name} changed")
+        before, after = (drawn_from["records"].get(name) for drawn_from in (drawn, now))
+        if before != after:
+            what = "new" if before is None else "gone" if after is None else "changed"
+            reasons.append(f"record {name} {what}")
+    if drawn.get("labels") != now["labels"] and drawn["records"] == now["records"]:
+        reasons.append("labels changed")
     for name, content in drawn["files"].items():
         file = page.root / name
         if not file.exists():
@@ -79,8 +84,9 @@ def _drawn_from(page: Page) -> dict[str, Any]:
         "library": library_hash(),
         "records": {
             name: records.content_hash(page.root / "results" / name)
-            for name in page.records
+            for name in page.measured
         },
+        "labels": {name: page.labels[name] for name in page.measured},
     }
 
 
@@ -99,15 +105,6 @@ def library_hash() -> str:
         name = file.relative_to(LIBRARY).as_posix()
         digest.update(f"{name}\n".encode() + file.read_bytes())
     return digest.hexdigest()[:16]
-
-
-def missing_records(page: Page) -> list[str]:
-    """Names of the records that a page shows and that are not there."""
-    return [
-        name
-        for name in page.records
-        if records.described(page.root / "results" / name) is None
-    ]
 
 
 def check(page: Page) -> dict:
@@ -129,15 +126,16 @@ def draw(page: Page) -> None:
     """Draw a page and, if all went well, put it into the book.
 
     Raises:
-        PageError: If a record is missing, a cell failed (with its number), or no page
-            can be made of what came out.
+        PageError: If none of its records exists, a cell failed (with its number), or no
+            page can be made of what came out.
     """
     from filelock import FileLock, Timeout
 
     notebook = check(page)
-    if missing := missing_records(page):
-        raise PageError(f"{page.name}: no record {', '.join(missing)}")
-    staging = page.root / "results" / "scratch" / f".{page.name.replace('/', '-')}"
+    if not page.measured:
+        records_of = ", ".join(page.records)
+        raise PageError(f"{page.name}: no record yet; it shows {records_of}")
+    staging = page.root / "results" / "scratch" / f".{page.name}"
     staging.parent.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(f"{staging}.lock", timeout=0):
@@ -158,26 +156,33 @@ def _draw_in(staging: Path, page: Page, notebook: dict) -> None:
         IPYTHONDIR=str(staging.resolve()),  # no start-up files of the user's
         **{ROOT: str(page.root.resolve()), FILES: str((staging / "files").resolve())},
     ):
-        _execute(page, notebook, executed)
-    shown = [Record.open(page.root / "results" / name) for name in page.records]
+        _execute(page, notebook, executed, list(drawn_from["records"]))
+    shown = {
+        name: Record.open(page.root / "results" / name)
+        for name in drawn_from["records"]
+    }
     own = sorted(f for f in (staging / "files").rglob("*") if f.is_file())
     files = _relative(page.files, page.root)
-    downloads = [
-        _relative(file, page.root)
-        for record in shown
-        for file in record.files().values()
-        if file.suffix in (".csv", ".parquet")
+    downloads = {
+        f"{page.labels[name]} (`{name}`)": [
+            f"/{_relative(file, page.root)}"
+            for file in record.files().values()
+            if file.suffix in (".csv", ".parquet")
+        ]
+        for name, record in shown.items()
+    }
+    downloads["This page"] = [
+        f"/{files}/{_relative(f, staging / 'files')}" for f in own
     ]
-    downloads += [f"{files}/{_relative(f, staging / 'files')}" for f in own]
     result = cleanup.read(executed)
-    claims = _take_claims(result)
     try:
+        claims = _take_claims(result)
         content = cleanup.clean(
             result,
             name=page.name,
             title=page.title,
             about=about(page, notebook, shown),
-            downloads=[f"/{name}" for name in downloads],
+            downloads=downloads,
             replaced={_relative(staging / "files", page.root): files}
             | _machine_paths(page.root),
         )
@@ -208,10 +213,13 @@ def _take_claims(notebook: dict) -> list[dict]:
         for output in cell.get("outputs", []):
             if text := output.get("metadata", {}).pop(CLAIM, None):
                 claims.append(json.loads(text))
+    names = [claim["name"] for claim in claims]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise PageError(f"two claims have the name {all_of(twice)}: give one another")
     return claims
 
 
-def _execute(page: Page, notebook: dict, output: Path) -> None:
+def _execute(page: Page, notebook: dict, output: Path, shown: list[str]) -> None:
     import papermill
     from jupyter_client import AsyncKernelManager
     from jupyter_client.kernelspec import KernelSpecManager
@@ -232,7 +240,7 @@ def _execute(page: Page, notebook: dict, output: Path) -> None:
             papermill.execute_notebook(
                 as_node(notebook),
                 output,
-                page.parameters | {"records": list(page.records)},
+                page.parameters | {"records": shown},
                 kernel_name="python3",
                 kernel_manager_class=ThisPython,
                 extra_arguments=["--log-level=CRITICAL"],
@@ -294,13 +302,19 @@ def _environment(**variables: str) -> Iterator[None]:
 # ---------------------------------------------------------------- what a page says
 
 
-def about(page: Page, notebook: dict, shown: list[Record]) -> str:
-    """Markdown below a page's title: how its records were made, how to repeat it."""
+def about(page: Page, notebook: dict, shown: Mapping[str, Record]) -> str:
+    """Markdown below a page's title: how its records were made, how to repeat it.
+
+    Args:
+        page: The page.
+        notebook: What it is drawn with.
+        shown: Its records that exist, by name.
+    """
     known = parameters(notebook)
     if len(shown) == 1:
-        (record,) = shown
+        ((name, record),) = shown.items()
         made = record.made
-        head = f"`curvlib run {page.name}` · {took(made)} · {machine(made)}"
+        head = f"`curvlib run {name}` · {took(made)} · {machine(made)}"
         body = [
             parameter_table(
                 records.known_parameters(record, known), made["parameters"]
@@ -308,24 +322,31 @@ def about(page: Page, notebook: dict, shown: list[Record]) -> str:
             "Bold: not the default. To measure it again, with curvlib or with "
             "papermill alone:",
             "```bash\n"
-            f"curvlib run {page.name} --force\n"
+            f"curvlib run {name} --force\n"
             f"{papermill_command(page.notebook, _not_default(record))}\n"
             "```",
             _made_by(made),
         ]
     else:
         head = f"`curvlib run {page.name}` · drawn from {len(shown)} records"
-        body = [
-            "| record | took | where | recipes |\n| --- | --- | --- | --- |\n"
-            + "\n".join(
-                f"| `{name}` | {took(made)} | {machine(made)} | {_recipes(made)} |"
-                for name, made in zip(
-                    page.records, (r.made for r in shown), strict=True
-                )
-            )
+        body = [_record(page.labels[name], name, r) for name, r in shown.items()]
+        body += [
+            "A command with `--force` measures its record again, those of digits in "
+            "minutes."
         ]
     text = "\n\n".join([f":::{{dropdown}} {head}\n:class-container: run-facts", *body])
     return f"{text}\n:::\n"
+
+
+def _record(label: str, name: str, record: Record) -> str:
+    """One of several records: its command, its parameters, how it was made."""
+    made = record.made
+    given = records.identity(_not_default(record))
+    values = ", ".join(f"`{parameter} = {value}`" for parameter, value in given.items())
+    return (
+        f"**{label}** · `curvlib run {name}` · {took(made)} · {machine(made)}\n\n"
+        f"Not the defaults of the study: {values or 'nothing'}. {_made_by(made)}"
+    )
 
 
 def _not_default(record: Record) -> dict[str, Any]:

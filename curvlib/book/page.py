@@ -3,6 +3,7 @@
 import html
 import json
 import os
+import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -33,6 +34,7 @@ class Page:
         self.parameters = SimpleNamespace(**parameters)
         self.root = root
         self._for_the_book = FILES in os.environ
+        self._shown: list[str] = []  # labels
 
     @classmethod
     def begin(cls, sources: Sequence[str]) -> "Page":
@@ -50,23 +52,52 @@ class Page:
         return cls(given_parameters(sources), _root())
 
     def record(self, measure: Callable) -> Record:
-        """The record that this notebook shows: read, or measured now.
-
-        With ``records`` given, the one that it names. Else the one in the folder
-        ``results``, if it was made with the same parameters, data and recipes; else it
-        is measured, and kept there.
+        """The first of the records that this notebook shows: read, or measured now.
 
         Args:
             measure: The function of a study, such as ``gallery.measure``.
 
         Raises:
-            PageError: If ``records`` names more than one, or one that is not there.
+            PageError: As ``records`` does.
         """
-        if self.parameters.records:
-            found = self.records()
-            if len(found) > 1:
-                raise PageError(f"this notebook shows one record, got {list(found)}")
-            return next(iter(found.values()))
+        return next(iter(self.records(measure).values()))
+
+    def records(self, measure: Callable | None = None) -> dict[str, Record]:
+        """The records that this notebook shows, by label, such as ``CIFAR-10``.
+
+        With the parameter ``records``, those that it names, in its order; records with
+        the same label, which may differ in their seeds alone, become one. Else the one
+        in the folder ``results``, if it was made with the same parameters, data and
+        recipes; else it is measured, and kept there.
+
+        Args:
+            measure: The function of a study, such as ``gallery.measure``; None for a
+                notebook that measures nothing.
+
+        Raises:
+            PageError: If one of them does not exist, two have the same label and differ
+                in more than seeds, or there is nothing to show.
+        """
+        if names := self.parameters.records:
+            labels = _labels(self.root)
+            shown: dict[str, list[Record]] = {}
+            for name in names:
+                record = Record.open(self.root / "results" / name)
+                label = labels.get(name) or _default_label(record)
+                shown.setdefault(label, []).append(record)
+            found = {label: Record.joined(same) for label, same in shown.items()}
+        elif measure is None:
+            raise PageError(
+                "this notebook shows records and measures nothing; name them: "
+                "-y '{records: [digits/mislabelled]}'"
+            )
+        else:
+            record = self._measured(measure)
+            found = {_default_label(record): record}
+        self._shown = list(found)
+        return found
+
+    def _measured(self, measure: Callable) -> Record:
         study = measure.__module__.rsplit(".", 1)[-1]
         given = {
             name: getattr(self.parameters, name) for name in parameters_of_study(study)
@@ -79,20 +110,6 @@ class Page:
             return Record.open(folder)
         complete = records.complete(study, given)
         return records.measure(folder, study, complete, root=self.root)
-
-    def records(self) -> dict[str, Record]:
-        """All records that ``records`` names, by name, such as ``digits/gallery``.
-
-        Raises:
-            PageError: If none is named, or one is not there.
-        """
-        names = self.parameters.records
-        if not names:
-            raise PageError(
-                "this notebook shows records that are there; name them: "
-                "-y '{records: [digits/mislabelled]}'"
-            )
-        return {name: Record.open(self.root / "results" / name) for name in names}
 
     @property
     def files(self) -> Path:
@@ -125,48 +142,93 @@ class Page:
     def claim(
         self,
         text: str,
-        holds: bool | None,
+        holds: bool | None | Mapping[str, bool | None],
         *,
-        ours: str = "",
+        ours: str | Mapping[str, str] = "",
         published: str = "",
         tolerance: str = "",
+        name: str = "",
     ) -> None:
         """State a claim, and whether it holds here.
 
         Args:
             text: A sentence that could be false, the same whatever comes out.
-            holds: What came out; None if it cannot be decided here.
-            ours: Our value with its spread.
+            holds: What came out; None if it cannot be decided here. By label, such as
+                ``{"digits": True, "CIFAR-10": None}``, for several data sets.
+            ours: Our value with its spread, in the same way.
             published: The published value with its source.
             tolerance: By what rule it was decided.
+            name: By which other pages find the claim, such as ``long-tail``; made from
+                the text if it is left out.
         """
         from IPython.display import display
 
-        holds = None if holds is None else bool(holds)
-        word, mark = MARKS[holds]
-        rest = [
-            f"{name}: {value}"
-            for name, value in (
-                ("here", ours),
-                ("published", published),
-                ("decided by", tolerance),
+        one = self._shown[0] if len(self._shown) == 1 else ""
+        verdicts = dict(holds) if isinstance(holds, Mapping) else {one: holds}
+        verdicts = verdicts or {one: None}  # no data set says anything about it
+        values = dict(ours) if isinstance(ours, Mapping) else {one: ours}
+        if values.keys() - verdicts.keys() - {one}:
+            raise PageError(
+                f"claim {text!r}: verdicts for {list(verdicts)}, values for "
+                f"{list(values)}: give both by the same labels"
             )
-            if value
-        ]
-        details = f" <small>({html.escape('; '.join(rest))})</small>" if rest else ""
-        shown = (
-            f'<p class="claim" data-holds="{word}"><strong>{mark} {word}</strong> '
-            f"{html.escape(text)}{details}</p>"
-        )
         about = {
+            "name": name or re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-"),
             "text": text,
-            "holds": holds,
-            "ours": ours,
+            "verdicts": {
+                k: None if v is None else bool(v) for k, v in verdicts.items()
+            },
+            "ours": {k: v for k, v in values.items() if v},
             "published": published,
             "tolerance": tolerance,
         }
-        data = {"text/html": shown, "text/plain": f"{mark} {word}: {text}"}
+        words = [f"{MARKS[v][1]} {MARKS[v][0]}" for v in about["verdicts"].values()]
+        data = {"text/html": _claim(about), "text/plain": f"{', '.join(words)}: {text}"}
         display(data, raw=True, metadata={"curvlib-claim": json.dumps(about)})
+
+
+def _claim(about: Mapping[str, Any]) -> str:
+    """A claim as HTML: one line, or a line for each of its verdicts."""
+    anchor = f'id="claim-{about["name"]}"'
+    text = html.escape(about["text"])
+    rest = {"published": about["published"], "decided by": about["tolerance"]}
+    marked = {
+        label: (
+            f'data-holds="{MARKS[holds][0]}"',
+            f"<strong>{MARKS[holds][1]} {MARKS[holds][0]}</strong>",
+            about["ours"].get(label, ""),
+        )
+        for label, holds in about["verdicts"].items()
+    }
+    if len(marked) == 1:
+        ((data, mark, ours),) = marked.values()
+        small = _small({"here": ours or about["ours"].get("", "")} | rest)
+        return f'<p class="claim" {anchor} {data}>{mark} {text}{small}</p>'
+    rows = "".join(
+        f"<li {data}>{mark} {html.escape(label)}{_small({'': ours})}</li>"
+        for label, (data, mark, ours) in marked.items()
+    )
+    small = _small({"here": about["ours"].get("", "")} | rest)
+    return f'<div class="claim" {anchor}><p>{text}{small}</p><ul>{rows}</ul></div>'
+
+
+def _small(parts: Mapping[str, str]) -> str:
+    said = [
+        f"{name}: {value}" if name else value for name, value in parts.items() if value
+    ]
+    return f" <small>({html.escape('; '.join(said))})</small>" if said else ""
+
+
+def _labels(root: Path) -> dict[str, str]:
+    """Labels of the records in the catalogue, by name; none without a catalogue."""
+    file = root / "experiments.yml"
+    if not file.exists():
+        return {}
+    return {n: m.label for n, m in catalogue.load(file).measurements.items()}
+
+
+def _default_label(record: Record) -> str:
+    return records.default_label(record.made["study"], record.made["parameters"])
 
 
 def _short(value: Any) -> str:

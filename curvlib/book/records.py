@@ -10,6 +10,7 @@ A record is identified by its parameters, the checksums of its data, and the rec
 numbers of the parts that made it. Pages are drawn from records alone.
 """
 
+import copy
 import hashlib
 import io
 import json
@@ -17,7 +18,7 @@ import os
 import shutil
 import subprocess
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
@@ -36,6 +37,16 @@ from curvlib.studies import NEUTRAL
 if TYPE_CHECKING:
     from curvlib.studies import Measured, Table
 
+DATASETS = {  # as people write them
+    "digits": "digits",
+    "cifar10": "CIFAR-10",
+    "cifar100": "CIFAR-100",
+    "mnist": "MNIST",
+    "fashion_mnist": "Fashion-MNIST",
+    "imagenet10": "ten ImageNet classes",
+    "imagenet": "ImageNet",
+}
+SEEDS = ("seed", "seeds")  # parameters in which records that are joined may differ
 # Where and how fast to work; no number depends on them.
 OF_THE_MACHINE = ("runs", "n_jobs")
 NEEDED = {"study", "parameters", "recipes", "data", "seconds", "tables"}
@@ -67,10 +78,23 @@ class Record(Mapping):
         made = described(folder)
         if made is None:
             raise PageError(
-                f"there is no record in {folder}: `curvlib run` with the name of its "
-                "page measures it"
+                f"there is no record in {folder}: `curvlib run "
+                f"{folder.parent.name}/{folder.name}` measures it"
             )
         return cls(folder, made)
+
+    @staticmethod
+    def joined(shown: "Sequence[Record]") -> "Record":
+        """One record out of several that differ only in their seeds.
+
+        Args:
+            shown: At least one. A table with a column ``seed``, and ``runs``, are put
+                together, in this order; every other table comes from the first record.
+
+        Raises:
+            PageError: If they differ in anything else, or share a seed.
+        """
+        return shown[0] if len(shown) == 1 else _Joined(shown)
 
     def __getitem__(self, name: str) -> "Table":
         """A table: a data frame, an array, or the bytes of any other file."""
@@ -112,6 +136,74 @@ class Record(Mapping):
 
     def __len__(self) -> int:
         return len(self.made["tables"])
+
+
+class _Joined(Record):
+    """Several records as one: what ``Record.joined`` gives."""
+
+    def __init__(self, shown: Sequence[Record]):
+        first, *others = shown
+        for other in others:
+            _check_only_seeds_differ(first, other)
+        made = copy.deepcopy(first.made)
+        for name in SEEDS:
+            seeds = [_as_list(r.made["parameters"].get(name)) for r in shown]
+            together = [seed for some in seeds for seed in some]
+            if len(set(together)) < len(together):
+                folders = ", ".join(str(record.folder) for record in shown)
+                raise PageError(f"{folders} share one of the seeds {together}")
+            if together:
+                made["parameters"][name] = together
+        super().__init__(first.folder, made)
+        self._shown = shown
+
+    def _load(self, name: str) -> "Table":
+        import pandas as pd
+
+        tables = [record[name] for record in self._shown[:1]]
+        if isinstance(tables[0], pd.DataFrame) and (
+            name == "runs" or "seed" in tables[0]
+        ):
+            tables += [record[name] for record in self._shown[1:]]
+            return pd.concat(tables, ignore_index=True)
+        return tables[0]
+
+
+def _as_list(value: Any) -> list:
+    return [] if value is None else value if isinstance(value, list) else [value]
+
+
+def _check_only_seeds_differ(one: Record, other: Record) -> None:
+    def essence(record: Record) -> dict:
+        parameters = record.made["parameters"].items()
+        kept = {name: value for name, value in parameters if name not in SEEDS}
+        return kept | {"study": record.made["study"]}
+
+    a, b = essence(one), essence(other)
+    names = sorted(n for n in a.keys() | b.keys() if a.get(n) != b.get(n))
+    if names:
+        raise PageError(
+            f"{one.folder} and {other.folder} have the same label but differ in "
+            f"{', '.join(names)}: give each its own label in experiments.yml"
+        )
+
+
+def default_label(study: str, parameters: Mapping[str, Any]) -> str:
+    """What readers see of a record that has no label: the name of its data set.
+
+    Example:
+        >>> default_label("gallery", {"dataset": "cifar10"})
+        'CIFAR-10'
+        >>> default_label("gallery", {"dataset": "photos/my_folder"})
+        'my_folder'
+    """
+    dataset = parameters.get("dataset")
+    if dataset is None:
+        try:
+            dataset = parameters_of_study(study)["dataset"].default
+        except (PageError, KeyError):  # no such study, or one without a data set
+            return study.replace("_", " ")
+    return DATASETS.get(dataset, Path(dataset).name)
 
 
 def described(folder: Path) -> dict[str, Any] | None:

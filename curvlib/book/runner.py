@@ -1,6 +1,6 @@
 """Bringing pages up to date: measure what was asked for, draw what can be drawn.
 
-Measuring takes minutes or hours, and happens only for pages that were named (those of
+Measuring takes minutes or hours, and happens only for records that were named (those of
 digits count as named). Drawing takes seconds and needs records alone. Two tasks run at
 a time; measurements outside digits run alone, with all cores.
 """
@@ -31,11 +31,15 @@ def state(page: Page, known: Catalogue) -> tuple[str, list[str]]:
 
     Returns:
         ``"current"``, ``"to be drawn"`` or ``"to be measured"``, and the reasons. A
-        page that waits for a measurement still shows its last record.
+        page is to be measured if one of the records that it shows is out of date, or
+        none exists; it still shows its last records. Records that were never measured
+        are left out of a page, and are no reason.
     """
+    if not page.measured:
+        return "to be measured", ["never measured"]
     reasons = [
-        f"{name}: {why}" if len(page.records) > 1 else why
-        for name in page.records
+        f"{name}: {why}" if len(page.measured) > 1 else why
+        for name in page.measured
         for why in known.measurements[name].why()
     ]
     if reasons:
@@ -46,9 +50,9 @@ def state(page: Page, known: Catalogue) -> tuple[str, list[str]]:
 
 def bring_up_to_date(
     known: Catalogue,
-    pages: list[Page],
+    wanted: Collection[Measurement],
+    pages: Collection[Page],
     *,
-    measure: Callable[[Measurement], bool] = lambda record: True,
     force: bool = False,
     at_once: int = AT_ONCE,
     stream: TextIO | None = None,
@@ -59,8 +63,8 @@ def bring_up_to_date(
 
     Args:
         known: The catalogue.
-        pages: Pages to bring up to date, in this order.
-        measure: Whether a record that is out of date may be measured.
+        wanted: Records that may be measured.
+        pages: Pages to draw, in this order, from those of their records that exist.
         force: Measure and draw what is current, too.
         at_once: Tasks at a time.
         stream: Where the news goes; stdout if None.
@@ -72,24 +76,22 @@ def bring_up_to_date(
         PageError: If there is a fault that shows before anything runs.
     """
     console = _Console(stream or sys.stdout)
-    wanted = {name: known.measurements[name] for page in pages for name in page.records}
-    measured, waiting, faults = [], set(), []
-    for name, record in wanted.items():
+    faults, old = [], []
+    asked = {record.name: record for record in wanted}
+    shown = [known.measurements[name] for page in pages for name in page.measured]
+    for name, record in ({record.name: record for record in shown} | asked).items():
         try:
-            reasons = record.why()
+            old += [record] if record.why() else []
         except PageError as error:
             faults.append(f"{name}: {error}")
-            continue
-        if measure(record) and (force or reasons):
-            measured.append(record)
-        elif reasons:
-            waiting.add(name)
+    measured = [r for r in asked.values() if force or r in old]
+    waiting = [record.name for record in old if record.name not in asked]
     again = {record.name for record in measured}
     drawn = [
         page
         for page in pages
-        if not (set(page.records) - again) & set(_absent(page))
-        and (force or again & set(page.records) or drawing.why_draw(page))
+        if again & set(page.records)
+        or (page.measured and (force or drawing.why_draw(page)))
     ]
     for page in drawn:
         try:
@@ -98,14 +100,15 @@ def bring_up_to_date(
             faults.append(str(error))
     if faults:
         raise PageError("\n".join([*faults, "nothing was run"]))
-    left = [page for page in pages if page not in drawn]
-    if current := [page for page in left if not _absent(page)]:
+    if current := [p for p in pages if p.measured and p not in drawn]:
         hint = "" if drawn or measured else "; --force makes them again"
         console.line(f"{len(current)} of {len(pages)} pages are current{hint}")
+    if empty := [p.name for p in pages if not p.measured and p not in drawn]:
+        console.line(f"without any record, and left out: {', '.join(empty)}")
     if waiting:
         console.line(
             f"{_count(waiting, 'record')} to be measured, on request only: "
-            f"{', '.join(sorted(waiting))}"
+            f"{', '.join(waiting)}"
         )
     if not measured and not drawn:
         return 0
@@ -136,10 +139,6 @@ def bring_up_to_date(
         f"{duration(time.monotonic() - began)}"
     )
     return 0
-
-
-def _absent(page: Page) -> list[str]:
-    return drawing.missing_records(page)
 
 
 def _count(things: Collection, word: str) -> str:
@@ -242,9 +241,7 @@ class _Work:
             self.failed.append(name)
             if kind == "m":
                 self._drawn = [
-                    p
-                    for p in self._drawn
-                    if name not in p.records or not drawing.missing_records(p)
+                    p for p in self._drawn if name not in p.records or p.measured
                 ]
         else:
             self.done.append(name)
@@ -348,7 +345,7 @@ def open_notebook(page: Page, out: Path) -> None:
         out: The notebook to write; must not be there.
 
     Raises:
-        PageError: If the file is there, is no ``.ipynb``, or a record is missing.
+        PageError: If the file is there, is no ``.ipynb``, or the page has no record.
     """
     from papermill.parameterize import parameterize_notebook
 
@@ -356,20 +353,19 @@ def open_notebook(page: Page, out: Path) -> None:
         raise PageError(f"{out} must end in .ipynb")
     if out.exists():
         raise PageError(f"{out} is there already; give another name, or remove it")
-    if missing := drawing.missing_records(page):
+    shown = list(page.measured)
+    if not shown:
         raise PageError(
-            f"{page.name} has no record {', '.join(missing)} yet: `curvlib run "
-            f"{page.name}` measures it"
+            f"{page.name} has no record yet: `curvlib run {page.records[0]}` measures "
+            "one"
         )
     notebook: Any = drawing.as_node(drawing.check(page))
     for cell in notebook.cells:  # papermill expects what its own reader adds
         cell.metadata.setdefault("tags", [])
     notebook.metadata["papermill"] = {}
-    shown = parameterize_notebook(
-        notebook, page.parameters | {"records": list(page.records)}
-    )
-    shown.metadata.pop("papermill", None)
+    ready = parameterize_notebook(notebook, page.parameters | {"records": shown})
+    ready.metadata.pop("papermill", None)
     import nbformat
 
     out.parent.mkdir(parents=True, exist_ok=True)
-    nbformat.write(shown, out)
+    nbformat.write(ready, out)
