@@ -25,6 +25,7 @@ noises = ["symmetric", "pair"]  # kinds of wrong labels; also similar, human_agg
 noise_rates = [0.03, 0.1]  # shares of the labels replaced; not for human labels
 seeds = [0]  # of the wrong labels, the heads and the planted labels
 plant = 0.02  # share of labels planted in each further run
+num_planted = 400  # labels planted in all, over several runs
 num_resamples = 200  # bootstrap samples for the intervals
 runs = "runs"  # folder of stopped work; what is there is not computed again
 records: list = None  # records to show; None measures with the values above

@@ -25,6 +25,7 @@ noise: str = None  # wrong labels put in to try it out; None for the labels as t
 noise_rate = 0.03  # share of the labels replaced, where noise is not None
 seed = 0  # of the wrong labels, the heads and the planted labels
 plant = 0.02  # share of labels planted in a second run, for the estimate
+num_planted = 400  # labels planted in all, over several runs
 num_shown = 20  # images of each kind in the figures
 runs = "runs"  # folder of stopped work; what is there is not computed again
 records: list = None  # records to show; None measures with the values above

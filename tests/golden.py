@@ -58,9 +58,25 @@ from torch.optim import optimizer
 
 from curvlib import curvature, data
 from curvlib.data import Images, folders
-from curvlib.runs import ensembles, halves, networks, provenance, scoring, training
+from curvlib.runs import (
+    ensembles,
+    features,
+    halves,
+    head,
+    networks,
+    provenance,
+    scoring,
+    training,
+)
+from curvlib.runs.head import HeadConfig, Vectors
 from curvlib.runs.settings import SCHEDULES, TrainConfig
-from curvlib.studies import variants
+from curvlib.studies import (
+    calibration,
+    own_data,
+    suspects,
+    variants,
+    wrong_label_tools,
+)
 
 FILE = Path(__file__).with_name("golden.json")
 COMMAND = "python tests/golden.py"
@@ -772,6 +788,128 @@ def _column(values: pd.Series) -> Any:
     )
 
 
+def inputs_of_extractors() -> Values:
+    """Small and large images as a pretrained network sees them, and its vectors."""
+    network = features.Extractor(
+        name="flat",
+        model=nn.Sequential(nn.Conv2d(3, 2, 3), nn.AdaptiveAvgPool2d(2), nn.Flatten()),
+        size=16,
+        mean=(0.5, 0.4, 0.3),
+        std=(0.5, 0.4, 0.3),
+    )
+    with_fixed_weights(network.model)
+    found: Values = {}
+    for size, channels in ((8, 3), (24, 1)):
+        images = pictures(4, size=size, channels=channels)
+        work = features._Work(images, network, 16, 2, torch.device("cpu"))
+        found[f"{size} pixels"] = close(work.vectors(range(4)), DIFFERENCE)
+    return found
+
+
+def few_vectors() -> Vectors:
+    """Sixty feature vectors of two classes, six labels wrong."""
+    truth = np.arange(60) % 2
+    values = integers(34, 60, 5).astype(np.float32) / 256
+    values[:, 0] += truth
+    return Vectors(
+        features=values,
+        labels=np.where(np.arange(60) < 6, 1 - truth, truth),
+        index=np.arange(60),
+        classes=("a", "b"),
+    )
+
+
+def heads() -> Values:
+    """A trace of a head, what heads say out of fold, and the margin alone."""
+    vectors = few_vectors()
+    config = HeadConfig(hidden=6, epochs=2, lr=0.05, step=0.1, batch_size=16)
+    with tempfile.TemporaryDirectory() as folder:
+        trace = head.fit_head(config, vectors, runs=folder)
+        left_out = head.out_of_fold(config, vectors, runs=folder, folds=3)
+        margin = head.softmax_margin(config, vectors, runs=folder)
+    return {
+        "loss": close(trace.read("loss"), TRAINED),
+        "curvature": close(trace.read("mean_hvp_norm"), DIFFERENCE),
+        "folds": head.folds_of(vectors.labels, 3, seed=1).tolist(),
+        "out of fold": close(left_out.probability, TRAINED),
+        "margin": close(margin, 10 * TRAINED),
+    }
+
+
+def order_of_suspects() -> Values:
+    """Neighbours, consensus, planted labels, and the estimate from where they end."""
+    vectors = few_vectors()
+    space = suspects.Space(vectors, head.statistics(vectors))
+    near = space.neighbours(vectors.labels, count=5)
+    table = pd.DataFrame(
+        {
+            "out_of_fold_loss": integers(35, 60) / 256,
+            "aum_softmax": integers(36, 60) / 256,
+            "neighbour_agreement": near.agreement,
+        }
+    )
+    labels, kind = suspects.plant(
+        vectors.labels, 1 - vectors.labels, 2, share=0.3, seed=0
+    )
+    score = suspects.consensus(table) + (kind > 0) / 2
+    found = suspects.estimate(
+        [(score, kind, integers(37, 60, below=2))], confident=9, num_resamples=20
+    )
+    numbers = (found.wrong, found.low, found.high, found.hard_share)
+    return {
+        "ratio": close(near.ratio, DIFFERENCE),
+        "agreement": close(near.agreement, DIFFERENCE),
+        "consensus": close(suspects.consensus(table), TABLE),
+        "planted": labels.tolist(),
+        "estimate": close(numbers, TABLE),
+        "precision": close(found.curve["precision"], TABLE),
+    }
+
+
+def few_suspects() -> tuple[pd.DataFrame, np.ndarray]:
+    """A ranking of 40 samples, and which of their labels are wrong."""
+    wrong = np.arange(40) % 5 == 0
+    score = integers(31, 40, below=50) + 20 * wrong
+    table = pd.DataFrame({"index": np.arange(40) + 7, "label": np.arange(40) % 3})
+    table["consensus"] = score / 70
+    return suspects.with_ranks(table), wrong
+
+
+def on_own_data() -> Values:
+    """Which samples a page shows."""
+    table, wrong = few_suspects()
+    shown = own_data.chosen(table, wrong, looked=8, count=4)
+    return {
+        "index": shown["index"].tolist(),
+        "role": shown["role"].tolist(),
+        "picture": checksum(own_data.suspects_pictures(pictures(3), np.array([2, 0]))),
+    }
+
+
+def estimates_of_wrong_labels() -> Values:
+    """The truth beside an estimate, at some ranks."""
+    table, wrong = few_suspects()
+    curve = pd.DataFrame({"rank": [1, 2, 5, 9, 17, 40], "precision": 0.5})
+    found = calibration.with_truth(curve, table["rank"].to_numpy(), wrong)
+    kept = calibration.at_ranks(found, calibration.RANKS)
+    return {"truth": close(found["truth"], TABLE), "ranks": kept["rank"].tolist()}
+
+
+def tools_beside_each_other() -> Values:
+    """How well scores find wrong labels, and cleanlab's of a logistic regression."""
+    table, wrong = few_suspects()
+    table["cleanlab"] = 1 - integers(32, 40, below=50) / 50 - wrong / 10
+    table["random"] = integers(33, 40) / 256
+    found = wrong_label_tools.judged(table, wrong, num_resamples=20, seed=0)
+    values: Values = {
+        name: _column(found[name]) for name in found.columns.drop("score")
+    }
+    quality = wrong_label_tools.cleanlab_scores(few_vectors(), seed=0)
+    for name, score in quality.items():
+        values[name] = close(score, TABLE)
+    return values
+
+
 VALUES: dict[str, tuple[Callable[[], Values], ...]] = {
     "data": (loading, noise, augmentation, photographs),
     "networks": (architectures,),
@@ -780,6 +918,12 @@ VALUES: dict[str, tuple[Callable[[], Values], ...]] = {
     "halves": (two_halves, exact_curvature),
     "ensembles": (small_ensemble,),
     "studies.variants": (followed,),
+    "features": (inputs_of_extractors,),
+    "head": (heads,),
+    "studies.suspects": (order_of_suspects,),
+    "studies.own_data": (on_own_data,),
+    "studies.calibration": (estimates_of_wrong_labels,),
+    "studies.wrong_label_tools": (tools_beside_each_other,),
     **{f"studies.{name}": (partial(study, name),) for name in STUDIES},
 }
 # The parts that name what a part makes: if the recipe of one of them is raised, runs
@@ -793,6 +937,12 @@ UPSTREAM: dict[str, tuple[str, ...]] = {
     "halves": halves.PARTS,
     "ensembles": ensembles.PARTS,
     "studies.variants": training.PARTS,
+    "features": ("data",),
+    "head": ("features", "scoring"),
+    "studies.suspects": ("features", "head", "scoring"),
+    "studies.own_data": own_data.PARTS,
+    "studies.calibration": calibration.PARTS,
+    "studies.wrong_label_tools": wrong_label_tools.PARTS,
     **{
         f"studies.{name}": import_module(f"curvlib.studies.{name}").PARTS
         for name in STUDIES

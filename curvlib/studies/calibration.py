@@ -31,6 +31,7 @@ def measure(
     noise_rates: list[float] = [0.03, 0.1],  # noqa: B006
     seeds: list[int] = [0],  # noqa: B006
     plant: float = 0.02,
+    num_planted: int = 400,
     num_resamples: int = 200,
     runs: str = "runs",
 ) -> Measured:
@@ -69,6 +70,7 @@ def measure(
                 found, table = estimated(
                     case.vectors,
                     plant=plant,
+                    num_planted=num_planted,
                     seed=seed,
                     num_resamples=num_resamples,
                     runs=runs,
@@ -94,13 +96,20 @@ def measure(
 
 
 def estimated(
-    vectors, *, plant: float, seed: int, num_resamples: int = 200, runs: str | Path
+    vectors,
+    *,
+    plant: float,
+    num_planted: int,
+    seed: int,
+    num_resamples: int = 200,
+    runs: str | Path,
 ):
     """Rank samples, plant wrong labels, and estimate; the truth is not looked at.
 
     Args:
         vectors: N samples with the labels given.
         plant: Share of the labels that are replaced in one run.
+        num_planted: Labels that are replaced in all, over several runs.
         seed: Of heads, folds and planted labels.
         num_resamples: Of the bootstrap.
         runs: Folder of all runs. What a stopped measurement planted is found there.
@@ -115,12 +124,14 @@ def estimated(
     ranked = suspects.rank(vectors, runs=runs, seed=seed)
     parts = ("features", "head", "scoring", "studies.suspects")
     digest = provenance.digest(
-        {"seed": seed, "plant": plant}, {"train": vectors.checksum}, parts
+        {"seed": seed, "plant": plant, "num_planted": num_planted},
+        {"train": vectors.checksum},
+        parts,
     )
     file = Path(runs) / f"{vectors.name}-planted-{digest}.npz"
     if not file.exists():
         planted = suspects.planted_runs(
-            ranked, vectors, share=plant, runs=runs, seed=seed
+            ranked, vectors, share=plant, planted=num_planted, runs=runs, seed=seed
         )
         buffer = io.BytesIO()
         np.savez(buffer, *(array for run in planted for array in run))

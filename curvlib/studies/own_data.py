@@ -40,6 +40,7 @@ def measure(
     noise_rate: float = 0.03,
     seed: int = 0,
     plant: float = 0.02,
+    num_planted: int = 400,
     num_shown: int = 20,
     runs: str = "runs",
 ) -> Measured:
@@ -70,7 +71,7 @@ def measure(
         seed=seed,
     )
     found, table = calibration.estimated(
-        case.vectors, plant=plant, seed=seed, runs=runs
+        case.vectors, plant=plant, num_planted=num_planted, seed=seed, runs=runs
     )
     wrong = case.images.mislabelled if case.known else None
     curve = found.curve

@@ -786,10 +786,11 @@ def planted_runs(
     seed: int = 0,
     device: str = "cpu",
     fixed: np.ndarray | None = None,
+    planted: int = PLANTED,
     enough: Callable[[], bool] = lambda: False,
     on_stage: Callable[[str], None] = progress.report,
 ) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """Rank again with planted labels, as often as it takes to plant ``PLANTED``.
+    """Rank again with planted labels, as often as it takes to plant enough.
 
     Args:
         ranked: The ranking without planted labels.
@@ -799,6 +800,7 @@ def planted_runs(
         seed: Of the choice.
         device: That heads are on.
         fixed: Samples whose label is known to be right, bool [N].
+        planted: Labels planted in all; ``MOST_RUNS`` runs are made at most.
         enough: Asked before each run but the first; true if there is no more time.
         on_stage: Told what happens.
 
@@ -806,7 +808,7 @@ def planted_runs(
         What ``estimate`` takes.
     """
     fixed = np.zeros(len(vectors), bool) if fixed is None else fixed
-    wanted = min(math.ceil(PLANTED / (share * max((~fixed).sum(), 1))), MOST_RUNS)
+    wanted = min(math.ceil(planted / (share * max((~fixed).sum(), 1))), MOST_RUNS)
     scaling, found = head.statistics(vectors), []
     for number in range(wanted):
         if number and enough():

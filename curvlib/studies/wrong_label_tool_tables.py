@@ -13,6 +13,7 @@ from curvlib.scores import SCORES
 from curvlib.studies.wrong_label_tools import CLEANLAB, ORDER, mean_table, verdict
 
 HEAD = "out_of_fold_probability"
+MINUTES = "minutes of one core, mean"
 WORDS = {
     ORDER: "our default order",
     CLEANLAB: "cleanlab",
@@ -108,29 +109,33 @@ def cases(found: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
 
 
 def wide(
-    found: pd.DataFrame, scores: Sequence[str], *, value: str = "auroc"
+    found: pd.DataFrame,
+    scores: Sequence[str],
+    *,
+    value: str = "auroc",
+    with_error: Sequence[str] = (ORDER, CLEANLAB),
 ) -> pd.DataFrame:
-    """One row a tool, one column a set of labels; minutes of a core at the end.
+    """One row a set of labels, one column a tool; minutes of a core in the last row.
 
     Args:
         found: As ``by_data`` returns it.
-        scores: Names of the scores, from top to bottom; those not there are left out.
-        value: Column of ``found``; AUROC is shown with its standard error.
+        scores: Names of the scores, from left to right; those not there are left out.
+        value: Column of ``found``.
+        with_error: Scores whose AUROC is shown with its standard error.
     """
-    rows = []
+    columns = {}
     for name in scores:
         some = found[found["score"] == name].set_index("data")
         if not len(some):
             continue
-        texts = {
-            label: f"{row[value]:.3f}"
-            + (f" ± {row['error']:.3f}" if value == "auroc" else "")
-            for label, row in some.iterrows()
-        }
+        texts = some[value].map("{:.3f}".format)
+        if value == "auroc" and name in with_error:
+            texts += some["error"].map(" ± {:.3f}".format)
         seconds = some["seconds"].dropna()
         minutes = f"{seconds.mean() / 60:.1f}" if len(seconds) else "–"
-        rows.append({"tool": words(name), **texts, "minutes": minutes})
-    return pd.DataFrame(rows).fillna("–")
+        columns[words(name)] = pd.concat([texts, pd.Series({MINUTES: minutes})])
+    table = pd.DataFrame(columns).reindex([*found["data"].unique(), MINUTES])
+    return table.fillna("–").rename_axis("labels").reset_index()
 
 
 def differences(
