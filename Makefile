@@ -1,4 +1,4 @@
-# make book   measure the small experiments, draw every page, render the book
+# make book   draw every page from its records, render the book
 # make test   run every test, on all cores
 # make bench  time the estimators beside the released algorithm, and ensembles beside a
 #             loop: results/bench

@@ -825,11 +825,12 @@ def heads() -> Values:
     config = HeadConfig(hidden=6, epochs=2, lr=0.05, step=0.1, batch_size=16)
     with tempfile.TemporaryDirectory() as folder:
         trace = head.fit_head(config, vectors, runs=folder)
+        loss, norm = (trace.read(c) for c in ("loss", "mean_hvp_norm"))
         left_out = head.out_of_fold(config, vectors, runs=folder, folds=3)
         margin = head.softmax_margin(config, vectors, runs=folder)
     return {
-        "loss": close(trace.read("loss"), TRAINED),
-        "curvature": close(trace.read("mean_hvp_norm"), DIFFERENCE),
+        "loss": close(loss, TRAINED),
+        "curvature": close(norm, DIFFERENCE),
         "folds": head.folds_of(vectors.labels, 3, seed=1).tolist(),
         "out of fold": close(left_out.probability, TRAINED),
         "margin": close(margin, 10 * TRAINED),

@@ -59,10 +59,21 @@ def page_files() -> list[Path]:
     return [ROOT / f"{name}.ipynb" for name in toc() if name.startswith("book/pages/")]
 
 
-def test_the_table_of_contents_has_every_page_that_is_not_settings_only():
+def test_the_table_of_contents_has_every_page_that_has_a_record_and_no_other():
     known = catalogue.load(ROOT / "experiments.yml").pages.values()
-    expected = {page.file for page in known if page.profile != "paper"}
-    assert set(page_files()) == expected
+    expected = {page.file.stem for page in known if page.measured}
+    named = {file.stem for file in page_files()}
+    assert expected - named == set(), "pages that _toc.yml lacks"
+    assert named - expected == set(), "entries of _toc.yml without a measured record"
+
+
+def test_every_entry_of_the_table_of_contents_has_its_file():
+    missing = [
+        name
+        for name in toc()
+        if not any((ROOT / f"{name}{end}").exists() for end in (".md", ".ipynb"))
+    ]
+    assert missing == [], "write the prose; `curvlib book --draw-only` draws pages"
 
 
 def test_every_entry_of_the_table_of_contents_is_rendered(html):

@@ -109,7 +109,7 @@ def test_the_dark_page_is_dark(read):
 
 
 def test_a_figure_opens_large_by_click_or_enter_and_escape_closes_it(read):
-    page = read().open("book/pages/digits/gallery")
+    page = read().open("book/pages/gallery")
     figure = page.locator("img.zoomable").first
     dialog = page.locator("dialog.lightbox")
     figure.click()
@@ -130,7 +130,7 @@ def test_a_figure_opens_large_by_click_or_enter_and_escape_closes_it(read):
 @pytest.mark.parametrize("viewport", [WIDE, PHONE], ids=["wide", "phone"])
 def test_the_class_chosen_in_the_gallery_is_the_one_shown(read, viewport):
     reader = read(viewport=viewport, color_scheme="dark")
-    page = reader.open("book/pages/digits/gallery")
+    page = reader.open("book/pages/gallery")
     box = page.locator(".by-class")
     shown = box.locator("section:visible")
     expect(shown).to_have_count(1)
@@ -168,7 +168,7 @@ def test_the_search_finds_a_word(read, html):
     assert reader.faults == []
 
 
-EXPLORER = "book/pages/digits/explorer"
+EXPLORER = "book/pages/explorer"
 # Of the mean brightness of a canvas, 0 to 255.
 BRIGHTNESS = """canvas => {
     const {width, height} = canvas;
@@ -379,7 +379,7 @@ def test_the_explorer_opens_in_a_window_of_its_own(read):
 
 def test_the_table_of_all_scores_is_sorted_by_a_click_on_a_head(read):
     reader = read(viewport=WIDE)
-    page = reader.open("book/pages/digits/mislabel_summary")
+    page = reader.open("book/pages/mislabel_summary")
     table = page.locator("table.sortable")
     heads = table.locator("thead th")
 

@@ -49,13 +49,15 @@ def test_list_shows_every_page_what_it_takes_its_state_and_why(
     notebook.write_text(notebook.read_text().replace("The answer", "The reply"))
     monkeypatch.chdir(book / "notebooks")  # anywhere inside the project
     assert main(["list"]) == 0
-    head, toy, other, cpu = capsys.readouterr().out.splitlines()
+    head, toy, slow, other, waiting, _ = capsys.readouterr().out.splitlines()
     assert head.split() == ["page", "measuring", "takes", "state"]
-    assert toy.startswith("digits/toy") and "90 s" in toy
+    assert toy.startswith("toy ") and "90 s" in toy
     assert toy.endswith("  to be drawn: notebook changed")
+    assert slow.startswith("  cpu/toy ") and "  90 min  " in slow
+    assert slow.endswith("  never measured")
     assert other.endswith("  to be measured: parameter epochs: 2 -> 3")
-    assert cpu.startswith("cpu/toy") and "  90 min  " in cpu
-    assert cpu.endswith("  to be measured: never measured")
+    assert waiting.startswith("waiting ")
+    assert waiting.endswith("  –  to be measured: never measured")
 
 
 def test_list_shows_other_pages_beside_one_that_cannot_be_read(
@@ -65,20 +67,20 @@ def test_list_shows_other_pages_beside_one_that_cannot_be_read(
     file = book / "experiments.yml"
     file.write_text(
         file.read_text().replace("study: gallery, minutes: 90", "study: none")
-    )
+    )  # a record that does not exist: `curvlib run` says so
     (book / "results/digits/toy/record.json").write_text("{}")  # of no use
     monkeypatch.chdir(book)
     assert main(["list"]) == 0
-    _, toy, other, cpu = capsys.readouterr().out.splitlines()
+    _, toy, _, _, other, _, cpu = capsys.readouterr().out.splitlines()
     assert toy.endswith("to be measured: never measured")
     assert "broken: " in other and "other.ipynb is not a notebook" in other
-    assert "broken: there is no study 'none': curvlib/studies/none.py" in cpu
+    assert cpu.startswith("  cpu/toy ") and cpu.endswith("never measured")
 
 
 def test_without_papermill_the_command_says_what_to_install(book, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "papermill", None)
     monkeypatch.chdir(book)
-    assert main(["open", "digits/toy", "mine.ipynb"]) == 2
+    assert main(["open", "toy", "mine.ipynb"]) == 2
     assert "pages need `pip install curvlib[book]`" in capsys.readouterr().err
 
 
@@ -86,6 +88,9 @@ def test_list_can_show_one_profile(fresh, capsys):
     assert main(["list", "--profile", "cpu"]) == 0
     assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == [
         "page",
+        "toy",
+        "cpu/toy",
+        "waiting",
         "cpu/toy",
     ]
 
@@ -93,13 +98,14 @@ def test_list_can_show_one_profile(fresh, capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["run", "joy"], "curvlib: no page digits/joy; there are:\n  digits/toy\n"),
-        (["run", "other", "--profile", "cpu"], "no page cpu/other; there are:"),
+        (["run", "joy"], "curvlib: no page or record joy; there are the pages\n  toy"),
+        (["run", "other", "--profile", "cpu"], "page other has no record of cpu"),
+        (["run", "cpu/other"], "no page or record cpu/other; there are the pages"),
         (["run", "--profile", "gpu"], "no profile 'gpu'; there are digits, cpu"),
         (["list", "--profile", "gpu"], "no profile 'gpu'; there are digits, cpu"),
-        (["open", "joy", "a.ipynb"], "no page digits/joy; there are:"),
+        (["open", "joy", "a.ipynb"], "no page joy; there are:\n  toy\n"),
         (["open", "toy", "a.py"], "a.py must end in .ipynb"),
-        (["open", "cpu/toy", "a.ipynb"], "cpu/toy has no record cpu/toy yet: `curvlib"),
+        (["open", "waiting", "a.ipynb"], "waiting has no record yet: `curvlib run cpu"),
     ],
 )
 def test_an_unknown_page_or_profile_is_answered_with_those_there_are(
@@ -138,7 +144,7 @@ def test_ctrl_c_keeps_the_finished_pages_and_leaves_no_process(fresh):
     )
     try:
         lines = []
-        while "digits/toy drawn in" not in (lines[-1] if lines else ""):
+        while "toy drawn in" not in (lines[-1] if lines else ""):
             lines.append(running.stdout.readline())
             assert lines[-1], lines
         children = psutil.Process(running.pid).children(recursive=True)
@@ -149,14 +155,14 @@ def test_ctrl_c_keeps_the_finished_pages_and_leaves_no_process(fresh):
         running.kill()
 
     assert lines[0] == "nothing to measure; drawing 2 pages\n"
-    assert "Stopped. Finished and kept: digits/toy." in rest
+    assert "Stopped. Finished and kept: toy." in rest
     assert running.returncode == 130
     left = [child for child in children if child.is_running()]
     # Orphans that have ended may wait for somebody to ask for their exit status.
     assert all(child.status() == psutil.STATUS_ZOMBIE for child in left)
     assert main(["list", "--profile", "digits"]) == 0
-    assert (fresh / "book/pages/digits/toy.ipynb").exists()
-    assert not (fresh / "book/pages/digits/other.ipynb").exists()
+    assert (fresh / "book/pages/toy.ipynb").exists()
+    assert not (fresh / "book/pages/other.ipynb").exists()
 
 
 def test_book_draws_and_renders_once_and_keeps_the_last_good_book(book):
@@ -167,10 +173,10 @@ def test_book_draws_and_renders_once_and_keeps_the_last_good_book(book):
     )
     (book / "_toc.yml").write_text(
         "format: jb-book\nroot: book/intro\n"
-        "chapters: [{file: book/pages/digits/toy}, {file: book/pages/digits/other}]\n"
+        "chapters: [{file: book/pages/toy}, {file: book/pages/other}]\n"
     )
     intro = book / "book" / "intro.md"
-    intro.write_text("# Toy\n\n{numref}`digits-toy-fig-dot`\n")
+    intro.write_text("# Toy\n\n{numref}`toy-fig-dot`\n")
     html = book / "book" / "_build" / "html"
 
     def curvlib_book():
@@ -186,16 +192,21 @@ def test_book_draws_and_renders_once_and_keeps_the_last_good_book(book):
     second = curvlib_book()
     assert (second.returncode, second.stderr) == (0, "")
     assert "nothing to measure; drawing 1 page" in second.stdout
-    assert "1 record to be measured, on request only: cpu/toy" in second.stdout
+    assert "without any record, and left out: waiting" in second.stdout
     assert "book rendered in" in second.stdout
     assert f"Open {html / 'index.html'}\n" in second.stdout
     assert "All of it took" in second.stdout
-    toy = (html / "book/pages/digits/toy.html").read_text()
+    toy = (html / "book/pages/toy.html").read_text()
     assert "--force" in toy and "<td><p>passes over the training set</p></td>" in toy
     assert 'alt="A dot, 98.8% black"' in toy
     assert '<span class="caption-text">It is <span class="pasted-text">0.99' in toy
     assert '<a class="reference download internal" download=""' in toy
-    assert toy.count('<div class="cell docutils') == 2, "parameter cells are hidden"
+    assert toy.count('<div class="cell docutils') == 3, "parameter cells are hidden"
+    assert '<span class="std std-numref">Fig. 2</span>' in toy, "tabs are a figure"
+    assert (
+        '<span class="caption-text"><span class="pasted-text">1.0</span> twice' in toy
+    )
+    assert toy.index("<fieldset class=") < toy.index("first") < toy.index("second")
     assert "tag_parameters" not in toy
 
     rendered = {f: f.stat().st_mtime_ns for f in html.rglob("*") if f.is_file()}

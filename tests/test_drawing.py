@@ -24,15 +24,15 @@ def load(root):
     return catalogue.load(root / "experiments.yml")
 
 
-def page_of(root, name="digits/toy"):
+def page_of(root, name="toy"):
     return load(root).pages[name]
 
 
-def page_text(root, name="digits/toy"):
+def page_text(root, name="toy"):
     return page_of(root, name).file.read_text(encoding="utf-8")
 
 
-def cells_of(root, name="digits/toy"):
+def cells_of(root, name="toy"):
     return cleanup.read(page_of(root, name).file)["cells"]
 
 
@@ -42,12 +42,12 @@ def edit(file, old, new):
     file.write_text(text.replace(old, new))
 
 
-def update(root, *names, measure=lambda record: False, **options):
+def update(root, *names, measure=False, **options):
     stream = io.StringIO()
     known = load(root)
-    chosen = known.choose(names, None)
+    wanted, pages = known.choose(names, None)
     status = runner.bring_up_to_date(
-        known, chosen, measure=measure, stream=stream, **options
+        known, wanted if measure else [], pages, stream=stream, **options
     )
     return status, stream.getvalue()
 
@@ -71,7 +71,7 @@ def test_the_page_opens_with_its_question_then_says_how_its_record_was_made(made
 
 
 def test_a_title_of_the_catalogue_takes_the_place_of_the_notebooks_own(made_book):
-    source = cells_of(made_book, "digits/other")[0]["source"]
+    source = cells_of(made_book, "other")[0]["source"]
     assert source.startswith("# What else?\n\nSee")
 
 
@@ -99,7 +99,7 @@ def test_the_page_shows_nothing_of_the_machine_or_the_moment(made_book):
     for trace in (str(made_book), "scratch/.", "ipykernel", "iopub", "not for readers"):
         assert trace not in text.replace(json.dumps(WORK_SOURCE(made_book))[1:-1], "")
     assert '"papermill"' not in text
-    log = made_book / "runs/logs/digits/toy.txt"
+    log = made_book / "runs/logs/toy.txt"
     assert "UserWarning: not for readers" in log.read_text()
 
 
@@ -108,29 +108,27 @@ def WORK_SOURCE(root):
     return next(c["source"] for c in cells_of(root) if "warnings.warn" in c["source"])
 
 
-def test_labels_carry_page_and_profile_wherever_they_stand(made_book):
+def test_labels_carry_the_page_wherever_they_stand(made_book):
     cells = cells_of(made_book)
-    assert "{numref}`digits-toy-fig-dot`" in cells[0]["source"]
+    assert "{numref}`toy-fig-dot`" in cells[0]["source"]
     figure = next(cell for cell in cells if "mystnb" in cell["metadata"])
     assert figure["metadata"]["mystnb"] == {
         "figure": {
             "caption": "It is {glue:text}`share:.2f` black",  # the book resolves it
-            "name": "digits-toy-fig-dot",
+            "name": "toy-fig-dot",
         },
         "image": {"alt": "A dot, 98.8% black"},
     }
-    assert "[the dot](#digits-toy-fig-dot)" in cells[-2]["source"]
+    assert "[the dot](#toy-fig-dot)" in cells[-2]["source"]
 
 
 def test_the_page_offers_the_tables_of_its_record_and_its_own_files(made_book):
     assert cells_of(made_book)[-1]["source"] == (
         "## Data of this page\n\n"
-        "- {download}`rows.csv </results/digits/toy/rows.csv>`\n"
-        "- {download}`extra.html </book/pages/digits/toy/extra.html>`"
+        "digits (`digits/toy`): {download}`rows.csv </results/digits/toy/rows.csv>`\n\n"
+        "This page: {download}`extra.html </book/pages/toy/extra.html>`"
     )
-    assert (made_book / "book/pages/digits/toy/extra.html").read_text() == (
-        "<p>extra</p>"
-    )
+    assert (made_book / "book/pages/toy/extra.html").read_text() == ("<p>extra</p>")
 
 
 def test_a_claim_is_shown_with_its_mark_and_kept_beside_the_page(made_book):
@@ -139,9 +137,10 @@ def test_a_claim_is_shown_with_its_mark_and_kept_beside_the_page(made_book):
     assert drawing.CLAIM not in text
     (claim,) = page_of(made_book).drawn["claims"]
     assert claim == {
+        "name": "a-dot-is-black",
         "text": "A dot is black.",
-        "holds": True,
-        "ours": "0.99",
+        "verdicts": {"digits": True},
+        "ours": {"digits": "0.99"},
         "published": "1 (nobody, 2020)",
         "tolerance": "",
     }
@@ -206,10 +205,10 @@ def test_a_clone_of_the_book_is_current_and_runs_nothing(book, monkeypatch):
             ("to be drawn", ["record digits/other changed"]),
         ),
         (
-            "book/pages/digits/other.ipynb",
+            "book/pages/other.ipynb",
             "toy",
             "joy",
-            ("to be drawn", ["book/pages/digits/other.ipynb changed"]),
+            ("to be drawn", ["book/pages/other.ipynb changed"]),
         ),
         (
             "results/digits/other/record.json",
@@ -222,19 +221,19 @@ def test_a_clone_of_the_book_is_current_and_runs_nothing(book, monkeypatch):
 def test_a_change_is_named_as_the_reason(book, file, old, new, state):
     edit(book / file, old, new)
     known = load(book)
-    assert runner.state(known.pages["digits/other"], known) == state
-    assert runner.state(known.pages["digits/toy"], known) == ("current", [])
+    assert runner.state(known.pages["other"], known) == state
+    assert runner.state(known.pages["toy"], known) == ("current", [])
 
 
 def test_a_missing_table_is_to_be_measured_and_a_missing_file_drawn(book):
-    (book / "book/pages/digits/toy/extra.html").unlink()
+    (book / "book/pages/toy/extra.html").unlink()
     known = load(book)
-    assert runner.state(known.pages["digits/toy"], known) == (
+    assert runner.state(known.pages["toy"], known) == (
         "to be drawn",
-        ["book/pages/digits/toy/extra.html missing"],
+        ["book/pages/toy/extra.html missing"],
     )
     (book / "results/digits/toy/rows.csv").unlink()
-    assert runner.state(known.pages["digits/toy"], known) == (
+    assert runner.state(known.pages["toy"], known) == (
         "to be measured",
         ["rows.csv missing"],
     )
@@ -242,10 +241,45 @@ def test_a_missing_table_is_to_be_measured_and_a_missing_file_drawn(book):
 
 def test_a_page_without_a_record_was_never_measured(book):
     known = load(book)
-    assert runner.state(known.pages["cpu/toy"], known) == (
+    assert runner.state(known.pages["waiting"], known) == (
         "to be measured",
         ["never measured"],
     )
+
+
+def test_a_page_is_drawn_from_those_of_its_records_that_exist(book):
+    assert page_of(book).records == ("digits/toy", "cpu/toy")
+    assert page_of(book).measured == ("digits/toy",)
+    assert page_of(book).drawn["labels"] == {"digits/toy": "digits"}
+    write_record(book, "cpu/toy", share=0.5, epochs=2)
+    assert drawing.why_draw(page_of(book)) == ["record cpu/toy new"]
+    with pytest.raises(PageError, match="have the same label but differ in epochs"):
+        drawing.draw(page_of(book))
+    edit(book / "experiments.yml", "minutes: 90", "minutes: 90, label: slow digits")
+    edit(book / "notebooks/toy.ipynb", "(record,) = page", "record, *_ = page")
+    drawing.draw(page_of(book))
+    assert page_of(book).drawn["labels"]["cpu/toy"] == "slow digits"
+    about = cells_of(book)[1]["source"]
+    assert about.startswith(":::{dropdown} `curvlib run toy` · drawn from 2 records")
+    assert "**digits** · `curvlib run digits/toy` · 40 s, its training 90 s" in about
+    assert "**slow digits** · `curvlib run cpu/toy` · 40 s" in about
+    assert about.count("papermill notebooks/toy.ipynb out.ipynb -p num_train 60") == 1
+    assert "`epochs = 2`" in about and "Seeds: `seeds = [0]`" in about
+    assert (
+        "slow digits (`cpu/toy`): {download}`rows.csv" in cells_of(book)[-1]["source"]
+    )
+    edit(book / "experiments.yml", "slow digits", "slower digits")
+    assert drawing.why_draw(page_of(book)) == ["labels changed"]
+    shutil.rmtree(book / "results/cpu")
+    assert drawing.why_draw(page_of(book)) == ["record cpu/toy gone"]
+
+
+def test_two_claims_of_one_name_are_refused(book):
+    claim = "page.claim('It is so.', True)"
+    begin = "from curvlib.book import Page\npage = Page.begin(In)"
+    write_notebook(book, "toy", code(f"{begin}\n{claim}\n{claim}"))
+    with pytest.raises(PageError, match="two claims have the name it-is-so"):
+        drawing.draw(page_of(book))
 
 
 def test_changed_figure_code_is_to_be_drawn_and_changed_training_is_not(
@@ -283,7 +317,7 @@ def test_a_record_that_may_not_be_measured_is_said_and_the_page_still_drawn(book
     assert status == 0
     assert "1 record to be measured, on request only: digits/other" in output
     known = load(book)
-    assert drawing.why_draw(known.pages["digits/other"]) == []
+    assert drawing.why_draw(known.pages["other"]) == []
 
 
 # ------------------------------------------------------------------------ measuring
@@ -292,13 +326,13 @@ def test_a_record_that_may_not_be_measured_is_said_and_the_page_still_drawn(book
 def test_what_is_out_of_date_is_measured_then_drawn(book):
     write_notebook(book, "other", code("x = 1"))
     edit(book / "experiments.yml", "epochs: 2}", "epochs: 3}")
-    status, output = update(book, measure=lambda record: True)
+    status, output = update(book, measure=True)
     assert status == 0, output
     assert "[1/2] measuring digits/other" in output
     assert "digits/other measured in" in output
     assert "1 record measured, 1 page drawn in" in output
     known = load(book)
-    assert runner.state(known.pages["digits/other"], known) == ("current", [])
+    assert runner.state(known.pages["other"], known) == ("current", [])
     made = json.loads((book / "results/digits/other/record.json").read_text())
     assert made["parameters"]["epochs"] == 3 and "runs" not in made["parameters"]
     assert made["training"]["runs"] == 1 and made["peak_memory_gib"] > 0.01
@@ -310,7 +344,7 @@ def test_a_measurement_that_fails_keeps_the_good_record_and_stops_no_other(book)
     before = (book / "results/digits/toy/record.json").read_bytes()
     edit(book / "experiments.yml", '"dataset": "digits"', '"dataset": "nowhere"')
     edit(book / "notebooks/other.ipynb", "scores", "metrics")
-    status, output = update(book, "toy", measure=lambda record: True)
+    status, output = update(book, "toy", measure=True)
     assert status == 1
     assert "digits/toy FAILED: ValueError: unknown data set 'nowhere'" in output
     assert "1 failed: digits/toy" in output
@@ -329,12 +363,12 @@ def test_a_failed_page_keeps_the_good_one_and_stops_no_other(book):
     status, output = update(book)
 
     assert status == 1
-    assert "digits/toy FAILED: cell 4 (half = 1) failed: ValueError: no luck" in output
-    assert "the notebook as far as it came: runs/failed/digits/toy.ipynb" in output
-    assert "no luck" in (book / "runs/failed/digits/toy.ipynb").read_text()
-    assert "1 failed: digits/toy" in output
+    assert "toy FAILED: cell 4 (half = 1) failed: ValueError: no luck" in output
+    assert "the notebook as far as it came: runs/failed/toy.ipynb" in output
+    assert "no luck" in (book / "runs/failed/toy.ipynb").read_text()
+    assert "1 failed: toy" in output
     assert page_text(book) == before
-    assert drawing.why_draw(page_of(book, "digits/other")) == []
+    assert drawing.why_draw(page_of(book, "other")) == []
     assert {f.suffix for f in (book / "results/scratch").iterdir()} == {".lock"}
 
 
@@ -342,8 +376,8 @@ def test_a_kernel_that_dies_is_a_failed_page(tmp_path):
     write_project(tmp_path)
     write_notebook(tmp_path, "other", code("import os\nos._exit(1)"))
     with pytest.raises(PageError, match="Python died in the middle of the notebook"):
-        drawing.draw(page_of(tmp_path, "digits/other"))
-    assert (tmp_path / "runs/failed/digits/other.ipynb").exists()
+        drawing.draw(page_of(tmp_path, "other"))
+    assert (tmp_path / "runs/failed/other.ipynb").exists()
     assert not (tmp_path / "book").exists()
 
 
@@ -365,22 +399,22 @@ def test_a_kill_while_files_are_put_in_place_leaves_a_page_that_is_drawn_again(
             drawing.draw(page_of(book))
     reasons = drawing.why_draw(page_of(book))
     assert "record digits/toy changed" in reasons
-    assert "book/pages/digits/toy.ipynb changed" in reasons
+    assert "book/pages/toy.ipynb changed" in reasons
     assert update(book)[0] == 0
     assert drawing.why_draw(page_of(book)) == []
 
 
 def test_one_page_is_not_drawn_twice_at_once(book):
     with (
-        FileLock(book / "results/scratch/.digits-toy.lock"),
-        pytest.raises(PageError, match="digits/toy is being drawn by another process"),
+        FileLock(book / "results/scratch/.toy.lock"),
+        pytest.raises(PageError, match="toy is being drawn by another process"),
     ):
         drawing.draw(page_of(book))
 
 
 def test_a_page_without_its_record_is_refused(book):
-    with pytest.raises(PageError, match="cpu/toy: no record cpu/toy"):
-        drawing.draw(page_of(book, "cpu/toy"))
+    with pytest.raises(PageError, match="waiting: no record yet; it shows cpu/toy"):
+        drawing.draw(page_of(book, "waiting"))
 
 
 def test_wrong_parameters_are_refused_before_anything_runs(book, monkeypatch):
@@ -389,11 +423,11 @@ def test_wrong_parameters_are_refused_before_anything_runs(book, monkeypatch):
     edit(book / "notebooks/toy.ipynb", "The answer is", "The reply is")
     monkeypatch.setattr(runner, "_Work", None)  # to call it would fail
     with pytest.raises(PageError) as error:
-        update(book, measure=lambda record: True)
+        update(book, measure=True)
     text = str(error.value)
     assert "digits/other: parameter epochs must be int, got 'five', str" in text
     assert "unknown parameter 'rows'; expected dataset, image_size" in text
-    assert "digits/toy: the notebook must name the kernel python3, got R" in text
+    assert "toy: the notebook must name the kernel python3, got R" in text
     assert text.endswith("nothing was run")
 
 
@@ -414,5 +448,5 @@ def test_a_page_opens_as_a_notebook_that_draws_from_its_records(book, tmp_path):
         runner.open_notebook(page_of(book), out)
     with pytest.raises(PageError, match=r"must end in \.ipynb"):
         runner.open_notebook(page_of(book), tmp_path / "mine.txt")
-    with pytest.raises(PageError, match="no record cpu/toy yet: `curvlib run cpu/toy"):
-        runner.open_notebook(page_of(book, "cpu/toy"), tmp_path / "other.ipynb")
+    with pytest.raises(PageError, match="waiting has no record yet: `curvlib run cpu/"):
+        runner.open_notebook(page_of(book, "waiting"), tmp_path / "other.ipynb")

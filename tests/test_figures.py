@@ -191,9 +191,28 @@ def test_gallery_writes_caption_label_score_and_index_below_each_image():
         columns=2,
     )
     assert texts(figure) == [
-        "first\naquarium fish\n0.123\n#40",
-        "second\n3\n2e-07\n#41",
+        *("first", "aquarium fish", "0.123", "#40"),
+        *("second", "3", "2e-07", "#41"),
     ]
+
+
+def test_gallery_shows_ranks_and_names_once_what_a_row_has_in_common():
+    figure = figures.gallery(
+        IMAGES[:4],
+        rank=[1, 2, 1, 20_000],
+        rows=["curvature_norm", "loss"],
+        columns=2,
+    )
+    shown = texts(figure)
+    assert shown[:4] == ["rank 1", "rank 2", "rank 1", "rank 20,000"]
+    assert shown[4:] == ["mean curvature (norm)", "loss"]
+    with pytest.raises(ValueError, match="rows must be one for each of 2 rows, got 1"):
+        figures.gallery(IMAGES[:4], rows=["one"], columns=2)
+
+
+def test_gallery_never_breaks_within_a_number():
+    figure = figures.gallery(IMAGES[:2], score=[116345.0, 1.16e-11], columns=20)
+    assert texts(figure) == ["116,345", "1.16e-11"]
 
 
 def test_gallery_writes_the_error_of_a_score_beside_it():
@@ -208,9 +227,10 @@ def test_gallery_writes_the_error_of_a_score_beside_it():
 
 
 def test_gallery_breaks_a_caption_that_is_wider_than_its_image():
-    words, name = texts(figures.gallery(IMAGES[:2], ["a golden retriever", "i" * 60]))
-    assert words == "a golden\nretriever"
-    assert "\n" in name and name.replace("\n", "") == "i" * 60
+    figure = figures.gallery(IMAGES[:2], ["a golden retriever", "i" * 60])
+    first, second, *name = texts(figure)
+    assert (first, second) == ("a golden", "retriever")
+    assert len(name) > 1 and "".join(name) == "i" * 60
 
 
 def test_gallery_marks_by_frame_and_sign_and_says_what_they_mean():
@@ -288,15 +308,21 @@ def test_columns_are_drawn_side_by_side_with_a_line_for_each_group():
         figures.side_by_side(CURVES, "epoch", {"loss": "loss"}, by="class")
 
 
-def test_a_place_map_has_a_row_for_each_image_and_a_column_for_each_score():
+def test_a_place_map_has_a_row_for_each_score_the_best_on_top_and_a_dot_an_image():
     places = pd.DataFrame(
-        {"a_b": [1.0, 0.256], "c": [0.0, 0.5]}, index=["7 cat", "8 dog"]
+        {"curvature_norm": [1.0, 0.999], "random": [0.1, 0.5]}, index=["7 cat", "8 dog"]
     )
     figure = figures.place_map(places)
     (ax,) = figure.axes
-    assert [t.get_text() for t in ax.get_xticklabels()] == ["a b", "c"]
-    assert [t.get_text() for t in ax.get_yticklabels()] == ["7 cat", "8 dog"]
-    assert [t.get_text() for t in ax.texts] == ["1.00", ".00", ".26", ".50"]
+    assert [t.get_text() for t in ax.get_yticklabels()] == [
+        "random",
+        "mean curvature (norm)",
+    ]
+    assert ax.get_xscale() == "log"
+    low, _, high, median = ax.get_lines()
+    np.testing.assert_allclose(low.get_xdata(), [90, 50])
+    np.testing.assert_allclose(high.get_xdata(), [0.01, 0.1])  # a log axis has no 0
+    np.testing.assert_allclose(median.get_xdata(), 0.055)
     assert texts(figures.place_map(places[:0], nothing="none")) == ["none"]
 
 
@@ -458,6 +484,23 @@ def test_auroc_by_noise_keeps_the_names_of_equal_lines_apart():
     ax.figure.canvas.draw()
     boxes = sorted(Text.get_window_extent(t).extents[[1, 3]].tolist() for t in ax.texts)
     assert all(low[1] <= high[0] for low, high in pairwise(boxes))
+    assert len(boxes) == figures.NAMED
+    assert ax.get_title(loc="right") == "grey: 9 other scores"
+
+
+def test_auroc_by_noise_names_the_best_scores_and_the_random_one():
+    means = {f"score_{k}": k / 10 for k in range(8)} | {"random": 0.05}
+    frame = pd.DataFrame(
+        [
+            {"score": n, "noise_rate": r, "auroc": mean}
+            for n, mean in means.items()
+            for r in (0.1, 0.2)
+        ]
+    )
+    named = {t.get_text() for t in figures.auroc_by_noise(frame).texts}
+    assert named == {"random", *(f"score {k}" for k in (3, 4, 5, 6, 7))}
+    with pytest.raises(ValueError, match="highlight at most 6 scores, got 7"):
+        figures.auroc_by_noise(frame, highlight=list(means)[:7])
 
 
 def test_auroc_by_noise_highlights_in_colour_and_leaves_the_rest_grey():
@@ -539,6 +582,88 @@ def test_lines_refuse_a_column_that_is_missing_or_not_finite():
         figures.lines(table, "x", "y")
 
 
+def test_lines_beyond_six_are_grey_and_have_one_name():
+    table = pd.DataFrame(
+        [{"x": x, "y": g, "group": f"g_{g}"} for g in range(9) for x in (0, 1)]
+    )
+    ax = figures.lines(table, "x", "y", by="group", highlight=["g_8", "g_0"])
+    names = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert names == ["7 others", "g 8", "g 0"]
+    colours = [line.get_color() for line in ax.get_lines()]
+    assert colours.count(figures.GREY) == 7
+    ax = figures.lines(table, "x", "y", by="group")
+    assert len(ax.get_legend().get_texts()) == figures.NAMED + 1
+    with pytest.raises(ValueError, match=r"highlight at most 6 of \['g_0'"):
+        figures.lines(table, "x", "y", by="group", highlight=["g_9"])
+
+
+def test_a_bin_that_squeezes_the_others_makes_the_shares_logarithmic():
+    score = np.concatenate([np.ones(1000), np.linspace(2, 10, 40)])
+    every = {"all": np.ones(1040, dtype=bool)}
+    assert figures.distributions(score, every).get_yscale() == "log"
+    linear = figures.distributions(score, every, log_shares=False)
+    assert linear.get_yscale() == "linear"
+    spread = figures.distributions(score[1000:], {"all": every["all"][:40]}, log=False)
+    assert spread.get_yscale() == "linear"
+
+
+def test_data_sets_have_a_panel_each_and_one_legend():
+    def draw(table, ax):
+        figures.lines(table, "x", "y", by="group", ylabel="accuracy", ax=ax)
+
+    table = pd.DataFrame({"x": [0, 1] * 2, "y": [1.0, 2, 3, 4], "group": [*"aabb"]})
+    data = {"digits": table, "CIFAR-10": table, "MNIST": table}
+    figure = figures.by_dataset(data, draw)
+    drawn = [ax for ax in figure.axes if ax.get_lines()]
+    assert [ax.get_title() for ax in drawn] == list(data)
+    assert [ax.get_ylabel() for ax in drawn] == ["accuracy", "", "accuracy"]
+    assert [ax.get_xlabel() for ax in drawn] == ["", "x", "x"]
+    assert all(ax.get_legend() is None for ax in drawn)
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == ["a", "b"]
+    alone = figures.by_dataset({"digits": table}, draw)
+    assert alone.axes[0].get_legend() is not None and not alone.legends
+    with pytest.raises(ValueError, match="at least one data set, got none"):
+        figures.by_dataset({}, draw)
+
+
+def test_one_legend_leaves_out_the_numbers_that_differ():
+    data = {"digits": np.arange(40.0), "MNIST": np.arange(40.0)}
+    groups = {"clean": ~WRONG, "mislabelled": WRONG}
+    figure = figures.by_dataset(
+        data, lambda score, ax: figures.distributions(score, groups, ax=ax)
+    )
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == ["clean", "mislabelled"]
+
+
+def test_a_table_has_words_for_names_and_keeps_values_with_their_spread():
+    frame = pd.DataFrame(
+        {
+            "score": ["curvature_norm", "in <b>"],
+            "top_overlap": [0.12345, np.nan],
+            "auroc": ["0.91 ± 0.02", "–"],
+            "n": [1200, 3],
+        }
+    )
+    page = figures.table(frame, formats={"n": "{:,}"}, auroc="AUROC")._repr_html_()
+    heads = ["score", "top overlap", "AUROC", "n"]
+    assert "".join(f'<th scope="col">{head}</th>' for head in heads) in page
+    first = ["0.123", "0.91 ± 0.02", "1,200"]
+    cells = "".join(f'<td class="number">{text}</td>' for text in first)
+    assert f"<tr><td>mean curvature (norm)</td>{cells}</tr>" in page
+    assert '<td>in &lt;b&gt;</td><td class="number">–</td>' in page
+    assert "details" not in page
+
+
+def test_a_long_table_offers_its_other_rows():
+    short, long = (pd.DataFrame({"a": range(n)}) for n in (6, 7))
+    assert "<details" not in figures.table(short)._repr_html_()
+    page = figures.table(long)._repr_html_()
+    assert "<summary>Show all 7 rows</summary>" in page
+    assert page.count("<tr>") == 1 + 7
+
+
 def test_density_leaves_empty_cells_white_and_darkens_with_the_count():
     counts = np.array([[0, 1], [10, 100]])
     ax = figures.density(counts, [0, 1, 2], [0, 1, 2], bar=None)
@@ -572,8 +697,9 @@ def test_a_sortable_table_sorts_by_values_and_shows_texts():
     page = figures.sortable_table(values, texts, caption="AUROC < 1.").data
     assert '<table class="dataframe sortable">' in page
     assert '<th scope="col">score</th><th scope="col">a &amp; b</th>' in page
-    assert '<td>loss</td><td data-value="0.5">0.500 <small>± 0.100</small></td>' in page
-    assert '<td>aum</td><td data-value="nan">not run</td>' in page
+    row = '<th scope="row">{}</th><td class="number" data-value="{}">{}</td>'
+    assert row.format("loss", 0.5, "0.500 <small>± 0.100</small>") in page
+    assert row.format("area under the margin (AUM)", "nan", "not run") in page
     assert "<caption>AUROC &lt; 1. Click a head to sort.</caption>" in page
     empty = figures.sortable_table(values, texts.map(lambda _: None), caption="").data
     assert empty.count(">–</td>") == 2

@@ -11,6 +11,7 @@ import pytest
 from sklearn.datasets import load_digits
 
 from curvlib.book import cleanup, parameters
+from curvlib.book.artwork import MIME
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -182,7 +183,7 @@ def test_a_notebook_runs_with_small_parameters_and_leaves_its_record(
         for cell in code
         for output in cell["outputs"]
         if "image/png" in output.get("data", {})
-        or "data:image/png" in str(output.get("data", {}).get("text/html", ""))  # tabs
+        or MIME in output.get("data", {})  # tabs
     ]
     assert images, "a page without a figure"
     if "records" not in small:

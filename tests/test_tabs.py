@@ -1,6 +1,5 @@
 """Tabs: what they show, for whom, and that it is the same each time."""
 
-import base64
 import itertools
 import re
 
@@ -8,7 +7,7 @@ import matplotlib.pyplot as plt
 import pandas as pd
 import pytest
 
-from curvlib.book import figures, tabs
+from curvlib.book import artwork, figures, tabs
 from curvlib.book.parameters import PageError
 
 FRAME = pd.DataFrame({"score": ["norm"], "auroc": [0.9]})
@@ -18,14 +17,14 @@ FRAME = pd.DataFrame({"score": ["norm"], "auroc": [0.9]})
 def shown(monkeypatch):
     """Shows tabs as in a notebook that has just started; gives the HTML."""
     pages = []
-    monkeypatch.setattr(
-        "IPython.display.display", lambda content: pages.append(content.data)
-    )
+    monkeypatch.setattr("IPython.display.display", lambda data, raw: pages.append(data))
     monkeypatch.setattr(tabs, "_GROUPS", itertools.count(1))
 
     def show(*arguments, **options):
         tabs.show(*arguments, **options)
-        return pages[-1]
+        return pages[-1]["text/html"]
+
+    show.pages = pages
 
     return show
 
@@ -63,13 +62,15 @@ def test_a_single_thing_is_shown_without_tabs(shown):
     )
 
 
-def test_a_figure_is_an_image_with_an_alt_text_and_is_not_shown_once_more(shown):
+def test_a_figure_is_a_drawing_with_an_alt_text_and_is_not_shown_once_more(shown):
     text = shown({"digits": figure(), "MNIST": figure()}, alt='A "line".')
     assert plt.get_fignums() == []
-    assert 'alt="A &quot;line&quot; (digits)"' in text and "line&quot; (MNIST)" in text
-    found = re.findall(r'base64,(.*?)" width="(\d+)"', text)
-    assert all(base64.b64decode(png)[1:4] == b"PNG" for png, _ in found)
-    assert all(abs(int(width) - 400) < 40 for _, width in found), "as wide as drawn"
+    assert text.count("<svg class=") == 2
+    assert 'aria-label="A &quot;line&quot; (digits)"' in text
+    assert "line&quot; (MNIST)" in text
+    kept = shown.pages[-1][artwork.MIME]["figures"]
+    assert [drawn["label"] for drawn in kept] == ["digits", "MNIST"]
+    assert kept[0]["csv"].splitlines()[1:] == ["1,,0,0", "1,,1,1"]
 
 
 def test_the_same_contents_give_the_same_bytes(shown, monkeypatch):
@@ -85,7 +86,7 @@ def test_the_same_contents_give_the_same_bytes(shown, monkeypatch):
 
 def test_an_alt_text_may_differ_between_labels_and_none_may_be_missing(shown):
     text = shown({"a": figure(), "b": figure()}, alt={"a": "One", "b": "Two"})
-    assert 'alt="One (a)"' in text and 'alt="Two (b)"' in text
+    assert 'label="One (a)"' in text and 'label="Two (b)"' in text
     with pytest.raises(PageError, match="the figure of b needs a text for those who"):
         shown({"a": figure(), "b": figure()}, alt={"a": "One"})
     plt.close("all")

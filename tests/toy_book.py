@@ -43,6 +43,12 @@ FIGURE_METADATA = {
         "image": {"alt": "A dot, {glue:text}`share:.1%` black"},
     }
 }
+TABS = """\
+from curvlib.book import tabs
+tabs.show({"digits": "<p>first</p>", "MNIST": "<p>second</p>"})"""
+TABS_METADATA = {
+    "mystnb": {"figure": {"caption": "{glue:text}`share:.1f` twice", "name": "fig-two"}}
+}
 GIVEN = {  # a study that takes a moment
     "dataset": "digits",
     "num_train": 60,
@@ -134,7 +140,11 @@ def write_project(root):
         "toy",
         code(WORK),
         code(FIGURE, **FIGURE_METADATA),
-        markdown("The answer is {glue:text}`share:.3f`, see [the dot](#fig-dot)."),
+        code(TABS, **TABS_METADATA),
+        markdown(
+            "The answer is {glue:text}`share:.3f`, see [the dot](#fig-dot) and "
+            "{numref}`fig-two`."
+        ),
     )
     write_notebook(root, "other", code("from curvlib import scores"))
     (root / "experiments.yml").write_text(EXPERIMENTS)

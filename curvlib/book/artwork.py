@@ -25,9 +25,9 @@ from matplotlib.image import AxesImage
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle, StepPatch
 
+from curvlib.book.cleanup import MIME
 from curvlib.book.palette import VARIABLES
 
-MIME = "application/x-curvlib-figure+json"
 DATA = "curvlib_data"  # attribute of a figure: its data, where axes do not hold them
 MANY = 1500  # points of one artist, from which on it is a picture
 LONG = 25  # lines of a code cell that are shown without a click

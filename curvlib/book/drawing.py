@@ -18,7 +18,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from curvlib.book import artwork, cleanup, records
+from curvlib.book import cleanup, records
 from curvlib.book.catalogue import Page
 from curvlib.book.page import FILES, ROOT
 from curvlib.book.parameters import (
@@ -188,6 +188,8 @@ def _draw_in(staging: Path, page: Page, notebook: dict) -> None:
         )
     except PageError as error:
         raise PageError(f"{error}\n  {_keep_failed(page, executed)}") from error
+    from curvlib.book import artwork  # imports Matplotlib
+
     content, drawings = artwork.place(content, f"/{files}")
     contents = {page.file: content}
     contents |= {page.root / files / _relative(f, staging / "files"): f for f in own}
@@ -330,10 +332,12 @@ def about(page: Page, notebook: dict, shown: Mapping[str, Record]) -> str:
     else:
         head = f"`curvlib run {page.name}` · drawn from {len(shown)} records"
         body = [_record(page.labels[name], name, r) for name, r in shown.items()]
-        body += [
-            "A command with `--force` measures its record again, those of digits in "
-            "minutes."
-        ]
+        first = next(iter(shown.values()))
+        body.append(
+            "Add `--force` to measure a record again. The first of them with papermill "
+            f"alone:\n\n```bash\n"
+            f"{papermill_command(page.notebook, _not_default(first))}\n```"
+        )
     text = "\n\n".join([f":::{{dropdown}} {head}\n:class-container: run-facts", *body])
     return f"{text}\n:::\n"
 
@@ -345,7 +349,7 @@ def _record(label: str, name: str, record: Record) -> str:
     values = ", ".join(f"`{parameter} = {value}`" for parameter, value in given.items())
     return (
         f"**{label}** · `curvlib run {name}` · {took(made)} · {machine(made)}\n\n"
-        f"Not the defaults of the study: {values or 'nothing'}. {_made_by(made)}"
+        f"Parameters other than the defaults: {values or 'none'}. {_made_by(made)}"
     )
 
 

@@ -1,16 +1,19 @@
 """Figures: arrays in, matplotlib axes out, nothing computed that a table would need.
 
-Made to be read at the width of a page (700 pixels), on white also in a dark book, and
-without telling colours apart: groups differ in line or marker as well. The same
-arguments give the same bytes. Keep the result, as in ``ax = epoch_band(...)``: a
-notebook would otherwise show the figure twice.
+Made to be read at the width of a page (700 pixels), in light and in dark, and without
+telling colours apart: groups differ in line or marker as well. At most ``NAMED`` lines
+have a name; the others are grey. Scores appear under the names that ``SCORES`` gives
+them. The same arguments give the same bytes. Keep the result, as in
+``ax = epoch_band(...)``: a notebook would otherwise show the figure twice.
 """
 
 import html
 import math
 import os
+import re
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -24,9 +27,12 @@ from sklearn.isotonic import isotonic_regression
 
 from curvlib.book import artwork
 from curvlib.book.palette import COLOURS, GREY, GRID
+from curvlib.scores import SCORES
 
 LINES = ("-", "--", "-.", ":")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+NAMED = 6  # lines of a figure that have a name and a colour
+ROWS = 6  # of a table that are in sight; a click shows the others
 WIDTH = 7.0  # inches, the page at 100 dots an inch
 STYLE = {  # of every figure of the book
     "figure.dpi": 100,
@@ -47,6 +53,93 @@ def set_style() -> None:
         artwork.show_as_svg()
 
 
+_WITHIN = re.compile(
+    rf"\b({'|'.join(sorted((n for n in SCORES if '_' in n), key=len, reverse=True))})\b"
+)
+
+
+def words(text: object) -> str:
+    """A name as readers see it: scores by their label, no underscores.
+
+    Example:
+        >>> words("curvature_norm"), words("shuffled curvature_norm"), words("by_hand")
+        ('mean curvature (norm)', 'shuffled mean curvature (norm)', 'by hand')
+        >>> words("notes_1.csv")  # a file keeps its name
+        'notes_1.csv'
+    """
+    text = str(text)
+    if text in SCORES:
+        return SCORES[text].label
+    text = _WITHIN.sub(lambda match: SCORES[match[1]].label, text)
+    return text if re.search(r"[/.]\S", text) else text.replace("_", " ")
+
+
+def by_dataset(
+    data: Mapping[str, Any],
+    draw: Callable[..., Any],
+    *,
+    columns: int = 2,
+    height: float = 2.6,
+    share: str = "xy",
+) -> Figure:
+    """A panel for each data set, with one legend for all of them.
+
+    Args:
+        data: By the name of the data set: what ``draw`` takes.
+        draw: Draws one data set, called as ``draw(data[name], ax=ax)``; for example
+            ``lambda table, ax: figures.lines(table, "epoch", "accuracy", by="group",
+            ax=ax)``.
+        columns: Panels side by side.
+        height: Of a panel, in inches.
+        share: Axes that all panels have in common: ``"x"``, ``"y"``, ``"xy"``, ``""``.
+
+    Raises:
+        ValueError: If there is no data set.
+    """
+    if not data:
+        raise ValueError("by_dataset needs at least one data set, got none")
+    columns = min(columns, len(data))
+    rows = -(-len(data) // columns)
+    figure, grid = plt.subplots(
+        rows,
+        columns,
+        figsize=(WIDTH, height * rows + 0.5),
+        layout="constrained",
+        sharex="x" in share,
+        sharey="y" in share,
+        squeeze=False,
+    )
+    entries = {}
+    for place, (ax, (name, value)) in enumerate(
+        zip(grid.flat, data.items(), strict=False)
+    ):
+        draw(value, ax=_axes(ax))
+        ax.set_title(words(name))
+        if len(data) > 1 and (legend := ax.get_legend()):
+            entries.setdefault("", legend.get_title().get_text())
+            legend.remove()
+        for line, label in zip(*ax.get_legend_handles_labels(), strict=True):
+            # The number of samples differs from panel to panel.
+            entries.setdefault(re.sub(r", n = [\d,]+.*$", "", label), line)
+        if place % columns and ax.get_ylabel() == grid[0, 0].get_ylabel():
+            ax.set_ylabel("")
+        if place + columns < len(data) and "x" in share:
+            ax.set_xlabel("")
+    for ax in grid.flat[len(data) :]:
+        ax.axis("off")
+    title = entries.pop("", None)
+    if len(data) > 1 and entries:
+        figure.legend(
+            entries.values(),
+            entries.keys(),
+            loc="outside lower center",
+            ncols=3,
+            fontsize=9,
+            title=title,
+        )
+    return figure
+
+
 def gallery(
     images: np.ndarray,
     captions: Sequence[str] | None = None,
@@ -55,6 +148,8 @@ def gallery(
     score: Sequence[float] | None = None,
     error: Sequence[float] | None = None,
     index: Sequence[int] | None = None,
+    rank: Sequence[int] | None = None,
+    rows: Sequence[str] = (),
     columns: int = 10,
     marked: np.ndarray | None = None,
     marked_as: str = "mislabelled",
@@ -66,11 +161,14 @@ def gallery(
 
     Args:
         images: uint8, shape [n, H, W, C] with C of 1 or 3, or [n, H, W].
-        captions: A text for each image; label, score, index follow, a line each.
+        captions: A text for each image; label, rank, score, index follow, a line each.
         label: Class names or numbers, length n.
         score: Shown to three digits, length n.
         error: Of each score, shown with it as ``plus_minus`` does, length n.
         index: Places in the data set, shown with a #, length n.
+        rank: Places in a ranking, 1 for the first, length n.
+        rows: What a row of images has in common, such as a method, one text for each
+            row, shown once above it.
         columns: Images in a row.
         marked: bool [n]; these get a frame and a sign, explained at the bottom.
         marked_as: What the sign means.
@@ -93,12 +191,23 @@ def gallery(
         raise ValueError(f"columns must be at least 1, got {columns}")
     if marked is not None and np.asarray(marked).dtype != bool:
         raise ValueError(f"marked must be bool, got {np.asarray(marked).dtype}")
-    lines = {"captions": captions, "label": label, "score": score, "index": index}
+    lines = {
+        "captions": captions,
+        "label": label,
+        "rank": rank,
+        "score": score,
+        "index": index,
+    }
     for name, values in (lines | {"error": error, "marked": marked}).items():
         if values is not None and len(values) != n:
             raise ValueError(
                 f"{name} must be one for each of {n} images, got {len(values)}"
             )
+    if rows and len(rows) != -(-n // columns):
+        raise ValueError(
+            f"rows must be one for each of {-(-n // columns)} rows, got {len(rows)}"
+        )
+    known = {name: list(v) for name, v in lines.items() if v is not None}
     if error is not None and score is None:
         raise ValueError("error is that of the score: give score too")
     if error is not None:
@@ -109,14 +218,21 @@ def gallery(
     side, line = 0.91 * cell, 0.145  # the image's width; a line of 8-point text
     tall = side * height / width
     texts = _caption_texts(n, lines, points=72 * (cell - 0.03))
-    row = tall + line * (max(text.count("\n") + bool(text) for text in texts) + 0.7)
-    top = 0.35 if title else 0.05
+    head = 0.26 if rows else 0.0
+    row = (
+        head
+        + tall
+        + line * (max(text.count("\n") + bool(text) for text in texts) + 0.7)
+    )
+    top = (0.35 if title else 0.05) + head
     any_marked = marked is not None and np.any(marked)
     bottom = 0.3 if any_marked else 0.05
-    total = top + row * -(-n // columns) + bottom
+    total = top - head + row * -(-n // columns) + bottom
 
     dpi = 150
     figure = plt.figure(figsize=(WIDTH, total), dpi=dpi, facecolor="white")
+    if known:
+        setattr(figure, artwork.DATA, pd.DataFrame(known))
     ax = figure.add_axes((0, 0, 1, 1))
     ax.axis("off")
     enlarged = side * dpi >= width
@@ -127,11 +243,16 @@ def gallery(
             extent=(x, x + side, y + tall, y),
             interpolation="none" if enlarged else "hanning",
         )
-        ax.text(x + side / 2, y + tall + 0.04, texts[i], size=8, ha="center", va="top")
+        for k, text in enumerate(texts[i].splitlines()):  # each in the middle, any font
+            below = y + tall + 0.04 + k * line
+            ax.text(x + side / 2, below, text, size=8, ha="center", va="top")
         if marked is not None and marked[i]:
             frame = Rectangle((x, y), side, tall, fill=False, ec=COLOURS[1], lw=2.5)
             ax.add_patch(frame)
             _sign(ax, x, y, sign)
+    for k, text in enumerate(rows):
+        y = top + k * row - 0.06
+        ax.text((cell - side) / 2, y, words(text), size=9, weight="bold", va="bottom")
     if any_marked:
         _sign(ax, (cell - side) / 2, total - 0.22, sign)
         ax.text(0.3, total - 0.13, marked_as, size=9, va="center")
@@ -169,11 +290,12 @@ def distributions(
     log: bool = True,
     bins: int = 40,
     xlabel: str = "score",
+    log_shares: bool | None = None,
     ax: Axes | None = None,
 ) -> Axes:
     """Histograms of a score by group, each as a share of its own group.
 
-    With ``log`` the zeros, which confident samples underflow to, stand in the leftmost
+    With ``log`` the zeros, which confident samples underflow to, are in the leftmost
     bin and are counted in the legend.
 
     Args:
@@ -182,6 +304,8 @@ def distributions(
         log: Whether the axis of the score is logarithmic.
         bins: Number of bins between the smallest and the largest score of all groups.
         xlabel: Name and unit of the score.
+        log_shares: Whether the axis of the shares is logarithmic; None for where one
+            bin would squeeze the others: it is eight times the third tallest.
         ax: Where to draw; a new figure if None.
 
     Raises:
@@ -213,21 +337,26 @@ def distributions(
     edges[[0, -1]] = low, high  # geomspace may miss the ends by a rounding error
 
     ax = _axes(ax)
+    tallest = []
     for k, (name, mask) in enumerate(groups.items()):
         zeros = np.count_nonzero(score[mask] == 0) if log else 0
         counts, _ = np.histogram(shown[mask], edges)
+        tallest += list(counts / mask.sum())
         ax.stairs(
             counts / mask.sum(),
             edges,
             color=COLOURS[k % len(COLOURS)],
             linestyle=LINES[k % len(LINES)],
             linewidth=1.8,
-            label=f"{name}, n = {mask.sum():,}"
+            label=f"{words(name)}, n = {mask.sum():,}"
             + (f" ({zeros:,} at zero)" if zeros else ""),
         )
     if log:
         ax.set_xscale("log")
     ax.set(xlabel=xlabel, ylabel="share of the group", ylim=(0, None))
+    third = np.sort(tallest)[-3:][0]
+    if log_shares or (log_shares is None and max(tallest) > 8 * third > 0):
+        ax.set_yscale("log")
     ax.legend(frameon=False, fontsize=9)
     return ax
 
@@ -284,7 +413,7 @@ def epoch_band(
             marker=MARKERS[k % len(MARKERS)] if len(epochs) <= 30 else None,
             markersize=4,
             linewidth=1.8,
-            label=f"{name}, n = {n:,}" if name else f"n = {n:,}",
+            label=f"{words(name)}, n = {n:,}" if name else f"n = {n:,}",
         )
         ax.fill_between(epochs, lower, upper, color=colour, alpha=0.2, linewidth=0)
     if log:
@@ -323,6 +452,7 @@ def score_dots(
     """
     _check_columns(frame, "score", value)
     rows = _mean_and_sd(frame, ["score"], value).sort_values("mean", kind="stable")
+    alone = ax is None
     ax = _axes(ax, height=0.9 + 0.26 * len(rows))
     if chance is not None:
         ax.axvline(chance, color=GREY, linestyle=":", linewidth=1.2)
@@ -348,7 +478,9 @@ def score_dots(
             va="center",
             color=colour,
         )
-    ax.set_yticks(range(len(rows)), rows["score"], fontsize=9)
+    ax.set_yticks(range(len(rows)), rows["score"].map(words), fontsize=9)
+    if alone:
+        setattr(ax.figure, artwork.DATA, rows[["score", "mean", "sd"]].iloc[::-1])
     ax.set_ylim(-0.7, len(rows) - 0.3)
     ax.set_xlabel(_with_seeds(xlabel, rows))
     ax.margins(x=0.12)  # room for the numbers
@@ -371,12 +503,13 @@ def auroc_by_noise(
             ``noise_rate`` (a fraction) and the metric's.
         value: Column of the metric.
         ylabel: Name of the metric; the number of seeds is added.
-        highlight: Scores in colour, the others thin and grey; if empty, all in colour.
+        highlight: Scores with a colour and a name, ``NAMED`` at most; the others are
+            thin and grey. If empty, the best ones and the random score.
         ax: Where to draw; a new figure if None.
 
     Raises:
-        ValueError: If a column is missing, the metric is not finite, or a highlighted
-            score is not in the frame.
+        ValueError: If a column is missing, the metric is not finite, a highlighted
+            score is not in the frame, or there are too many of them.
     """
     _check_columns(frame, "score", "noise_rate", value)
     rows = _mean_and_sd(frame, ["score", "noise_rate"], value)
@@ -384,7 +517,10 @@ def auroc_by_noise(
     missing = [name for name in highlight if name not in names]
     if missing:
         raise ValueError(f"no rows for {missing} to highlight; there are {names}")
-    coloured = [n for n in highlight or names if n != "random"]
+    named = list(highlight) or _important(rows)
+    if len(named) > NAMED:
+        raise ValueError(f"highlight at most {NAMED} scores, got {len(named)}")
+    coloured = [n for n in named if n != "random"]
 
     ax = _axes(ax, height=4.6)
     ends = {}
@@ -407,12 +543,26 @@ def auroc_by_noise(
         )
         if bold:
             ax.fill_between(x, mean - sd, mean + sd, color=colour, alpha=0.15, lw=0)
-        ends[name] = (x[-1], mean[-1], colour)
+        if name in named:
+            ends[words(name)] = (x[-1], mean[-1], colour)
+    if others := len(names) - len(named):
+        note = f"grey: {others} other score{'s' * (others > 1)}"
+        ax.set_title(note, size=9, color=GREY, loc="right")
     rates = np.sort(rows["noise_rate"].unique())
     ax.set_xticks(rates, [f"{rate:.3g}" for rate in 100 * rates])
     ax.set(xlabel="wrong labels, %", ylabel=_with_seeds(ylabel, rows))
     _label_ends(ax, ends)
     return ax
+
+
+def _important(rows: pd.DataFrame) -> list[str]:
+    """The scores to name: all if there are few, else the best and the random one."""
+    best = rows.groupby("score", sort=False)["mean"].mean()
+    if len(best) <= NAMED:
+        return list(best.index)
+    null = [name for name in best.index if name == "random"]
+    best = best.drop(null).sort_values(ascending=False, kind="stable")
+    return [*best.index[: NAMED - len(null)], *null]
 
 
 def sortable_table(values: pd.DataFrame, texts: pd.DataFrame, *, caption: str):
@@ -421,6 +571,7 @@ def sortable_table(values: pd.DataFrame, texts: pd.DataFrame, *, caption: str):
     Args:
         values: Numbers to sort by, NaN where there is none; the index names the rows.
         texts: What is shown, of the same rows and columns; a part after ``±`` is small.
+            The first ``ROWS`` rows are in sight, a click shows the others.
         caption: Above the table; that a click sorts is added.
 
     Returns:
@@ -436,23 +587,37 @@ def sortable_table(values: pd.DataFrame, texts: pd.DataFrame, *, caption: str):
             "values and texts need the same rows and columns, got "
             f"{list(values.columns)} and {list(texts.columns)}"
         )
-    heads = "".join(
-        f'<th scope="col">{html.escape(str(head))}</th>'
-        for head in (values.index.name or "", *values.columns)
-    )
+    heads = [values.index.name or "", *values.columns]
     rows = []
     for i, name in enumerate(values.index):
-        cells = [f"<td>{html.escape(str(name))}</td>"]
+        cells = [f'<th scope="row">{html.escape(words(name))}</th>']
         for value, text in zip(values.iloc[i], texts.iloc[i], strict=True):
             shown = "–" if pd.isna(text) else html.escape(str(text))
             main, sign, spread = shown.partition(" ±")
             small = f" <small>±{spread}</small>" if sign else ""
-            cells.append(f'<td data-value="{value}">{main}{small}</td>')
+            cells.append(f'<td class="number" data-value="{value}">{main}{small}</td>')
         rows.append(f"<tr>{''.join(cells)}</tr>")
     return HTML(
-        '<div class="wide-table"><table class="dataframe sortable">'
-        f"<caption>{html.escape(caption)} Click a head to sort.</caption>"
-        f"<thead><tr>{heads}</tr></thead><tbody>{''.join(rows)}</tbody></table></div>"
+        _table_html(heads, rows, "sortable", f"{caption} Click a head to sort.".strip())
+    )
+
+
+def _table_html(heads: Sequence, rows: Sequence[str], kind: str, caption: str) -> str:
+    """A table that scrolls by itself; the book shows its first rows until a click."""
+    names = [html.escape(words(head)) for head in heads]
+    head = "".join(f'<th scope="col">{name}</th>' for name in names)
+    above = f"<caption>{html.escape(caption)}</caption>" if caption else ""
+    more = (
+        '<details class="more-rows" hidden><summary>Show all '
+        f"{len(rows)} rows</summary></details>"
+        if len(rows) > ROWS
+        else ""
+    )
+    return (
+        '<div class="table-box"><div class="wide-table" role="group" '
+        f'aria-label="Table of {", ".join(names[:3])}"><table class="dataframe {kind}">'
+        f"{above}<thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
+        f"</div>{more}</div>"
     )
 
 
@@ -498,7 +663,14 @@ def side_by_side(
         for k, (name, group) in enumerate(frame.groupby(by, sort=False)):
             style = {"color": COLOURS[k % len(COLOURS)], "ls": LINES[k % len(LINES)]}
             marker = MARKERS[k % len(MARKERS)] if len(group) <= 30 else None
-            ax.plot(group[x], group[column], ms=4, marker=marker, label=name, **style)
+            ax.plot(
+                group[x],
+                group[column],
+                ms=4,
+                marker=marker,
+                label=words(name),
+                **style,
+            )
         _axes(ax).set(
             xlabel=x, ylabel=label, yscale="log" if column in log else "linear"
         )
@@ -559,30 +731,33 @@ def precision_check(check: pd.DataFrame, thresholds: pd.DataFrame) -> Figure:
 
 
 def place_map(places: pd.DataFrame, *, nothing: str = "no images") -> Figure:
-    """Places in rankings: a row for each image, a column for each score, dark is high.
+    """Where rankings put some images: a row for each score, a dot for each image.
+
+    The axis is logarithmic, since good rankings put all of them near the top.
 
     Args:
-        places: Shares in [0, 1], 1 for the top; the index names the images.
+        places: Shares in [0, 1], 1 for the top; a row for each image, a column for each
+            score.
         nothing: Shown if there are no rows.
     """
     if not len(places):
         return note(nothing)
+    above = (100 * (1 - places)).clip(lower=0.01)  # percent of all images
+    order = above.median().sort_values(kind="stable", ascending=False).index
     figure, ax = plt.subplots(
-        figsize=(WIDTH, 1.6 + 0.2 * len(places)),
-        layout="constrained",
-        facecolor="white",
+        figsize=(WIDTH, 0.9 + 0.26 * len(order)), layout="constrained"
     )
-    values = places.to_numpy(float)
-    ax.imshow(values, cmap="Blues", vmin=0, vmax=1, aspect="auto")
-    for (y, x), value in np.ndenumerate(values):
-        colour = "white" if value > 0.6 else "black"
-        text = f"{value:.2f}".removeprefix("0")  # narrow: there are twenty columns
-        ax.text(x, y, text, size=8, color=colour, ha="center", va="center")
-    names = [name.replace("_", " ") for name in places.columns]
-    ax.set_xticks(range(len(names)), names, rotation=90, size=8)
-    ax.set_yticks(range(len(places)), places.index, size=8)
-    ax.tick_params(length=0)
-    ax.spines[:].set_visible(False)
+    _axes(ax).set_xscale("log")
+    for y, name in enumerate(order):
+        colour = GREY if name == "random" else COLOURS[0]
+        heights = np.full(len(above), float(y))
+        ax.plot(above[name], heights, "o", ms=5, color=colour, alpha=0.45, mew=0)
+        ax.plot(above[name].median(), y, "|", ms=13, mew=2.5, color=COLOURS[1])
+    ax.set_yticks(range(len(order)), [words(name) for name in order], fontsize=9)
+    ax.set_xlabel("images ranked above, % of all; bar: median")
+    ax.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    ax.grid(axis="y", visible=False)
+    setattr(figure, artwork.DATA, places.reset_index(names="image"))
     return figure
 
 
@@ -679,7 +854,8 @@ def _caption_texts(n: int, lines: dict, *, points: float) -> list[str]:
     formats = {
         "captions": str,
         "label": lambda label: str(label).replace("_", " "),
-        "score": lambda s: s if isinstance(s, str) else f"{s:.3g}",
+        "rank": lambda rank: f"rank {rank:,}",
+        "score": lambda s: s if isinstance(s, str) else _short(s),
         "index": lambda index: f"#{index}",
     }
     texts = []
@@ -690,14 +866,27 @@ def _caption_texts(n: int, lines: dict, *, points: float) -> list[str]:
     return texts
 
 
+def _short(value: float) -> str:
+    """Three digits, and no exponent that would break a line of a caption."""
+    return f"{value:,.0f}" if 1000 <= abs(value) < 1e6 else f"{value:.3g}"
+
+
 def _wrap(text: str, points: float) -> str:
     """Break a text of 8 points into lines no wider than so many points."""
     for characters in range(len(text), 1, -1):
         lines = textwrap.wrap(text, characters)
+        if any(_inside_number(text, lines)):
+            return text
         widths = [TextPath((0, 0), line, size=8).get_extents().width for line in lines]
         if max(widths, default=0) <= points:
             return "\n".join(lines)
     return text
+
+
+def _inside_number(text: str, lines: Sequence[str]) -> list[bool]:
+    """Whether each line ends, or begins, in the middle of a number."""
+    numbers = re.findall(r"[\d.,]*\d(?:e[+-]\d+)?", text)
+    return [number not in " ".join(lines) for number in numbers]
 
 
 def _axes(ax: Axes | None, *, height: float = 4.0) -> Axes:
@@ -742,30 +931,66 @@ def _check_finite(name: str, values: np.ndarray) -> None:
         )
 
 
+class Table:
+    """A table as HTML, which notebooks and tabs show."""
+
+    def __init__(self, text: str):
+        self._text = text
+
+    def _repr_html_(self) -> str:
+        return self._text
+
+
 def table(
     frame: pd.DataFrame,
     *,
     formats: Mapping[str, str] | None = None,
     missing: str = "–",
+    caption: str = "",
     **names: str,
-):
-    """A table for readers: words in place of column names, no index, few digits.
+) -> Table:
+    """A table for readers: words in place of names, no index, few digits.
+
+    The first ``ROWS`` rows are in sight, a click shows the others. Names of scores
+    become their labels. Numbers, and a value with its spread, never break.
 
     Args:
         frame: A row for each line.
         formats: Of columns, such as ``{"auroc": "{:.3f}"}``; other floats get three
             digits.
         missing: Shown for NaN.
+        caption: Above the table.
         **names: Words for column names, such as ``auroc="AUROC"``.
-
-    Returns:
-        A pandas Styler, which notebooks show.
     """
-    floats = {n: "{:.3g}" for n in frame.columns if frame[n].dtype.kind == "f"}
-    given = floats | dict(formats or {})
-    styled = frame.style.hide(axis="index").format(given, na_rep=missing)
-    words = [names.get(n, str(n).replace("_", " ")) for n in frame.columns]
-    return styled.relabel_index(words, axis="columns")
+    formats = dict(formats or {})
+    columns = {}
+    for name in frame.columns:
+        given = formats.get(name, "{:.3g}" if frame[name].dtype.kind == "f" else None)
+        columns[name] = [_cell(value, given, missing) for value in frame[name]]
+    is_number = {n: all(map(_is_number, texts)) for n, texts in columns.items()}
+    rows = []
+    for i in range(len(frame)):
+        cells = [
+            f'<td class="number">{html.escape(texts[i])}</td>'
+            if is_number[name] or _is_number(texts[i])
+            else f"<td>{html.escape(texts[i])}</td>"
+            for name, texts in columns.items()
+        ]
+        rows.append(f"<tr>{''.join(cells)}</tr>")
+    heads = [names.get(str(name), words(name)) for name in frame.columns]
+    return Table(_table_html(heads, rows, "", caption))
+
+
+def _cell(value: Any, given: Any, missing: str) -> str:
+    if pd.api.types.is_scalar(value) and pd.isna(value):
+        return missing
+    if given is None:
+        return words(value) if isinstance(value, str) else str(value)
+    return given(value) if callable(given) else given.format(value)
+
+
+def _is_number(text: str) -> bool:
+    return bool(re.fullmatch(r"[-−+<>]?[\d.,]+(e[-+]?\d+)?( ?%)?( ± \S+)?|[–-]?", text))
 
 
 def panels(count: int = 2, *, height: float = 3.0, **options) -> tuple[Figure, list]:
@@ -803,9 +1028,12 @@ def lines(
     log: str = "",
     xlabel: str | None = None,
     ylabel: str | None = None,
+    highlight: Sequence[str] = (),
     ax: Axes | None = None,
 ) -> Axes:
     """One line for each group of a table, in its own colour, dash and marker.
+
+    Where there are more than ``NAMED``, the others are grey and have one name together.
 
     Args:
         frame: One row for each point; the order of the rows is kept.
@@ -819,6 +1047,7 @@ def lines(
         log: Axes that are logarithmic: ``"x"``, ``"y"`` or ``"xy"``.
         xlabel: Name and unit; None for the name of the column.
         ylabel: The same.
+        highlight: Groups with a colour and a name; the first ``NAMED`` if empty.
         ax: Where to draw; a new figure if None. Lines drawn before keep their colours.
 
     Raises:
@@ -835,7 +1064,18 @@ def lines(
     ax = _axes(ax)
     first = len(ax.get_lines())
     groups = {"": frame} if by is None else dict(list(frame.groupby(by, sort=False)))
-    for k, (name, part) in enumerate(groups.items(), start=first):
+    named = list(highlight) or list(groups)[:NAMED]
+    if len(named) > NAMED or not set(named) <= set(groups):
+        raise ValueError(
+            f"highlight at most {NAMED} of {list(groups)}, got {list(highlight)}"
+        )
+    others = [name for name in groups if name not in named]
+    for name in others:
+        label = f"{len(others)} others" if name == others[0] else None
+        part = groups[name]
+        ax.plot(part[x], part[y], color=GREY, lw=0.8, alpha=0.6, label=label, zorder=1)
+    for k, name in enumerate(named, start=first):
+        part = groups[name]
         colour = COLOURS[k % len(COLOURS)]
         ax.errorbar(
             part[x],
@@ -847,7 +1087,7 @@ def lines(
             markersize=4,
             linewidth=1.5,
             elinewidth=0.9,
-            label=str(name).replace("_", " "),
+            label=words(name),
         )
         if ends:
             low, high = (
@@ -862,9 +1102,7 @@ def lines(
         ax.set_yscale("log")
     if "x" not in log and frame[x].dtype.kind in "iu":  # whole numbers, such as epochs
         ax.xaxis.get_major_locator().set_params(integer=True)
-    ax.set(
-        xlabel=xlabel or x.replace("_", " "), ylabel=ylabel or str(y).replace("_", " ")
-    )
+    ax.set(xlabel=xlabel or words(x), ylabel=ylabel or words(y))
     if by is not None:
         ax.legend(frameon=False, fontsize=9)
     return ax
@@ -959,9 +1197,9 @@ def dots(
             color=COLOURS[k % len(COLOURS)],
             markersize=5,
             capsize=2,
-            label=str(name),
+            label=words(name),
         )
-    ax.set_yticks(place, order, fontsize=9)
+    ax.set_yticks(place, [words(name) for name in order], fontsize=9)
     ax.set_xlabel(xlabel)
     ax.grid(axis="y", visible=False)
     ax.legend(frameon=False, fontsize=9, loc="lower left")

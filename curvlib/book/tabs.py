@@ -2,19 +2,17 @@
 
 Tabs need no script. They are radio buttons, which the arrow keys move between, and the
 style sheet of the book shows what belongs to the chosen one. Without the style sheet,
-as in Jupyter, all of it shows.
+as in Jupyter, everything shows, one label below the other.
 """
 
-import base64
 import html
-import io
 import itertools
 from collections.abc import Mapping
 from typing import Any
 
+from curvlib.book.cleanup import MIME
 from curvlib.book.parameters import PageError
 
-SHOWN, FINE = 100, 150  # dots an inch: of the page, and of the images in it
 _GROUPS = itertools.count(1)  # the same numbers whenever a notebook runs from its start
 
 
@@ -42,14 +40,14 @@ def show(
         PageError: If there is nothing to show, a figure has no alt text, or something
             is none of the above.
     """
-    from IPython.display import HTML, display
+    from IPython.display import display
 
     if not contents:
         raise PageError("tabs.show got nothing to show: give at least one label")
-    group = f"tabs-{next(_GROUPS)}"
+    group, drawn = f"tabs-{next(_GROUPS)}", []
     panels = {
         label: _panel(
-            _as_html(content, f"{group}-{place}", _of(alt, label), label),
+            _as_html(content, f"{group}-{place}", _of(alt, label), label, drawn),
             _of(caption, label),
         )
         for place, (label, content) in enumerate(contents.items(), 1)
@@ -58,7 +56,8 @@ def show(
         (text,) = panels.values()
     else:
         text = _fieldset(group, legend, panels)
-    display(HTML(text))
+    data: dict[str, Any] = {"text/html": text, "text/plain": ", ".join(panels)}
+    display(data | ({MIME: {"figures": drawn}} if drawn else {}), raw=True)
 
 
 def _of(text: str | Mapping[str, str], label: str) -> str:
@@ -81,19 +80,25 @@ def _panel(content: str, caption: str) -> str:
     return f'<div class="tab-panel">{content}{below}</div>'
 
 
-def _as_html(content: Any, name: str, alt: str, label: str) -> str:
+def _as_html(content: Any, name: str, alt: str, label: str, drawn: list[dict]) -> str:
+    """One of the contents as HTML; if it is a figure, its drawing goes to `drawn`."""
+    if isinstance(content, str):
+        return content
+    import matplotlib.pyplot as plt
     from matplotlib.figure import Figure
     from pandas.io.formats.style import Styler
 
-    if isinstance(content, str):
-        return content
+    from curvlib.book import artwork
+
     if isinstance(content, Figure):
         if not alt:
             raise PageError(
                 f"the figure of {label} needs a text for those who cannot see it: "
                 'tabs.show(..., alt="...")'
             )
-        return _image(content, f"{alt.rstrip(' .')} ({label})")
+        drawn.append(artwork.bundle(content, label))
+        plt.close(content)  # or the notebook shows it once more
+        return artwork.in_page(drawn[-1]["svg"], f"{alt.rstrip(' .')} ({label})")
     if isinstance(content, Styler):
         content.set_uuid(name)  # its own differs each time
     if hasattr(content, "_repr_html_"):
@@ -101,25 +106,4 @@ def _as_html(content: Any, name: str, alt: str, label: str) -> str:
     raise PageError(
         f"tabs.show cannot show {type(content).__name__} for {label}: give a figure, "
         "a table, anything that has _repr_html_, or HTML"
-    )
-
-
-def _image(figure: Any, alt: str) -> str:
-    """A figure as an image within the page, drawn finer than it is shown."""
-    import matplotlib.pyplot as plt
-
-    buffer, dpi = io.BytesIO(), max(FINE, figure.dpi)
-    figure.savefig(
-        buffer,
-        format="png",
-        bbox_inches="tight",
-        dpi=dpi,
-        metadata={"Software": None},  # the same bytes with every Matplotlib
-    )
-    plt.close(figure)  # or the notebook shows it once more
-    png = buffer.getvalue()
-    width = round(int.from_bytes(png[16:20]) * SHOWN / dpi)  # these bytes: its own
-    return (
-        f'<img src="data:image/png;base64,{base64.b64encode(png).decode()}" '
-        f'width="{width}" alt="{html.escape(alt)}">'
     )
