@@ -41,6 +41,11 @@ SMALL = {
     "repeats": 1,
     "num_top": 20,
     "planted_duplicates": 25,
+    "features": "pixels",
+    "noises": ["symmetric"],
+    "plant": 0.1,
+    "num_planted": 20,
+    "num_resamples": 20,
     "released": "released.npz",  # see the fixture of that name
 }
 
