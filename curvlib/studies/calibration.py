@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from curvlib import data
 from curvlib.studies import Measured, checksums
 
 RECIPE = 1
@@ -45,6 +44,7 @@ def measure(
         hard_share. ``precision``: a row for each case and rank: noise, noise_rate,
         seed, rank, truth, precision (estimated), low, high.
     """
+    from curvlib import data  # here: a page is drawn without PyTorch
     from curvlib.studies import wrong_label_cases
 
     counts, curves = [], []
