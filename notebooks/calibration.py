@@ -42,9 +42,9 @@ shown = page.records(calibration.measure)
 counts = pd.concat([r["counts"].assign(data=n) for n, r in shown.items()])
 precision = pd.concat([r["precision"].assign(data=n) for n, r in shown.items()])
 covered = calibration.coverage(counts, precision)
-overall = covered.iloc[-1]
+*_, overall = covered.to_dict("records")
 page.tell(
-    num_cases=int(overall["cases"]),
+    num_cases=overall["cases"],
     inside=overall["inside"],
     ratio=overall["ratio"],
     precision_inside=overall["precision inside"],

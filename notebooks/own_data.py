@@ -41,10 +41,13 @@ page = Page.begin(In)
 shown = page.records(own_data.measure)
 known = {name: r for name, r in shown.items() if r["counts"]["known"].iloc[0]}
 name = list(shown)[min(1, len(shown) - 1)]  # whose numbers the text tells
-first = shown[name]["counts"].iloc[0]
+(first,) = shown[name]["counts"].to_dict("records")
 at_looked = calibration.at_ranks(shown[name]["curve"], [max(first["looked"], 1)])
-page.tell(name=name, expected=at_looked["precision"].iloc[0])
-page.tell(**first[["samples", "estimate", "low", "high", "looked", "planted"]])
+page.tell(
+    name=name,
+    expected=float(at_looked["precision"].iloc[0]),
+    **{n: first[n] for n in ("samples", "estimate", "low", "high", "looked")},
+)
 
 
 # %% mystnb={"figure": {"caption": "The first suspects, most suspicious first: the label given → the label that we suggest. A frame with ≠ marks labels that are wrong, where the truth is known.", "name": "fig-suspects"}, "image": {"alt": "Images in the order of suspicion, each with the label given and the one suggested."}}

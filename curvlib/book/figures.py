@@ -1160,6 +1160,7 @@ def dots(
     group: str,
     order: Sequence[str],
     value: str = "auroc",
+    error: str | None = None,
     xlabel: str = "AUROC",
     chance: float | None = 0.5,
     ax: Axes | None = None,
@@ -1171,6 +1172,8 @@ def dots(
         group: Column that names the groups, each in its own colour and marker.
         order: Names of the scores, from top to bottom.
         value: Column of the metric.
+        error: Column of its error, for one row a score and group; None: the standard
+            deviation over seeds.
         xlabel: Name of the metric.
         chance: Value of knowing nothing, drawn as a line; None for no line.
         ax: Where to draw; a new figure if None.
@@ -1189,6 +1192,9 @@ def dots(
     for k, name in enumerate(groups):
         values = frame[frame[group] == name].groupby("score")[value]
         found = values.agg(["mean", "std"]).reindex(order)
+        if error is not None:
+            some = frame[frame[group] == name].set_index("score")
+            found["std"] = some[error].reindex(order)
         ax.errorbar(
             found["mean"],
             place + 0.4 * ((len(groups) - 1) / 2 - k) / max(1, len(groups) - 1),

@@ -25,16 +25,6 @@ WORDS = {
     "predicted_agreement": "agreement over epochs",
     "random": "random numbers",
 }
-IN_FIGURE = (
-    WORDS[ORDER],
-    WORDS[CLEANLAB],
-    WORDS[HEAD],
-    WORDS["neighbour_agreement"],
-    WORDS["neighbour_ratio"],
-    SCORES["aum_softmax"].label,
-    SCORES["cumulative_loss"].label,
-    SCORES["curvature_norm"].label,
-)
 IN_TABLE = (
     ORDER,
     CLEANLAB,
