@@ -2,6 +2,8 @@
 # make test   run every test, on all cores
 # make bench  time the estimators beside the released algorithm, and ensembles beside a
 #             loop: results/bench
+# make gpu    40 minutes on one GPU: CUDA tests, timings, two runs in the paper's setting;
+#             GPU_ARGS="--minutes 15" stops earlier, and the next call goes on
 # make lint   check form, imports and docstrings
 # make clean  remove the rendered book and caches; runs and results stay
 #
@@ -16,7 +18,7 @@ INSTALLED_HERE := import curvlib, os, sys; \
 	sys.exit(not os.path.samefile(curvlib.__path__[0], "curvlib"))
 STARTED := $(shell date +%s)
 
-.PHONY: book test bench lint clean setup
+.PHONY: book test bench gpu lint clean setup
 .NOTPARALLEL:
 
 book: setup
@@ -37,6 +39,9 @@ bench: setup
 	$(PY) benchmarks/estimators.py
 	$(PY) benchmarks/fidelity.py
 	$(PY) benchmarks/ensemble.py
+
+gpu: setup
+	$(PY) benchmarks/gpu.py $(GPU_ARGS)
 
 lint: setup
 	$(PY) -m ruff check .

@@ -1,10 +1,11 @@
 """Measure the estimators side by side, and write results/bench/*.csv.
 
-    python benchmarks/estimators.py [--quick] [--only TABLE]
+    python benchmarks/estimators.py [--quick] [--only TABLE] [--device cuda]
 
 Ratios are taken within one run: every repetition times each contestant once, in turn,
 so that what else the machine does hits all of them alike. Nothing else should train
-meanwhile. ``--quick`` is for the test: tiny sizes, meaningless numbers.
+meanwhile. ``--quick`` is for the test: tiny sizes, meaningless numbers. On a GPU the
+batches are larger, and memory_and_linearity, which is about the host, is left out.
 """
 
 import argparse
@@ -31,8 +32,14 @@ from curvlib.files import write_atomically
 from curvlib.models import fold_batch_norm
 from curvlib.runs import networks
 from curvlib.runs.provenance import hardware, versions
+from curvlib.studies import costs
 
 STEP = 1e-3
+SIZES = {  # images in a batch
+    "cpu": {"slim_resnet": 128, "resnet18": 32},
+    "cuda": {"slim_resnet": 2048, "resnet18": 512},
+}
+DEVICE = "cpu"  # main sets it
 
 
 def network(name: str, *, quick: bool) -> nn.Module:
@@ -45,21 +52,19 @@ def network(name: str, *, quick: bool) -> nn.Module:
             shape = module.running_mean.shape
             module.running_mean = 0.1 * torch.randn(shape, generator=generator)
             module.running_var = 0.5 + torch.rand(shape, generator=generator)
-    return model.eval()
+    return model.to(DEVICE).eval()
 
 
 def inputs(size: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Normal noise of CIFAR's shape: time does not depend on what the images show."""
     generator = torch.Generator().manual_seed(1)
     x = torch.randn(size, 3, 32, 32, generator=generator)
-    return x, torch.randint(10, (size,), generator=generator)
+    return x.to(DEVICE), torch.randint(10, (size,), generator=generator).to(DEVICE)
 
 
 def timed(call) -> float:
-    """Seconds of one call."""
-    started = time.perf_counter()
-    call()
-    return time.perf_counter() - started
+    """Seconds of one call, the work of the device included."""
+    return costs.timed(call, DEVICE)
 
 
 def against_released(*, quick: bool) -> pd.DataFrame:
@@ -69,7 +74,7 @@ def against_released(*, quick: bool) -> pd.DataFrame:
     """
     rows = []
     repeats, num_probes = (2, 2) if quick else (5, 10)
-    for name, size in (("slim_resnet", 128), ("resnet18", 32)):
+    for name, size in SIZES[DEVICE].items():
         size = 8 if quick else size
         model = network(name, quick=quick)
         folded = fold_batch_norm(model)
@@ -77,7 +82,7 @@ def against_released(*, quick: bool) -> pd.DataFrame:
         last = x.contiguous(memory_format=torch.channels_last)
         probes = rademacher(
             num_probes, x.shape[1:], generator=torch.Generator().manual_seed(0)
-        )
+        ).to(DEVICE)
         settings = {"num_probes": num_probes, "step": STEP}
         contestants = {
             "released": partial(released_scores, model, x, y, probes.float(), STEP),
@@ -113,14 +118,14 @@ def plain_call(*, quick: bool) -> pd.DataFrame:
     """
     rows = []
     repeats = 2 if quick else 5
-    for name, size in (("slim_resnet", 128), ("resnet18", 32)):
+    for name, size in SIZES[DEVICE].items():
         size = 8 if quick else size
         model, watched = network(name, quick=quick), network(name, quick=quick)
         watched.register_forward_hook(lambda *_: None)
         x, y = inputs(size)
         probes = rademacher(
             10, x.shape[1:], generator=torch.Generator().manual_seed(0)
-        ).float()
+        ).to(x)
         ways = {
             "released": partial(released_scores, model, x, y, probes, STEP),
             "plain call": partial(input_curvature, model, x, y),
@@ -163,12 +168,12 @@ def same_scores(*, quick: bool) -> pd.DataFrame:
             x = x.to(dtype)
             probes = rademacher(
                 num_probes, x.shape[1:], generator=torch.Generator().manual_seed(0)
-            ).to(dtype)
+            ).to(x)
             theirs = released_scores(model, x, y, probes, STEP).to(dtype)
             theirs = theirs * scale(len(x), STEP)
             ours = input_curvature(
                 fold_batch_norm(model), x, y, num_probes=num_probes, step=STEP
-            ).mean_hvp_norm
+            ).mean_hvp_norm.cpu()
             rows.append(
                 {
                     "model": name,
@@ -185,7 +190,7 @@ def same_scores(*, quick: bool) -> pd.DataFrame:
 def exact_products(*, quick: bool) -> pd.DataFrame:
     """Two ways to the exact Hv of a chunk, one probe: which is faster, side by side?"""
     rows = []
-    for name, size in (("slim_resnet", 128), ("resnet18", 32)):
+    for name, size in SIZES[DEVICE].items():
         size = 8 if quick else size
         model = fold_batch_norm(network(name, quick=quick))
         for parameter in model.parameters():
@@ -193,7 +198,7 @@ def exact_products(*, quick: bool) -> pd.DataFrame:
         x, y = inputs(size)
         x = x.contiguous(memory_format=torch.channels_last)
         generator = torch.Generator().manual_seed(0)
-        v = rademacher(1, x.shape[1:], generator=generator).float().expand_as(x)
+        v = rademacher(1, x.shape[1:], generator=generator).to(x).expand_as(x)
         found = {}
 
         def double_backward(model=model, x=x, y=y, v=v, found=found) -> None:
@@ -225,14 +230,14 @@ def exact_products(*, quick: bool) -> pd.DataFrame:
 
 def share_of_peak(*, quick: bool) -> pd.DataFrame:
     """Multiply-adds a second of scoring beside this machine's own best GEMM."""
-    side = 256 if quick else 2048
-    a, b = torch.randn(side, side), torch.randn(side, side)
+    side = 256 if quick else {"cpu": 2048, "cuda": 8192}[DEVICE]
+    a, b = torch.randn(2, side, side, device=DEVICE)
     torch.mm(a, b)
     gemm = max(
         side**3 / timed(lambda: torch.mm(a, b)) for _ in range(2 if quick else 20)
     )
     rows = []
-    for name, size in (("slim_resnet", 128), ("resnet18", 32)):
+    for name, size in SIZES[DEVICE].items():
         size = 8 if quick else size
         model = fold_batch_norm(network(name, quick=quick))
         x, y = inputs(size)
@@ -334,12 +339,17 @@ def main() -> None:
     )
     known = [measure.__name__ for measure in measures]
     parser.add_argument("--only", choices=known, help="measure one table anew")
+    parser.add_argument("--device", choices=tuple(SIZES), default="cpu")
     options = parser.parse_args()
+    global DEVICE
+    DEVICE = options.device
     if options.child:
         child(*options.child)
         return
     for measure in measures:
         if options.only not in (None, measure.__name__):
+            continue
+        if measure is memory_and_linearity and DEVICE != "cpu":
             continue
         started = time.perf_counter()
         table = measure(quick=options.quick)
@@ -351,7 +361,11 @@ def main() -> None:
             write_atomically(options.out / f"{name}.csv", text.encode())
         print(f"{measure.__name__}: {time.perf_counter() - started:.0f} s")
         print(table.to_string(index=False), "\n", flush=True)
-    machine = {"hardware": hardware(), "versions": versions(), "quick": options.quick}
+    machine = {
+        "hardware": hardware(DEVICE),
+        "versions": versions(),
+        "quick": options.quick,
+    }
     text = json.dumps(machine, indent=1) + "\n"
     write_atomically(options.out / "machine.json", text.encode())
 

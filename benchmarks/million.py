@@ -7,6 +7,11 @@ The vectors are simulated: Gaussian clusters of few dimensions, 3 % of the label
 in a memory-mapped float16 file, as ``curvlib.runs.features`` leaves them. Each size has
 a process of its own. Memory is the peak of what belongs to the process alone
 (RssAnon); pages of the file are the system's cache, which it can take back.
+
+Vectors, pairs of neighbours and batches take the same memory for any number of samples.
+What grows is columns: labels, index and some thirty scores of 8 bytes for each sample,
+copies of some of them, and 4 bytes for each scored epoch of the column that is being
+reduced. ``bytes_a_sample`` is that growth as measured, from the first size on.
 """
 
 import argparse
@@ -20,6 +25,9 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+
+from curvlib.files import write_atomically
+from curvlib.runs.provenance import hardware, versions
 
 ROOT = Path(__file__).parents[1]
 DIMENSIONS, CLASSES, WRONG = 32, 10, 0.03
@@ -123,8 +131,20 @@ def main() -> None:
         )
         rows.append(json.loads(done.stdout.splitlines()[-1]))
         print(rows[-1], flush=True)
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    pd.DataFrame(rows).to_csv(options.out, index=False)
+    table = pd.DataFrame(rows)
+    grown = (table["peak_mib"] - table["peak_mib"][0]) * 2**20
+    more = (table["samples"] - table["samples"][0]).where(lambda n: n > 0)
+    table["bytes_a_sample"] = (grown / more).round()
+    write_atomically(options.out, table.to_csv(index=False).encode())
+    machine = {
+        "hardware": hardware(),
+        "versions": versions(),
+        "dimensions": DIMENSIONS,
+        "epochs": options.epochs,
+    }
+    text = json.dumps(machine, indent=1) + "\n"
+    name = f"{options.out.stem}_machine.json"
+    write_atomically(options.out.with_name(name), text.encode())
 
 
 if __name__ == "__main__":

@@ -20,11 +20,11 @@ def parser(command: str | None = None) -> argparse.ArgumentParser:
     _add_pages(commands)
     _add_train(commands, complete=command == "train")
     _add_score(commands, complete=command == "score")
-    check = commands.add_parser("check", help="name the files of a folder to be mended")
+    check = commands.add_parser("check", help="list the broken files of a folder")
     check.add_argument(
         "folder",
-        help="with train/<class>/ and val/<class>/ in it, or <class>/; or a .csv file "
-        "with the columns path and label",
+        help="folder with train/<class>/ and val/<class>/, or with <class>/; or a .csv "
+        "file with the columns path and label",
     )
     suspects_command.add(commands)
     return parser
@@ -78,32 +78,31 @@ def _add_pages(commands) -> None:
         "names",
         nargs="*",
         metavar="NAME",
-        help="a record, such as cpu/gallery_cifar100, or a page, such as gallery, of "
-        "which the records of the profile are measured",
+        help="a record, such as cpu/gallery_cifar100; or a page, such as gallery, for "
+        "its records of the profile",
     )
-    run.add_argument("--profile", help="default: digits, which takes minutes")
+    run.add_argument("--profile", help="profile of the records (default: digits)")
     run.add_argument(
-        "--force", action="store_true", help="measure and draw what is current, too"
+        "--force", action="store_true", help="measure and draw even what is current"
     )
     book = commands.add_parser(
         "book",
         help="measure digits, draw every page that has a record, render the book",
-        description="Measure what is out of date in digits, draw every page from those "
-        "of its records that exist, and render the book. Trains nothing but digits.",
+        description="Measure records of digits that are out of date, draw every page "
+        "from those of its records that exist, and render the book. Trains on digits "
+        "only.",
     )
-    book.add_argument(
-        "--draw-only", action="store_true", help="measure nothing, not even digits"
-    )
+    book.add_argument("--draw-only", action="store_true", help="measure nothing")
     listing = commands.add_parser(
         "list",
-        help="show every page, its state, and why; and what was never measured",
+        help="show the state of every page, and records that were never measured",
     )
-    listing.add_argument("--profile", help="only records of this one")
+    listing.add_argument("--profile", help="only records of this profile")
     opening = commands.add_parser(
         "open",
-        help="write a page's notebook, set to draw from its records, for Jupyter",
+        help="write a page's notebook for Jupyter, with its records filled in",
     )
-    opening.add_argument("page", metavar="PAGE", help="such as gallery")
+    opening.add_argument("page", metavar="PAGE", help="page, such as gallery")
     opening.add_argument("out", metavar="OUT.ipynb", help="notebook to write")
 
 
@@ -114,17 +113,19 @@ def _catalogue():
 
 
 def _run(options: argparse.Namespace) -> int:
-    from curvlib.book import runner
+    from curvlib.book import claims, runner
 
     known = _catalogue()
     chosen = known.choose(options.names, options.profile)
-    return runner.bring_up_to_date(known, *chosen, force=options.force)
+    status = runner.bring_up_to_date(known, *chosen, force=options.force)
+    claims.write(known.root)
+    return status
 
 
 def _book(options: argparse.Namespace) -> int:
     import time
 
-    from curvlib.book import rendering, runner
+    from curvlib.book import claims, readme, rendering, runner
 
     began = time.monotonic()
     known = _catalogue()
@@ -132,6 +133,8 @@ def _book(options: argparse.Namespace) -> int:
     status = runner.bring_up_to_date(known, wanted, known.pages.values())
     if status:
         return status
+    claims.write(known.root)
+    readme.update(known.root)
     first = rendering.render(known.root)
     took = runner.duration(time.monotonic() - began)
     print(f"Open {first}\nAll of it took {took}.")
@@ -159,10 +162,10 @@ def _add_train(commands, *, complete: bool) -> None:
     train = commands.add_parser(
         "train",
         help="train once and score every sample; alone or under torchrun",
-        description="Train once, score every sample as training goes, and keep the "
-        "trace in a run's folder. Started by `torchrun --nproc-per-node K -m curvlib "
-        "train ...`, K processes share the work. A run that was stopped goes on when "
-        "the command is given again.",
+        description="Train once, score every sample during training, and store the "
+        "trace in a run's folder. With `torchrun --nproc-per-node K -m curvlib train "
+        "...`, K processes share the work. To continue a run that was stopped, give "
+        "the same command again.",
     )
     if not complete:
         return
@@ -177,9 +180,9 @@ def _add_score(commands, *, complete: bool) -> None:
     score = commands.add_parser(
         "score",
         help="score every sample at stored weights",
-        description="Score every sample at the weights of each file of a folder, such "
-        "as the checkpoints of a training elsewhere, and keep the trace. Files that "
-        "hold no weights, and copies under names such as last or best, are left out.",
+        description="Score every sample at the weights in each file of a folder, such "
+        "as the checkpoints of your own training, and store the trace. Ignores files "
+        "without weights, and copies with names such as last or best.",
     )
     if not complete:
         return
@@ -202,8 +205,8 @@ def _add_score(commands, *, complete: bool) -> None:
         "--num-train",
         type=int,
         metavar="INT",
-        help="Score only the first so many samples by index; if left out, all. (at "
-        "least 1)",
+        help="Number of samples to score, the first ones by index; if left out, all. "
+        "(at least 1)",
     )
     names = (
         "dataset",
@@ -230,8 +233,8 @@ def _add_score(commands, *, complete: bool) -> None:
             type=float,
             nargs="+",
             metavar="FLOAT",
-            help=f"{what} of each channel, of pixels in [0, 1], that the weights were "
-            "trained with. (default: torchvision's for its networks, else measured)",
+            help=f"{what} of each channel used in training, for pixels in [0, 1]. "
+            "(default: torchvision's for its networks, otherwise measured)",
         )
     _add_places(score)
 
@@ -254,18 +257,35 @@ def _answered(work, options: argparse.Namespace) -> int:
     except ElsewhereError:  # the process that met the error tells it
         return 2
     except RuntimeError as error:
-        if "LOCAL_RANK" not in os.environ:
+        memory = "alloc" in str(error) and "memory" in str(error)  # torch's own words
+        if "LOCAL_RANK" not in os.environ and not memory:
             raise
-        # Most likely another process is gone, which has said why.
-        print(f"curvlib: {str(error).splitlines()[0]}", file=sys.stderr)
+        # Or else, most likely, another process is gone, which has said why.
+        _tell(str(error).splitlines()[0])
         return 2
-    except (OSError, ValueError, TypeError, FloatingPointError) as error:
-        print(f"curvlib: {error}", file=sys.stderr)
+    except MemoryError as error:
+        _tell(f"out of memory ({error}); close other programs, or use fewer images")
+        return 2
+    except (
+        OSError,
+        ValueError,
+        TypeError,
+        FloatingPointError,
+        ModuleNotFoundError,
+    ) as error:
+        _tell(str(error))
         return 2
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
         return 0
+
+
+def _tell(text: str) -> None:
+    """Tell an error in one line, whatever is in it."""
+    line = " ".join(text.splitlines())
+    line = line.encode("utf-8", "backslashreplace").decode()
+    print(f"curvlib: {line}", file=sys.stderr)
 
 
 def _train(options: argparse.Namespace) -> int:

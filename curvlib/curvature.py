@@ -1,4 +1,4 @@
-r"""Input loss curvature of every sample, by four methods behind one call.
+r"""Input loss curvature of every sample, by one of four methods.
 
 At weights :math:`\theta`, for the loss L of one sample x with its label, Hessian
 :math:`H = \nabla_x^2 L`, and Rademacher probes v (entries ±1, not normalised),
@@ -8,11 +8,11 @@ At weights :math:`\theta`, for the loss L of one sample x with its label, Hessia
     E\|H v\|^2 = \mathrm{tr}(H^2) = \|H\|_F^2 ,
 
 since :math:`E[v v^T] = I` (Hutchinson 1989). The paper (Garg, Ravikumar and Roy, ICML
-2024) averages the square; its released code averages the norm itself. The call returns
+2024) averages the square. Its released code averages the norm. The function returns
 both.
 
-"Curvature" names several things in the literature: tr H, tr H², E‖Hv‖, or one step
-along the sign of the gradient. The names below say which is meant.
+"Curvature" has several meanings in the literature: tr H, tr H², E‖Hv‖, or one step
+along the sign of the gradient. The names below say which one is meant.
 """
 
 from dataclasses import dataclass, fields
@@ -28,7 +28,7 @@ METHODS = ("finite-difference", "autograd", "gauss-newton", "zero-order")
 
 @dataclass(frozen=True, kw_only=True)
 class CurvatureEstimate:
-    """What one call learns about B samples, all detached and on the inputs' device.
+    """Estimates for B samples, all detached and on the device of the inputs.
 
     Attributes:
         squared_frobenius_norm: ‖H‖²_F = tr(H²), shape [B], in squared loss per fourth
@@ -66,47 +66,47 @@ def input_curvature(
     chunk: int | None = None,
     top_k: int | None = None,
 ) -> CurvatureEstimate:
-    """Curvature of the cross-entropy around each sample, one value a sample.
+    """Curvature of the cross-entropy around each sample, one value for each.
 
-    All samples share one set of probes, shape [K, *input], drawn from the generator. So
-    a sample's score depends on the sample, the weights and the generator's state alone,
-    not on the batch that it came in.
+    All samples share one set of probes, shape [K, *input], drawn from the generator. A
+    sample's score therefore depends on the sample, the weights and the generator's
+    state, and not on the rest of the batch.
 
-    The methods are different scores, not approximations of one another:
+    The methods are different scores, not approximations of each other:
 
     - ``"finite-difference"``, the paper's: K + 1 forward and backward passes. The step
-      is part of the score. On a network of ReLUs the difference does not tend to the
-      Hessian as the step shrinks: it is governed by the kinks that a segment of length
+      is part of the score. On a network of ReLUs the difference does not converge to
+      the Hessian as the step shrinks: it depends on the kinks that a segment of length
       ``step * sqrt(D)`` crosses.
     - ``"autograd"``: exact products Hv by differentiating twice.
-    - ``"gauss-newton"``: tr(H²) and tr H without sampling, from C + 1 backward passes;
-      the exact Hessian of a piecewise linear network, and blind to the label there.
-      ``mean_hvp_norm`` still takes probes, which cost next to nothing.
-    - ``"zero-order"``: 4 K + 1 forward passes and no gradient, for models without one;
-      pairs of probes (v, u), (vᵀHu)² in place of ‖Hv‖², and for ‖Hv‖ the value
-      sqrt(π/2) |vᵀHu|, right where Hv spreads over many coordinates; elsewhere up to
-      25 % too large (one coordinate) or 11 % too small (two). In float32 choose a step
-      of 1e-2 or more.
+    - ``"gauss-newton"``: tr(H²) and tr H without sampling, from C + 1 backward passes.
+      For a piecewise linear network this is the exact Hessian, which ignores the label.
+      ``mean_hvp_norm`` still uses probes, at almost no cost.
+    - ``"zero-order"``: 4 K + 1 forward passes, for models without a gradient. Pairs of
+      probes (v, u) give (vᵀHu)² for ‖Hv‖², and sqrt(π/2) times the absolute value of
+      vᵀHu for ‖Hv‖. The second is right if Hv spreads over many coordinates; otherwise
+      it is up to 25 % too large (one coordinate) or 11 % too small (two). In float32
+      choose a step of 1e-2 or more.
 
-    The model is left as it was found: mode, ``.grad``, ``requires_grad``, buffers and
-    hooks. Batch norm is folded into the convolutions before it, where the copy gives
-    the same logits and nobody has hooks on the model. TF32 and the caller's autocast
-    are off inside, since they swamp a step of 1e-3.
+    The function does not change the model: mode, ``.grad``, ``requires_grad``, buffers
+    and hooks stay as they were. It works on a copy whose batch norms are folded into
+    the convolutions, if the copy gives the same logits and the model has no hooks. It
+    turns off TF32 and autocast, whose rounding is too coarse for a step of 1e-3.
 
     Args:
         model: Any module that maps x to logits, shape [B, C], each row a deterministic
             function of one sample: call ``model.eval()`` first. Wrappers for several
-            processes or for compilation are taken off.
+            processes or for compilation are removed.
         x: Inputs, float32 or float64, shape [B, *input], normalised as in training.
-        y: Labels that were trained on, integers, shape [B], in [0, C).
+        y: Labels used in training, integers, shape [B], in [0, C).
         method: One of ``METHODS``.
         num_probes: Number of probes K.
-        step: h, the length of a step in each coordinate of x; ignored by the exact
-            methods.
-        generator: Source of the probes; the same state gives the same scores. By
-            default a new one of seed 0, so that a repeated call repeats its result.
-        chunk: Samples held in memory at once; None: all of x.
-        top_k: For ``"gauss-newton"``, the number of classes to use: the label's and the
+        step: h, the length of a step in each coordinate of x; the exact methods ignore
+            it.
+        generator: Source of the probes; the same state gives the same scores. The
+            default is a new one with seed 0, so a second call gives the same result.
+        chunk: Number of samples in memory at once; None: all of x.
+        top_k: For ``"gauss-newton"``, the number of classes to use: the label and the
             most probable others. Traces are then too small, never too large.
 
     Returns:
@@ -165,15 +165,15 @@ def input_curvature(
 def rademacher(
     num_probes: int, shape: tuple[int, ...], *, generator: torch.Generator
 ) -> Tensor:
-    """Rademacher probes: entries ±1 with equal chance.
+    """Draw Rademacher probes: entries ±1 with equal probability.
 
     Args:
-        num_probes: Their number K.
-        shape: Of one input.
-        generator: Where they are drawn from, and the device that they are on.
+        num_probes: Number of probes K.
+        shape: Shape of one input.
+        generator: Source of randomness; the probes are on its device.
 
     Returns:
-        Integers of shape [K, *shape].
+        Integers, shape [K, *shape].
     """
     size = (num_probes, *shape)
     bits = torch.randint(2, size, generator=generator, device=generator.device)
@@ -184,7 +184,7 @@ def _estimate(method, model, x, y, probes, step, top_k) -> CurvatureEstimate:
     """From products to numbers, for one chunk: K probes, B samples."""
     if method == "gauss-newton":
         at_x, factor = hvp.gauss_newton_factor(model, x, y, top_k=top_k)  # G [B, k, D]
-        gram = factor @ factor.mT  # [B, k, k]: the same eigenvalues but for zeros
+        gram = factor @ factor.mT  # [B, k, k]: the same eigenvalues except for zeros
         u = torch.einsum("bkd,nd->nbk", factor, probes.flatten(1))  # G v
         norms = (
             torch.einsum("nbk,bkl,nbl->nb", u, gram, u).clamp_min(0).sqrt()
@@ -210,7 +210,7 @@ def _estimate(method, model, x, y, probes, step, top_k) -> CurvatureEstimate:
             traces.append((v * found).flatten(1).sum(1))
         norms, trace = torch.stack(norms), torch.stack(traces).mean(0)
         squares = norms.square()  # [K, B]
-    # Over K - 1: with one probe 0 / 0, which is NaN, as it should be.
+    # Divided by K - 1. With one probe this is 0 / 0, which gives NaN as it should.
     spread = (squares - squares.mean(0)).square().sum(0) / (len(squares) - 1)
     error = (spread / len(squares)).sqrt()
     return CurvatureEstimate(

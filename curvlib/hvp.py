@@ -1,8 +1,8 @@
-r"""Multiply with each sample's input Hessian, without ever forming it.
+r"""Multiply vectors by each sample's input Hessian, without forming it.
 
 For the cross-entropy L of one sample, :math:`H = \nabla_x^2 L` has D × D entries, but
-H v costs about one more backward pass. The functions here know how to multiply; what to
-make of the products is the business of ``curvlib.curvature``.
+H v costs about one more backward pass. The functions here multiply.
+``curvlib.curvature`` turns the products into scores.
 """
 
 from collections.abc import Callable, Iterator
@@ -18,12 +18,12 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 
 class AtX(NamedTuple):
-    """What is known at x, all detached.
+    """Gradient, loss and logits at x, all detached.
 
     Attributes:
         gradient: ∇ₓL, shape [B, *input].
-        loss: Shape [B], in nats.
-        logits: Shape [B, C].
+        loss: Cross-entropy, shape [B], in nats.
+        logits: Model output, shape [B, C].
     """
 
     gradient: Tensor
@@ -41,13 +41,13 @@ def finite_difference(
     """Map v to (∇ₓL(x + step v) − ∇ₓL(x)) / step; the clean gradient is computed once.
 
     Args:
-        model: Maps [B, *input] to logits [B, C], each row by itself.
+        model: Maps [B, *input] to logits [B, C], each row independently.
         x: Inputs, shape [B, *input].
         y: Labels, integers [B].
         step: h, in units of x.
 
     Returns:
-        What is known at x, and the product; v has shape [*input] or [B, *input].
+        Values at x, and the product; v has shape [*input] or [B, *input].
 
     Raises:
         ValueError: As for ``input_gradient``.
@@ -63,16 +63,16 @@ def finite_difference(
 def double_backward(model: nn.Module, x: Tensor, y: Tensor) -> tuple[AtX, Product]:
     """Map v to H v, exactly, by differentiating the gradient along v.
 
-    For a network of ReLUs this is the Hessian of the linear piece that x lies in; the
-    kinks beside it do not count.
+    For a network of ReLUs this is the Hessian of the linear piece that contains x. It
+    ignores kinks near x.
 
     Args:
-        model: Maps [B, *input] to logits [B, C], each row by itself.
+        model: Maps [B, *input] to logits [B, C], each row independently.
         x: Inputs, shape [B, *input].
         y: Labels, integers [B].
 
     Returns:
-        What is known at x, and the product; v has shape [*input] or [B, *input].
+        Values at x, and the product; v has shape [*input] or [B, *input].
 
     Raises:
         ValueError: As for ``input_gradient``, or if a part of the model cannot be
@@ -84,7 +84,7 @@ def double_backward(model: nn.Module, x: Tensor, y: Tensor) -> tuple[AtX, Produc
         if any(g is not None and g.requires_grad for g in given):
             cut.extend(name for g in found if g is not None and not g.requires_grad)
 
-    # Fused attention has no second derivative; the plain kernel has.
+    # Fused attention has no second derivative; the plain kernel does.
     with sdpa_kernel(SDPBackend.MATH):
         x, loss, logits = _forward(model, x, y)
         for node in _graph(loss):
@@ -100,7 +100,7 @@ def double_backward(model: nn.Module, x: Tensor, y: Tensor) -> tuple[AtX, Produc
                 raise RuntimeError("a function of it is marked once_differentiable")
 
     def product(v: Tensor) -> Tensor:
-        if not gradient.requires_grad:  # linear in x: no curvature at all
+        if not gradient.requires_grad:  # linear in x: no curvature
             return torch.zeros_like(x)
         with _needs_second_derivative():
             (found,) = torch.autograd.grad(
@@ -108,7 +108,7 @@ def double_backward(model: nn.Module, x: Tensor, y: Tensor) -> tuple[AtX, Produc
             )
         return torch.zeros_like(x) if found is None else found
 
-    if cut:  # A constant derivative has no graph, and rightly so: compare numbers.
+    if cut:  # A constant derivative rightly has no graph, so we compare numbers.
         step, v = torch.finfo(x.dtype).eps ** 0.5, torch.ones_like(x)
         exact, near = product(v), finite_difference(model, x, y, step=step)[1](v)
         rounding = 10 * step * gradient.detach().norm()
@@ -134,18 +134,18 @@ def gauss_newton_factor(
     almost everywhere, and it does not depend on the label.
 
     Args:
-        model: Maps [B, *input] to logits [B, C], each row by itself.
+        model: Maps [B, *input] to logits [B, C], each row independently.
         x: Inputs, shape [B, *input].
         y: Labels, integers [B].
-        top_k: Use the given class and the most probable others, so many in all; None:
-            all C. The terms left out are positive semi-definite, so that traces are
+        top_k: Number of classes to use: the given one and the most probable others.
+            None: all C. The omitted terms are positive semi-definite, so traces are
             then too small, never too large.
 
     Returns:
-        What is known at x, and G, shape [B, k, D]. Costs k + 1 backward passes.
+        Values at x, and G, shape [B, k, D]. Costs k + 1 backward passes.
 
     Raises:
-        ValueError: If top_k does not lie in [1, C], or as for ``input_gradient``.
+        ValueError: If top_k is not in [1, C], or as for ``input_gradient``.
     """
     x, loss, logits = _forward(model, x, y)
     num_classes = logits.shape[1]
@@ -168,11 +168,11 @@ def gauss_newton_factor(
 def second_difference(
     model: nn.Module, x: Tensor, y: Tensor, *, step: float
 ) -> tuple[AtX, Callable[[Tensor, Tensor], Tensor]]:
-    """Map (v, u) to vᵀ H u of each sample, from four losses and no gradient.
+    """Map (v, u) to vᵀ H u for each sample, from four losses and without gradients.
 
     Ravikumar et al., *Curvature Clues* (NeurIPS 2024), without the absolute value:
-    (L(x+hv+hu) − L(x−hv+hu) − L(x+hv−hu) + L(x−hv−hu)) / 4h². Losses are taken in
-    float64, but the model's rounding stays: in float32 choose a step of 1e-2 or more.
+    (L(x+hv+hu) − L(x−hv+hu) − L(x+hv−hu) + L(x−hv−hu)) / 4h². Losses are computed in
+    float64, but the model still rounds: in float32 choose a step of 1e-2 or more.
 
     Args:
         model: Maps [B, *input] to logits [B, C]; needs no gradient.
@@ -181,7 +181,7 @@ def second_difference(
         step: h, in units of x.
 
     Returns:
-        What is known at x, the gradient NaN; and the form; v and u have shape [*input].
+        Values at x, with gradient NaN, and the form; v and u have shape [*input].
 
     Raises:
         ValueError: If the output has another shape, or a label is C or more.
@@ -205,10 +205,10 @@ def second_difference(
 
 
 def input_gradient(model: nn.Module, x: Tensor, y: Tensor) -> AtX:
-    """Gradient of each sample's own loss, and what came on the way to it.
+    """Gradient of each sample's loss, with the loss and the logits.
 
     Args:
-        model: Maps [B, *input] to logits [B, C], each row by itself.
+        model: Maps [B, *input] to logits [B, C], each row independently.
         x: Inputs, shape [B, *input].
         y: Labels, integers [B].
 
@@ -224,8 +224,8 @@ def input_gradient(model: nn.Module, x: Tensor, y: Tensor) -> AtX:
 
 
 def _forward(model: nn.Module, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """A leaf at x, the losses [B] and the logits [B, C] above it."""
-    # An inference tensor can't enter autograd; a copy made here can.
+    """A leaf tensor at x, and the losses [B] and logits [B, C] computed from it."""
+    # Autograd refuses inference tensors, but accepts a copy.
     x = (x.clone() if x.is_inference() else x.detach()).requires_grad_()
     y = y.clone() if y.is_inference() else y
     logits = _checked(model(x.clone()), x, y)  # a first layer may work in place
@@ -241,7 +241,7 @@ def _gradient(values: Tensor, x: Tensor, *, keep: bool = False) -> Tensor:
     total = values.sum()
     try:
         if any("Checkpoint" in node.name() for node in _graph(total)):
-            total.backward(retain_graph=keep)  # re-entrant ones allow nothing else
+            total.backward(retain_graph=keep)  # re-entrant checkpoints need backward
             found, x.grad = x.grad, None
         else:
             (found,) = torch.autograd.grad(
@@ -277,7 +277,7 @@ def _needs_second_derivative() -> Iterator[None]:
 
 
 def _graph(values: Tensor) -> set:
-    """Every node of the graph that values came out of."""
+    """All nodes of the graph that produced the values."""
     nodes, ahead = set(), [values.grad_fn]
     while ahead:
         node = ahead.pop()

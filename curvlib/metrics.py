@@ -3,33 +3,19 @@
 Every metric takes a score [N], high where a positive is expected, and a bool vector
 [N]. None depends on the order of the samples, not even between equal scores.
 
-Intervals, agreement of two scores, chance levels and calibration are for studies: they
-are in ``curvlib.studies.statistics``. Their names work from here, too.
+For intervals, agreement of two scores, chance levels and calibration, see
+``curvlib.studies.statistics``.
 """
-
-from importlib import import_module
 
 import numpy as np
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-MOVED = (  # to curvlib.studies.statistics
-    *("Agreement", "agreement", "Enrichment", "enrichment", "null_scores"),
-    *("Metric", "auroc_interval", "bootstrap_interval", "mean_sd"),
-    "expected_calibration_error",
-)
-
-
-def __getattr__(name: str) -> object:
-    if name in MOVED:
-        return getattr(import_module("curvlib.studies.statistics"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
 
 def auroc(score: np.ndarray, positive: np.ndarray) -> float:
-    """Probability that a random positive scores above a random negative.
+    """Probability that a random positive scores higher than a random negative.
 
-    Area under the receiver operating characteristic; an equal score counts one half.
-    0.5 knows nothing, 1 separates perfectly, below 0.5 ranks the wrong way round.
+    Area under the receiver operating characteristic; equal scores count one half. A
+    random score gives 0.5 and a perfect one gives 1. Below 0.5 the order is reversed.
 
     Args:
         score: High where a positive is expected, shape [N], finite.
@@ -51,11 +37,11 @@ def auroc(score: np.ndarray, positive: np.ndarray) -> float:
 
 
 def average_precision(score: np.ndarray, positive: np.ndarray) -> float:
-    r"""Mean over the positives of the precision of a list that ends with them.
+    r"""Average precision: mean precision at the position of each positive.
 
     .. math:: \sum_n (R_n - R_{n-1}) P_n
 
-    over the distinct values of the score, from high to low; equal scores enter the list
+    over the distinct values of the score, from high to low. Equal scores enter the list
     together. A random score gives about the share of positives, not one half.
 
     Args:
@@ -77,10 +63,10 @@ def average_precision(score: np.ndarray, positive: np.ndarray) -> float:
 
 
 def fpr_at_95_tpr(score: np.ndarray, positive: np.ndarray) -> float:
-    """Share of negatives flagged by the highest threshold that flags 95 % of positives.
+    """Share of negatives flagged when the threshold flags 95 % of the positives.
 
-    Flagged means at or above the threshold, so that equal scores are flagged together.
-    **Low** is good; a random score gives about 0.95.
+    The threshold is the highest that flags them. Samples at or above it are flagged, so
+    equal scores are flagged together. **Low** is good; a random score gives about 0.95.
 
     Args:
         score: High where a positive is expected, shape [N].
@@ -101,7 +87,7 @@ def fpr_at_95_tpr(score: np.ndarray, positive: np.ndarray) -> float:
 def precision_at_k(score: np.ndarray, positive: np.ndarray, k: int) -> float:
     """Share of positives among the k samples with the highest scores.
 
-    Where the k-th place is tied, the expected value if chance breaks the tie.
+    If samples tie at position k, this is the expected value for a random order of them.
 
     Args:
         score: High where a positive is expected, shape [N].
@@ -122,14 +108,14 @@ def precision_at_k(score: np.ndarray, positive: np.ndarray, k: int) -> float:
     score, positive = checked(score, positive)
     if not 1 <= k <= len(score):
         raise ValueError(f"k must be between 1 and {len(score)} samples, got {k}")
-    last = np.partition(score, -k)[-k]  # the score at the k-th place
+    last = np.partition(score, -k)[-k]  # the score at position k
     above, tied = score > last, score == last
     places = k - np.count_nonzero(above)  # left for the tied ones
     return float((positive[above].sum() + places * positive[tied].mean()) / k)
 
 
 def checked(score: np.ndarray, positive: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """A score and the truth as arrays [N], if a metric can be computed from them.
+    """Return a score and the truth as arrays [N], after checking them.
 
     Args:
         score: Shape [N].

@@ -1,9 +1,9 @@
-"""What a model must be before its curvature means anything, and how to make it fast.
+"""Checks that a model's curvature is meaningful, and ways to compute it faster.
 
-A finite difference divides by a small step, so it magnifies whatever a model does
-beside mapping one sample to its logits: company in the batch, random numbers, coarse
-arithmetic. The functions here take wrappers off a model, refuse what would give a wrong
-number that looks right, switch exact arithmetic on, and fold batch norm.
+A finite difference divides by a small step. It magnifies everything that changes the
+logits besides the sample itself: other images in the batch, random numbers, coarse
+arithmetic. The functions here unwrap a model, refuse models that would give wrong but
+plausible numbers, switch on exact arithmetic, and fold batch norm.
 """
 
 import copy
@@ -24,45 +24,45 @@ from torch.nn.utils.fusion import fuse_conv_bn_weights
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-# By name, since they belong to torchvision and timm, or to torch's private parts.
+# By name, because they belong to torchvision, timm, or private parts of torch.
 MORE_CHANCE = ("StochasticDepth", "DropPath", "_SpectralNorm")
 SHARDED = {"FullyShardedDataParallel", "FSDPModule"}  # by name: slow to import
 ROUNDING = (  # beginnings of the names of operations
     *("round", "floor", "ceil", "trunc", "sign", "remainder", "fmod"),
     *("fake_quantize", "quantize"),
 )
-SWITCHES = (  # of reduced precision within float32
+SWITCHES = (  # each may reduce the precision of float32
     torch.backends.cuda.matmul,
     torch.backends.cudnn.conv,
     torch.backends.cudnn.rnn,
     torch.backends.mkldnn.matmul,
     torch.backends.mkldnn.conv,
 )
-SMALLEST_STEP = 5e-4  # for float32 within float64: about the root of its rounding
+SMALLEST_STEP = 5e-4  # for float32 inside float64: about the root of its rounding
 FOLDED = {
     nn.Conv1d: nn.BatchNorm1d,
     nn.Conv2d: nn.BatchNorm2d,
     nn.Conv3d: nn.BatchNorm3d,
 }
-_UNFOLDABLE: WeakSet[nn.Module] = WeakSet()  # tried in vain; only to save time
+_UNFOLDABLE: WeakSet[nn.Module] = WeakSet()  # folding failed: do not try again
 
 
 def unwrapped(model: nn.Module) -> nn.Module:
-    """The network inside wrappers that compile, replicate or synchronise it.
+    """Return the network inside wrappers that compile, replicate or synchronise it.
 
-    Scores need no other process: a wrapper that waits for the others would hang where
-    one process scores alone.
+    Scoring needs no other process. A wrapper that waits for other processes would hang
+    when one process scores alone.
 
     Args:
         model: Any module, perhaps in DataParallel, DistributedDataParallel, or the
             result of ``torch.compile``.
 
     Returns:
-        The module inside, with the same weights; the model itself if nothing wraps it.
+        The inner module, with the same weights; the model itself if it has no wrapper.
 
     Raises:
-        ValueError: If it is no module, or an inner module is in such a wrapper or holds
-            a part of its weights only.
+        ValueError: If it is not a module, or an inner module has such a wrapper or
+            holds only a part of its weights.
     """
     if not isinstance(model, nn.Module):
         raise ValueError(
@@ -90,7 +90,7 @@ def refuse_mixing(model: nn.Module) -> None:
         model: Any module.
 
     Raises:
-        ValueError: If one of its modules, which is named, does so in its present mode.
+        ValueError: If a module does so in its current mode; the message names it.
     """
     for name, module in model.named_modules():
         if _mixes_samples(module):
@@ -116,30 +116,30 @@ def _mixes_samples(module: nn.Module) -> bool:
 
 
 class Seen(NamedTuple):
-    """What one forward of the first sample beside a stranger showed."""
+    """Result of one forward pass of the first sample and an unrelated one."""
 
-    output: Any  # of the model, for these two samples
-    drew: bool  # whether a generator of random numbers moved meanwhile
+    output: Any  # output of the model for these two samples
+    drew: bool  # whether the pass drew random numbers
 
 
 def inspected(model: nn.Module, x: Tensor, *, step: float) -> Seen:
-    """Run one forward under watch, and refuse arithmetic too coarse for differences.
+    """Watch one forward pass, and refuse arithmetic too coarse for differences.
 
-    Whatever x turns into is followed through every operation. Half precision makes
-    squared norms tens of times too large; rounding to a grid makes logits jump.
+    Every operation on a value that depends on x is checked. Half precision makes
+    squared norms tens of times too large. Rounding to a grid makes logits jump.
 
     Args:
-        model: The module as the user gave it.
+        model: The user's module.
         x: Inputs, float32 or float64, shape [B, *input]; the first one is used.
         step: h of the finite difference, in units of x.
 
     Returns:
-        What was seen, for ``refuse_company``.
+        The result of the pass, for ``refuse_company``.
 
     Raises:
-        ValueError: If something that depends on x is computed in less than float32, is
-            quantised, or jumps where it is rounded; or if the weights are of another
-            type than x, and the model does not convert. The module is named.
+        ValueError: If a value that depends on x has less precision than float32, is
+            quantised, or is rounded to a grid; or if the weights have another type than
+            x and the model does not convert x. The message names the module.
     """
     few, x = x[:8].detach(), _beside_a_stranger(x)
     watch, before = _Watch(model, x), _generators()
@@ -190,22 +190,22 @@ def inspected(model: nn.Module, x: Tensor, *, step: float) -> Seen:
 
 
 def refuse_company(model: nn.Module, x: Tensor, seen: Seen, logits: Tensor) -> None:
-    """Refuse a model if company changes a sample's logits, whatever its modules are.
+    """Refuse a model if a sample's logits depend on the other images in the batch.
 
     Args:
-        model: The module as the user gave it.
+        model: The user's module.
         x: Inputs, shape [B, *input].
-        seen: What ``inspected`` saw of it.
-        logits: As measured, shape [B, C].
+        seen: Result of ``inspected``.
+        logits: Logits of the whole batch, shape [B, C].
 
     Raises:
-        ValueError: If the first sample's logits are others beside a stranger.
+        ValueError: If the first sample has different logits beside an unrelated one.
     """
-    # Another batch rounds otherwise: in float32 by 1e-6 in a ResNet or a transformer,
-    # by 2e-4 behind thirty normalised layers. This allows 1e-3; in float64 4e-8.
+    # Rounding depends on the batch: in float32 by 1e-6 in a ResNet or a transformer, by
+    # 2e-4 after thirty normalised layers. This allows 1e-3, and 4e-8 in float64.
     rounding = 3 * torch.finfo(logits.dtype).eps ** 0.5
     outputs = [seen.output]
-    if seen.drew:  # perhaps rarely with effect, as where whole layers are dropped
+    if seen.drew:  # may rarely have an effect, such as when whole layers are dropped
         with torch.no_grad():
             outputs += [model(_beside_a_stranger(x)) for _ in range(16)]
     largest = max((output[:1] - logits[:1]).abs().max() for output in outputs)
@@ -220,18 +220,20 @@ def refuse_company(model: nn.Module, x: Tensor, seen: Seen, logits: Tensor) -> N
 
 
 def _beside_a_stranger(x: Tensor) -> Tensor:
-    # Not alone: alone it is anyway where a chunk is one sample.
+    # Two samples: a chunk of one sample already shows the first sample alone.
     return torch.cat([x[:1], x[:1] + 1]).detach()
 
 
 def _generators() -> bytes:
     """State of the global generators of Python, NumPy and torch, to be compared."""
     states = random.getstate(), np.random.get_state(), torch.get_rng_state().numpy()
-    return pickle.dumps(states)
+    # A network on a GPU draws there. Asking for its state does not start CUDA anew.
+    on_gpus = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
+    return pickle.dumps((states, [state.numpy() for state in on_gpus]))
 
 
 class _Watch(TorchDispatchMode):
-    """Follow x through a forward; note where it gets coarse, and in which module."""
+    """Follow x through a forward pass; note which module computes coarsely."""
 
     supports_higher_order_operators = True  # such as flex_attention
 
@@ -261,7 +263,7 @@ class _Watch(TorchDispatchMode):
 
     def note(self, func: str, given: list[Tensor], made: list[Tensor], options: dict):
         library, name, *_ = f"{func}..".split(".")  # such as aten.add.Tensor
-        # Who found autocast on has it from outside: name the module that opened it.
+        # A module that starts under autocast did not switch it on: name its opener.
         module = next(m for m, found_on in reversed(self.inside) if not found_on)
         place = self.names.get(id(module), "model")
         where = f"module {place!r} ({type(module).__name__})"
@@ -294,8 +296,8 @@ def _storage(values: Tensor) -> int:
 
 
 def _jumps(model: nn.Module, x: Tensor, step: float) -> bool:
-    """Whether logits, in float64, move otherwise than their gradient says."""
-    step = min(step, 1e-3)  # over longer ones, many a smooth model bends
+    """Whether logits, in float64, change differently than their gradient predicts."""
+    step = min(step, 1e-3)  # over longer steps, smooth models are not linear either
     try:
         model, x = copy.deepcopy(model).double(), x.double()
         h = x.new_zeros(len(x), *[1] * (x.ndim - 1)).requires_grad_()
@@ -306,43 +308,43 @@ def _jumps(model: nn.Module, x: Tensor, step: float) -> bool:
             ((model(x + t) - here) @ weights / t - slope.flatten()).abs().max()
             for t in (1e-6 * step, step, 2 * step, 4 * step, 8 * step, 16 * step)
         ]
-    except Exception:  # whatever a forward does with float64: nothing is certain
+    except Exception:  # the forward cannot use float64, so we cannot tell
         return True
     return not max(errors) < 0.2 * slope.abs().max()
 
 
 def fold_batch_norm(model: nn.Module) -> nn.Module:
-    """Copy a network for scoring, batch norms folded into the convolutions before.
+    """Copy a network for scoring, with batch norms folded into convolutions.
 
-    The same function in evaluation mode, up to rounding, with half as many passes over
-    memory, and weights in channels-last order, which CPUs and GPUs convolve fastest.
-    ``curvlib.input_curvature`` does the same by itself, in each call; a copy that is
-    made once spares it that.
+    In evaluation mode the copy is the same function, up to rounding. It passes over
+    memory half as often, and stores weights with channels last, which CPUs and GPUs
+    convolve fastest. ``curvlib.input_curvature`` folds in each call. A copy made once
+    saves this work.
 
     Args:
-        model: Any module; it is left as it was.
+        model: Any module; it does not change.
 
     Returns:
-        The copy, in evaluation mode. Where the forward cannot be traced (its control
-        flow depends on values), a plain copy: slower, no less right.
+        The copy, in evaluation mode. If the forward cannot be traced, because its
+        control flow depends on values, a plain copy: slower, but correct.
     """
     plain = copy.deepcopy(model).eval().to(memory_format=torch.channels_last)
     try:
         folded, _ = _folded(plain)
-    except Exception:  # whatever a forward does when it meets a proxy
+    except Exception:  # a forward may raise anything when it is traced
         return plain
     return folded.to(memory_format=torch.channels_last)
 
 
 def folded_if_same(model: nn.Module, x: Tensor) -> nn.Module | None:
-    """Fold batch norm where that is sure to leave the function as it is.
+    """Fold batch norm if this surely does not change the function.
 
-    Tracing freezes what Python decides: numbers drawn, counters, branches. So the
-    logits of the copy are compared with the model's own.
+    Tracing freezes the decisions of Python code: random numbers, counters, branches. We
+    therefore compare the logits of the copy with those of the model.
 
     Args:
-        model: Left as it was; the copy shares the weights that are not folded.
-        x: A few inputs to compare at, shape [B, *input].
+        model: Does not change; the copy shares the weights that are not folded.
+        x: A few inputs for the comparison, shape [B, *input].
 
     Returns:
         A faster copy; None if there is nothing to fold, the model has hooks, its
@@ -359,7 +361,7 @@ def folded_if_same(model: nn.Module, x: Tensor) -> nn.Module | None:
     try:
         shared = {id(t): t for t in (*model.parameters(), *model.buffers())}
         folded, convolutions = _folded(copy.deepcopy(model, shared))
-    except Exception:  # whatever a module does when it is copied or meets a proxy
+    except Exception:  # a module may raise anything when it is copied or traced
         convolutions = []
     if not convolutions:
         _UNFOLDABLE.add(model)
@@ -379,13 +381,13 @@ def folded_if_same(model: nn.Module, x: Tensor) -> nn.Module | None:
             error = (folded(x.clone()) - expected).abs().max()
             rounding = torch.finfo(expected.dtype).eps ** 0.5
             same = bool(error <= rounding * (1 + expected.abs().max()))
-        except Exception:  # an output that is no tensor
+        except Exception:  # the output is not a tensor
             same = False
     return folded if same else None
 
 
 def _folded(model: nn.Module) -> tuple[fx.GraphModule, list[nn.Module]]:
-    """The model, a copy, as a graph; and its convolutions that took in a norm."""
+    """A copy of the model as a graph, and its convolutions with a folded norm."""
     traced = fx.symbolic_trace(model)
     modules, changed = dict(traced.named_modules()), []
     targets = [node.target for node in traced.graph.nodes]
@@ -398,7 +400,7 @@ def _folded(model: nn.Module) -> tuple[fx.GraphModule, list[nn.Module]]:
             and type(norm) is FOLDED.get(type(modules[before.target]), ())
             and not norm.training
             and norm.running_mean is not None
-            and len(before.users) == 1  # nobody else reads the convolution's output
+            and len(before.users) == 1  # nothing else reads the convolution's output
             and targets.count(before.target) == targets.count(node.target) == 1
         ):
             convolution = modules[before.target]
@@ -416,10 +418,10 @@ def _folded(model: nn.Module) -> tuple[fx.GraphModule, list[nn.Module]]:
 
 @contextmanager
 def frozen(model: nn.Module) -> Iterator[None]:
-    """No gradients for the weights: nobody wants them, and they cost time.
+    """Switch off gradients of the weights, which are not needed and cost time.
 
     Args:
-        model: Its parameters ask for gradients again afterwards, if they did before.
+        model: Afterwards its parameters require gradients as before.
 
     Yields:
         Nothing.
@@ -436,15 +438,15 @@ def frozen(model: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def exact_arithmetic(model: nn.Module, device_type: str) -> Iterator[None]:
-    """Full float32: no TF32, no autocast; with gradients, whatever the caller set.
+    """Full float32 and gradients: no TF32, no autocast, whatever the caller set.
 
-    Compiled parts run as they were before, since compiled code has no second
-    derivative; recurrent layers run without cuDNN, which has no gradient for them in
-    evaluation mode.
+    Compiled parts run uncompiled, because compiled code has no second derivative.
+    Recurrent layers run without cuDNN, which has no gradient for them in evaluation
+    mode.
 
     Args:
-        model: That will be called inside.
-        device_type: Of its inputs, such as ``"cuda"``.
+        model: The model to be called.
+        device_type: Device type of its inputs, such as ``"cuda"``.
 
     Yields:
         Nothing.
@@ -453,7 +455,7 @@ def exact_arithmetic(model: nn.Module, device_type: str) -> Iterator[None]:
     cudnn = torch.backends.cudnn.enabled
     recurrent = any(isinstance(module, nn.RNNBase) for module in model.modules())
     compiler = nullcontext()
-    if "torch._dynamo" in sys.modules:  # else nothing has been compiled
+    if "torch._dynamo" in sys.modules:  # otherwise nothing is compiled
         compiler = torch.compiler.set_stance("force_eager")
     try:
         for switch in SWITCHES:

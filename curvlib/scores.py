@@ -1,25 +1,24 @@
-r"""Scores: what a trace says about each sample, one number a sample.
+r"""Scores: one number for each sample, computed from a trace.
 
 Every function here is a formula. Most take one column of a trace, an array [E, N] of
-scored epochs by samples, and return [N]. Scored epochs may be every k-th epoch of
-training; means, sums and counts run over the scored ones. For other epochs select rows
-first: ``el2n(errors[trace.epochs <= 20])``.
+scored epochs by samples, and return [N]. The scored epochs may be every k-th epoch of
+training. Means, sums and counts use the scored epochs only. To use some of them, select
+rows first: ``el2n(errors[trace.epochs <= 20])``.
 
-Samples that a network fits without any doubt can tie exactly: in float32 their loss is
-0, their probability 1, and their curvature underflows. Metrics must not let the order
-of the data set decide between them.
+Samples that a network fits with full confidence can tie exactly: in float32 their loss
+is 0, their probability is 1, and their curvature underflows. A metric must not depend
+on their order in the data set.
 
 To add a score: one function, one closed-form test, one row in ``SCORES``.
 """
 
 import warnings
 from collections.abc import Callable
-from functools import cache
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-if TYPE_CHECKING:  # pandas costs half a second, and the formulas do without
+if TYPE_CHECKING:  # pandas takes half a second to load; the formulas need none
     import pandas as pd
 
     from curvlib.trace import Trace
@@ -44,10 +43,10 @@ def curvature_square(squared_frobenius_norm: np.ndarray) -> np.ndarray:
 
 
 def curvature_norm(mean_hvp_norm: np.ndarray) -> np.ndarray:
-    """Mean over epochs of E‖Hv‖, what the code released with the paper averages.
+    """Mean over epochs of E‖Hv‖, as in the code released with the paper.
 
-    Garg, Ravikumar, Roy (2024), their code. High is suspect. Within one epoch it ranks
-    almost as the square does; over epochs it gives less weight to a single peak.
+    From the code of Garg, Ravikumar, Roy (2024). High is suspect. Within one epoch it
+    ranks samples almost as the square does. Over epochs, a single peak has less weight.
 
     Args:
         mean_hvp_norm: Mean over probes of ‖Hv‖, shape [E, N], in loss per squared
@@ -63,10 +62,10 @@ def curvature_norm(mean_hvp_norm: np.ndarray) -> np.ndarray:
 
 
 def curvature_last(squared_frobenius_norm: np.ndarray) -> np.ndarray:
-    """Curvature at the last scored epoch alone: what the paper argues against.
+    """Curvature at the last scored epoch only, which the paper argues against.
 
-    Garg, Ravikumar, Roy (2024). High is suspect. An overfitted network is flat around
-    the samples it has memorised, so one late checkpoint no longer shows them.
+    Garg, Ravikumar, Roy (2024). High is suspect. The loss of an overfitted network is
+    flat around memorised samples, so a single late checkpoint no longer shows them.
 
     Args:
         squared_frobenius_norm: Mean over probes of ‖Hv‖², shape [E, N].
@@ -81,10 +80,10 @@ def curvature_last(squared_frobenius_norm: np.ndarray) -> np.ndarray:
 
 
 def curvature_peak(squared_frobenius_norm: np.ndarray) -> np.ndarray:
-    """Curvature at the one scored epoch at which its mean over the samples is largest.
+    """Curvature at the scored epoch with the largest mean curvature.
 
-    Garg, Ravikumar, Roy (2024) show the peak, before the network overfits. High is
-    suspect.
+    Garg, Ravikumar, Roy (2024) show this peak, which comes before the network overfits.
+    High is suspect.
 
     Args:
         squared_frobenius_norm: Mean over probes of ‖Hv‖², shape [E, N].
@@ -147,8 +146,8 @@ def aum(margin: np.ndarray) -> np.ndarray:
     r"""Area under the margin: mean over epochs of the logit margin.
 
     Pleiss et al. (2020). **Low** is suspect: a negative margin means that the network
-    prefers another class than the given one. The authors use the logits met in
-    training; a trace has those after each scored epoch, of clean images.
+    prefers a class other than the given one. The authors use the logits computed during
+    training. A trace has the logits of clean images after each scored epoch.
 
     .. math:: \frac1E \sum_e \left( z_{ei,y_i} - \max_{c \ne y_i} z_{ei,c} \right)
 
@@ -169,10 +168,10 @@ def aum(margin: np.ndarray) -> np.ndarray:
 
 
 def aum_softmax(softmax_margin: np.ndarray) -> np.ndarray:
-    """Mean over epochs of the margin between probabilities instead of logits.
+    """Mean over epochs of the margin between probabilities, instead of logits.
 
-    Pleiss et al. (2020) with softmax outputs, bounded, so that no epoch outweighs the
-    others. **Low** is suspect.
+    Pleiss et al. (2020) with softmax outputs. They are bounded, so no epoch outweighs
+    the others. **Low** is suspect.
 
     Args:
         softmax_margin: Probability of the given label minus the largest other one,
@@ -194,15 +193,15 @@ def aum_softmax(softmax_margin: np.ndarray) -> np.ndarray:
 def el2n(errors: np.ndarray) -> np.ndarray:
     """Error L2 norm ‖p − onehot(label)‖₂, averaged over epochs.
 
-    Paul et al. (2021). High is suspect. The authors take early epochs only, averaged
-    over ten initialisations, to choose what to prune; one run and all its scored epochs
-    are used here, so that every score sees the same trace.
+    Paul et al. (2021). High is suspect. To choose samples to prune, the authors use
+    early epochs only and average over ten initialisations. We use all scored epochs of
+    one run, so that every score uses the same trace.
 
     Args:
         errors: The norm at each epoch, shape [E, N], between 0 and √2.
 
     Returns:
-        Scores, shape [N], without unit.
+        Scores, shape [N], dimensionless.
 
     Raises:
         ValueError: If the array is not [E, N] or not finite.
@@ -211,17 +210,18 @@ def el2n(errors: np.ndarray) -> np.ndarray:
 
 
 def grand(last_layer_gradient: np.ndarray) -> np.ndarray:
-    r"""Norm of the loss gradient by the last layer's weights, averaged over epochs.
+    r"""Norm of the gradient by the last layer's weights, averaged over epochs.
 
     GraNd of Paul et al. (2021), restricted to the last linear layer, where it has a
-    closed form: the error times the length of the features :math:`h`. High is suspect.
-    The authors take all weights, early epochs, and ten initialisations.
+    closed form: the error times the norm of the features :math:`h`. High is suspect.
+    The authors use all weights, early epochs, and ten initialisations.
 
     .. math:: \frac1E \sum_e \| p_{ei} - \mathrm{onehot}(y_i) \|_2
         \sqrt{\| h_{ei} \|^2 + 1}
 
     Args:
-        last_layer_gradient: By weights and bias of the last layer, shape [E, N].
+        last_layer_gradient: With respect to weights and bias of the last layer, shape
+            [E, N].
 
     Returns:
         Scores, shape [N], in nats per unit of weight.
@@ -239,10 +239,10 @@ def grand(last_layer_gradient: np.ndarray) -> np.ndarray:
 def forgetting_events(correct: np.ndarray) -> np.ndarray:
     r"""How often a sample went from right to wrong; E if it was never right.
 
-    Toneva et al. (2019). High is suspect. As the authors sort them, samples that were
-    never learned come after all others: they get E, which no count can reach, since
-    each event takes two scored epochs. The authors look each time a sample is in a
-    batch; between two scored epochs an event may pass unseen here.
+    Toneva et al. (2019). High is suspect. As in the authors' ranking, samples that were
+    never learned come after all others. They get E, which no count can reach, because
+    each event takes two scored epochs. The authors check a sample each time it is in a
+    batch. We check after scored epochs, and miss an event between two of them.
 
     .. math:: \sum_{e>1} [\,\mathrm{right}_{e-1,i} \wedge \mathrm{wrong}_{ei}\,]
 
@@ -266,13 +266,13 @@ def forgetting_events(correct: np.ndarray) -> np.ndarray:
 
 
 def learning_time(correct: np.ndarray) -> np.ndarray:
-    r"""First scored epoch from which on a sample stays right until the end.
+    r"""First scored epoch from which a sample stays correct until the end.
 
-    Maini et al. (2022), who call it first-split learning time. High is suspect. Counted
-    in scored epochs from 1, so ``trace.epochs[time - 1]`` is the epoch of training. A
-    sample that is wrong in the last scored epoch was not learned and gets E + 1, later
-    than every other. (Published re-runs gave such samples time 0, as if they had been
-    learned first of all, and reversed the sign of the score.)
+    Maini et al. (2022), who call it first-split learning time. High is suspect. The
+    time counts scored epochs from 1, so ``trace.epochs[time - 1]`` is the epoch of
+    training. A sample that is wrong in the last scored epoch was not learned, and gets
+    E + 1. (Published re-runs gave such samples time 0, as if they were learned first,
+    and reversed the sign of the score.)
 
     .. math:: \min \{\, t : \mathrm{right}_{ei} \text{ for all } e \ge t \,\}
 
@@ -298,8 +298,8 @@ def learning_time(correct: np.ndarray) -> np.ndarray:
 def in_confidence_last(probability: np.ndarray) -> np.ndarray:
     """One minus the probability of the given label, in the last scored epoch.
 
-    As in the text of Ravikumar et al. (2025). High is suspect. Ties at 0 once the
-    network is sure: float32 rounds a probability above 1 - 3e-8 to 1.
+    As in the text of Ravikumar et al. (2025). High is suspect. Confident predictions
+    tie at 0, because float32 rounds a probability above 1 - 3e-8 to 1.
 
     Args:
         probability: Of the given label, shape [E, N].
@@ -334,9 +334,9 @@ def in_confidence_mean(probability: np.ndarray) -> np.ndarray:
 def in_confidence_max_last(max_probability: np.ndarray) -> np.ndarray:
     """One minus the largest probability of any class, in the last scored epoch.
 
-    The re-run released by Ravikumar et al. (2025) computes in-confidence like this,
-    where their text says the probability of the given label. High is suspect, but a
-    network that is sure of *another* class than the given one looks sound.
+    The re-run released by Ravikumar et al. (2025) computes in-confidence this way.
+    Their text uses the probability of the given label. High is suspect, but a network
+    that is confident of a *different* class goes unnoticed.
 
     Args:
         max_probability: Largest softmax output, shape [E, N].
@@ -351,7 +351,7 @@ def in_confidence_max_last(max_probability: np.ndarray) -> np.ndarray:
 
 
 def entropy(entropies: np.ndarray) -> np.ndarray:
-    """Entropy of the prediction, averaged over epochs; the label plays no part.
+    """Entropy of the prediction, averaged over epochs; it ignores the label.
 
     High is suspect.
 
@@ -368,7 +368,7 @@ def entropy(entropies: np.ndarray) -> np.ndarray:
 
 
 def final_loss(loss: np.ndarray) -> np.ndarray:
-    """Loss in the last scored epoch; ties at 0 where the network is sure.
+    """Loss in the last scored epoch; confident predictions tie at 0.
 
     High is suspect, as long as the network has not fitted the wrong labels too.
 
@@ -385,14 +385,14 @@ def final_loss(loss: np.ndarray) -> np.ndarray:
 
 
 def random(index: np.ndarray, *, seed: int = 0) -> np.ndarray:
-    """A score that knows nothing, for tables: uniform on [0, 1) and fixed by sample.
+    """A random score for comparison: uniform on [0, 1), fixed for each sample.
 
-    A sample's value depends on the seed and its index alone, so that a subset, another
-    order, or a second run of the same data set gives it the same value.
+    A sample's value depends only on the seed and its index. A subset, another order, or
+    a second run on the same data set gives it the same value.
 
     Args:
-        index: Places in the original data set, shape [N], integers from 0.
-        seed: Of the stream whose value number ``index`` is taken.
+        index: Positions in the original data set, shape [N], integers from 0.
+        seed: Seed of the stream; a sample gets its value number ``index``.
 
     Returns:
         Scores, shape [N].
@@ -420,19 +420,19 @@ def random(index: np.ndarray, *, seed: int = 0) -> np.ndarray:
 
 
 class Score(NamedTuple):
-    """All that is known about a score.
+    """What the library knows about a score.
 
     Attributes:
-        function: The formula; None for what a trace does not give.
-        label: For readers, in tables and figures.
-        fields: Columns of the trace, in the order of the function's arguments; none
-            for scores that a trace alone does not give.
+        function: The formula; None if a trace is not enough to compute it.
+        label: Its name in tables and figures.
+        fields: Columns of the trace, in the order of the function's arguments; empty if
+            a trace is not enough to compute it.
         sign: +1 if high is suspect, -1 if low is.
-        source: Citation key in the book's bibliography; "" for what needs none.
+        source: Citation key in the book's bibliography; "" if it needs none.
         needs: What must be measured at each scored epoch: ``"logits"``, ``"input
             gradient"`` or ``"curvature"``; or after the run: ``"second training"`` or
             ``"Gauss-Newton"``; ``"index"`` for the random score.
-        last_only: Whether the last epoch is all that it reads.
+        last_only: Whether it uses the last epoch only.
     """
 
     function: Callable[..., np.ndarray] | None
@@ -445,8 +445,8 @@ class Score(NamedTuple):
 
 
 _SQUARE, _NORM = ("squared_frobenius_norm",), ("mean_hvp_norm",)
-# In the order in which tables show them. The last three need more than a trace, which
-# curvlib.runs.halves measures.
+# In the order of the tables. The last three need more than a trace:
+# curvlib.runs.halves measures them.
 # fmt: off
 SCORES: dict[str, Score] = {
     "curvature_square": Score(
@@ -503,26 +503,26 @@ SCORES: dict[str, Score] = {
         last_only=True),
 }
 # fmt: on
-FROM_TRACE = tuple(  # names of the scores that a trace alone gives
+FROM_TRACE = tuple(  # names of the scores that need only a trace
     name for name, score in SCORES.items() if score.fields or score.needs == "index"
 )
 
 
 def compute(trace: "Trace", split: str = "train", *, seed: int = 0) -> "pd.DataFrame":
-    """All scores of one split that a trace alone gives, by their authors' formulas.
+    """Compute all scores of one split that need only a trace, by the authors' formulas.
 
-    Every field of a trace was measured after a scored epoch, in evaluation mode, on
-    clean images. Some authors measure otherwise; each function says how.
+    Every column of a trace was measured after a scored epoch, in evaluation mode, on
+    clean images. Some authors measure differently; each function says how.
 
     Args:
-        trace: A run; every field is read once.
+        trace: A run; every column is read once.
         split: One of ``curvlib.trace.SPLITS``.
-        seed: Of the random score.
+        seed: Seed of the random score.
 
     Returns:
-        One row a sample, in index order: index, label (the given one), then the columns
-        ``FROM_TRACE``, in that order. Scores that need a column that the trace lacks
-        are left out, and a warning names them.
+        One row for each sample, in index order: index, label (the given one), then the
+        columns ``FROM_TRACE``, in that order. A score is left out if the trace lacks a
+        column that it needs, and a warning names it.
 
     Raises:
         ValueError: If a field of the trace is not finite or of another shape than
@@ -530,7 +530,15 @@ def compute(trace: "Trace", split: str = "train", *, seed: int = 0) -> "pd.DataF
     """
     from curvlib.trace import NotRecordedError  # loads pandas, as the trace has by now
 
-    read = cache(lambda field: trace.read(field, split=split))
+    # A field takes 4 bytes for each sample and epoch: it goes when no score is left
+    # that needs it.
+    kept: dict[str, np.ndarray] = {}
+
+    def read(field: str) -> np.ndarray:
+        if field not in kept:
+            kept[field] = trace.read(field, split=split)
+        return kept[field]
+
     samples = trace.samples(split)[["index", "label"]]
     index = samples["index"].to_numpy()
     shape = (len(trace.epochs), len(samples))
@@ -554,6 +562,10 @@ def compute(trace: "Trace", split: str = "train", *, seed: int = 0) -> "pd.DataF
             if score.fields
             else score.function(index, seed=seed)
         )
+        later = FROM_TRACE[FROM_TRACE.index(name) + 1 :]
+        needed = {field for other in later for field in SCORES[other].fields}
+        for field in kept.keys() - needed:
+            del kept[field]
     if lacking:
         warnings.warn(
             f"left out {', '.join(lacking)}: not every epoch of the trace has the "
@@ -564,7 +576,7 @@ def compute(trace: "Trace", split: str = "train", *, seed: int = 0) -> "pd.DataF
 
 
 def suspicion(frame: "pd.DataFrame") -> "pd.DataFrame":
-    """Turn scores so that high is suspect in every column.
+    """Change signs so that a high value is suspect in every column.
 
     Args:
         frame: Any of the columns of ``SCORES``; index and label stay as they are.
@@ -573,7 +585,7 @@ def suspicion(frame: "pd.DataFrame") -> "pd.DataFrame":
         A new frame with every score times its sign.
 
     Raises:
-        ValueError: If a column is no known score, so that its direction is unknown.
+        ValueError: If a column is not a known score, so its direction is unknown.
     """
     scores = [name for name in frame.columns if name not in ("index", "label")]
     unknown = [name for name in scores if name not in SCORES]
@@ -586,7 +598,7 @@ def suspicion(frame: "pd.DataFrame") -> "pd.DataFrame":
 
 
 def _checked(**named: np.ndarray) -> np.ndarray:
-    """The one array given, as float64, if it is finite scored epochs × samples."""
+    """The given array as float64, if it is finite and scored epochs × samples."""
     ((name, values),) = named.items()
     values = np.asarray(values)
     if values.ndim != 2 or values.size == 0:

@@ -1,19 +1,19 @@
-"""The record of a run: at every scored epoch, for every sample, a few numbers.
+"""The trace of a run: a few numbers for every sample at every scored epoch.
 
 A run is a folder::
 
-    config.json                 what was asked for
-    run.json                    what it was done with: data, versions, machine
-    log.csv                     one row an epoch: losses and seconds
+    config.json                 the settings
+    run.json                    data, versions and machine
+    log.csv                     one row for each epoch: losses and seconds
     samples_train.parquet       index, label, original_label, source of each sample
-    train/epoch_0001.parquet    one row a sample, in index order
-    heldout/epoch_0001.parquet  the same for samples not trained on
-    original_labels/...         the same for training samples under their original label
+    train/epoch_0001.parquet    one row for each sample, in index order
+    heldout/epoch_0001.parquet  the same for held-out samples
+    original_labels/...         the same for training samples with their original label
     checkpoint.pt               the state after the last finished epoch
 
-The Parquet files are the trace. They hold nothing that varies between two runs of one
-config on one machine: an unbroken run and one that was killed and resumed end with the
-same bytes.
+The Parquet files are the trace. They hold nothing that differs between two runs with
+the same settings on the same machine: an uninterrupted run and a resumed one end with
+the same bytes.
 """
 
 import io
@@ -31,33 +31,33 @@ from curvlib.files import write_atomically
 
 SPLITS = ("train", "heldout", "original_labels")
 COLUMNS = {
-    "loss": np.float32,  # cross-entropy with the label given, nats
-    "margin": np.float32,  # logit of the label given minus the largest other one
-    "probability": np.float32,  # of the label given
+    "loss": np.float32,  # cross-entropy with the given label, nats
+    "margin": np.float32,  # logit of the given label minus the largest other one
+    "probability": np.float32,  # of the given label
     "max_probability": np.float32,
     "softmax_margin": np.float32,  # probability minus the largest other one
     "entropy": np.float32,  # of the predicted distribution, nats
-    "correct": np.bool_,  # predicted class is the label given
+    "correct": np.bool_,  # whether the given label is predicted
     "predicted": np.int32,  # the class of the largest logit
     "el2n": np.float32,  # ‖p − onehot(label)‖₂
-    "last_layer_gradient": np.float32,  # ‖∇L‖, by weights and bias of the last layer
+    "last_layer_gradient": np.float32,  # ‖∇L‖, for weights and bias of the last layer
     "gradient_norm": np.float32,  # ‖∇ₓL‖
     "mean_hvp_norm": np.float32,
     "squared_frobenius_norm": np.float32,
     "standard_error": np.float32,  # of squared_frobenius_norm over probes
 }
-FROM_LOGITS = tuple(COLUMNS)[:9]  # loss to el2n: what logits and a label give
+FROM_LOGITS = tuple(COLUMNS)[:9]  # loss to el2n: computed from logits and label
 
 
 class NotRecordedError(ValueError):
-    """An epoch lacks a column of ``COLUMNS``, since nobody measured it."""
+    """An epoch lacks a column of ``COLUMNS``: it was not measured."""
 
 
 class Samples(Protocol):
-    """What a trace needs of labelled samples; ``curvlib.Images`` has it."""
+    """What a trace needs from labelled samples; ``curvlib.Images`` provides it."""
 
     index: np.ndarray  # int64 [N], unique
-    labels: np.ndarray  # int64 [N], those given
+    labels: np.ndarray  # int64 [N], as given
     original_labels: np.ndarray  # int64 [N], before any noise
     source: np.ndarray  # int64 [N], index of the original of a planted copy
     checksum: str  # changes with any input, label or index
@@ -67,12 +67,12 @@ class Samples(Protocol):
 
 
 class Trace:
-    """One run's trace: write an epoch, read it back, know where it stopped.
+    """The trace of one run: writes an epoch, reads it back, knows where it stopped.
 
     Attributes:
-        folder: Where the run lies.
-        config: What was asked for, by name of the setting.
-        info: What it was done with, the content of ``run.json``.
+        folder: Folder of the run.
+        config: The settings, by name.
+        info: The content of ``run.json``: data, versions, machine.
     """
 
     def __init__(self, folder: Path, config: dict, info: dict):
@@ -82,10 +82,10 @@ class Trace:
 
     @classmethod
     def open(cls, folder: str | Path) -> "Trace":
-        """Open a run that is there, finished or not.
+        """Open an existing run, finished or not.
 
         Args:
-            folder: Where it lies.
+            folder: Folder of the run.
 
         Returns:
             Its trace.
@@ -120,11 +120,11 @@ class Trace:
         info: dict,
         splits: Mapping[str, Samples],
     ) -> "Trace":
-        """Start a run, or open the one that is there if it is of this config and data.
+        """Start a run, or open an existing run of the same settings and data.
 
         Args:
-            folder: Where it lies.
-            config: What was asked for; must survive JSON.
+            folder: Folder of the run.
+            config: The settings; must survive JSON.
             info: Anything else to keep in ``run.json``.
             splits: Samples to be scored, by split, ``"train"`` among them; their
                 checksums are kept.
@@ -133,7 +133,7 @@ class Trace:
             Its trace, with the epochs scored so far.
 
         Raises:
-            ValueError: If a run of another config or on other data lies there.
+            ValueError: If the folder holds a run with other settings or data.
         """
         folder = Path(folder)
         config = json.loads(json.dumps(config))
@@ -186,15 +186,15 @@ class Trace:
         split: str,
         names: Collection[str] = tuple(COLUMNS),
     ) -> None:
-        """Write one epoch of one split, whole or not at all.
+        """Write one epoch of one split, completely or not at all.
 
         Args:
             epoch: Number of the epoch just trained, from 1.
             images: The samples that were scored.
-            columns: For each name an array of shape [N], in the order of the images.
+            columns: An array of shape [N] for each name, in the order of the images.
             split: One of ``SPLITS``.
-            names: Those that the epoch has, all of ``COLUMNS`` by default. A file
-                without the others says that nobody measured them.
+            names: Columns of this epoch, by default all of ``COLUMNS``. Those missing
+                from the file were not measured.
 
         Raises:
             ValueError: If a column is missing, unknown, or of another length.
@@ -218,11 +218,11 @@ class Trace:
         write_atomically(self._path(split, epoch), _parquet(pa.table(table)))
 
     def copy(self, epoch: int, other: "Trace", *, split: str) -> None:
-        """Take an epoch over from another trace of the same samples, byte by byte.
+        """Copy an epoch from another trace of the same samples, byte by byte.
 
         Args:
-            epoch: Its number.
-            other: The trace that has it.
+            epoch: Number of the epoch.
+            other: The trace to copy from.
             split: One of ``SPLITS``.
 
         Raises:
@@ -234,10 +234,10 @@ class Trace:
         )
 
     def forget_after(self, epoch: int) -> None:
-        """Delete the epochs after one, which a kill may have left half done.
+        """Delete all later epochs, which an interrupted run may have left incomplete.
 
         Args:
-            epoch: Number of the last one to keep.
+            epoch: Number of the last epoch to keep.
         """
         for path in self.folder.rglob("*.partial-*"):
             path.unlink()
@@ -263,14 +263,14 @@ class Trace:
         return self.samples()["label"].to_numpy()
 
     def samples(self, split: str = "train") -> pd.DataFrame:
-        """What is known of each sample of a split, in index order, N rows.
+        """Index and labels of each sample of a split, in index order, N rows.
 
         Args:
             split: One of ``SPLITS``.
 
         Returns:
-            Columns index, label (the one given), original_label, and source, the index
-            of the original of a planted copy, else the sample's own.
+            Columns index, label (the given one), original_label, and source: for a
+            planted copy the index of its original, otherwise the sample's own index.
 
         Raises:
             FileNotFoundError: If the run has no such split.
@@ -283,7 +283,7 @@ class Trace:
         """One column over all scored epochs, in index order.
 
         Args:
-            column: One of ``COLUMNS``, where its unit stands.
+            column: One of ``COLUMNS``, which gives its unit.
             split: One of ``SPLITS``.
 
         Returns:
@@ -292,7 +292,7 @@ class Trace:
         Raises:
             NotRecordedError: If a scored epoch lacks the column.
             ValueError: If the column or split is unknown, a file is damaged, or the
-                epochs are not about the same samples.
+                epochs have different samples.
             FileNotFoundError: If no epoch was scored.
         """
         if column not in COLUMNS:
@@ -314,10 +314,10 @@ class Trace:
         return np.stack(rows)
 
     def log(self) -> pd.DataFrame:
-        """What training said of each epoch.
+        """The training log.
 
         Returns:
-            One row an epoch: epoch, lr, train_loss, train_accuracy and seconds.
+            One row for each epoch: epoch, lr, train_loss, train_accuracy, seconds.
 
         Raises:
             FileNotFoundError: If no epoch is finished.
@@ -350,9 +350,9 @@ class Trace:
         return epochs
 
     def _expected(self, last: int) -> set[int]:
-        """Numbers of the epochs that must be there, up to the last one known of."""
+        """Numbers of the epochs that must exist, up to the last known one."""
         if not {"score_every", "epochs"} <= self.config.keys():
-            return set()  # not a run of curvlib.runs.training: it scored what it liked
+            return set()  # not a run of curvlib.runs.training: any epochs may be scored
         every, end = self.config["score_every"], self.config["epochs"]
         if (self.folder / "log.csv").exists():
             last = max(last, int(self.log()["epoch"].max()))
@@ -378,7 +378,7 @@ class Trace:
 
 
 def _not_recorded(path: Path, columns: list[str]) -> list[str]:
-    """Which columns a sound file of an epoch lacks; none if the file is damaged."""
+    """Columns that an intact file of an epoch lacks; none if the file is damaged."""
     try:
         there = set(pq.read_schema(path).names)
     except (OSError, ValueError, pa.ArrowException):

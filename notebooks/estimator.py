@@ -10,17 +10,12 @@
 # # What do the step, the probes, the square and the activation change?
 #
 # **In short.** On a network of ReLUs the step is part of the score: the finite difference
-# measures the kinks that the step crosses. Its AUROC for mislabelled samples is
-# {glue:text}`auroc_smallest` at $h = 10^{-5}$, {glue:text}`auroc_paper` at the paper's
-# step, {glue:text}`auroc_best` at the best step here ({glue:text}`best_step`), and
-# {glue:text}`auroc_exact` for the exact Hessian ({numref}`fig-auroc`). On smooth networks
-# the step hardly matters. Spend probes on epochs: two probes at each of
-# {glue:text}`num_epochs` epochs agree with the reference to {glue:text}`mean_two:.2f`
-# (Spearman), ten probes at one epoch to {glue:text}`one_epoch_ten:.2f`.
-#
-# *Ten minutes to read. Read first: [the method](/book/method.md). After this page you can
-# choose a step and a number of probes, explain why the exact Hessian of a ReLU network
-# ignores the label, and say what a finite step measures instead.*
+# measures the kinks that the step crosses ({numref}`fig-auroc`). On {glue:text}`first_label`,
+# the AUROC for mislabelled samples is {glue:text}`auroc_smallest` at $h = 10^{-5}$,
+# {glue:text}`auroc_paper` at the paper's step, and {glue:text}`auroc_exact` for the exact
+# Hessian. On smooth networks the step hardly matters. Spend probes on epochs: two probes at
+# each scored epoch agree with the reference to {glue:text}`mean_two:.2f` (Spearman), ten
+# probes at one epoch to {glue:text}`one_epoch_ten:.2f`.
 
 # %% tags=["parameters"]
 dataset = "digits"  # a data set that curvlib.load knows
@@ -43,58 +38,85 @@ records: list = None  # records to show; None measures with the values above
 results = "results/scratch/estimator"  # folder of the record that is measured
 
 # %%
-from curvlib.book import Page, figures
+from curvlib.book import Page, figures, tabs
 from curvlib.studies import estimator as study
 
 page = Page.begin(In)
-record = page.record(study.measure)
-n = study.numbers(record)  # all that the text tells
-page.tell(
-    **n,
-    num_seeds=len(record.parameters.seeds),
-    num_reference=record.parameters.num_reference,
-)
-facts = record["facts"].set_index("name")["value"]
+shown = page.records(study.measure)
+n = {label: study.numbers(record) for label, record in shown.items()}
+page.tell(first_label=next(iter(n)), **next(iter(n.values())))
+
+# %% mystnb={"figure": {"caption": "The kinks carry the signal: on ReLUs a finite step finds wrong labels that the exact Hessian misses. AUROC for mislabelled samples of each variant, mean ± standard deviation over seeds; squares unless the name says norm.", "name": "fig-auroc"}, "image": {"alt": "Dots of AUROC with error bars for each variant."}}
+rest = ["h = 1e-3, norm", "gradient norm", "cumulative loss", "random"]
+
+
+def aurocs(record):
+    order = [*study.curvatures(record), *rest]
+    return figures.dots(record["auroc"], group="activation", order=order).figure
+
+
+alt = "AUROC of each variant with error bars, for ReLU, softplus and GELU."
+tabs.show({label: aurocs(record) for label, record in shown.items()}, alt=alt)
 
 # %% [markdown]
+# *Ten minutes to read. Read first: [the method](/book/method.md).*
+#
+# **After this page you can**
+#
+# - choose a step and a number of probes;
+# - explain why the exact Hessian of a ReLU network ignores the label;
+# - say what a finite step measures instead.
+#
 # ## The variants
 #
 # We measure every training sample at several epochs by many variants, all with the same
 # random directions: the finite difference with steps from $10^{-5}$ to 1, in float32 and
 # partly in float64; exact products with the Hessian, by differentiating twice; the
 # Gauss-Newton matrix; and second differences of the loss, which need no gradient. The
-# networks learn labels of which some are wrong, with ReLU, softplus and GELU.
-#
+# networks learn labels of which some are wrong, with ReLU, softplus and GELU. The table
+# collects the numbers that the sections below explain.
+
+# %%
+figures.table(study.overview(n))
+
+# %% [markdown]
 # ## The step
 
-# %% mystnb={"figure": {"caption": "Mean curvature against the step. On ReLUs the mean square grows as h to the power {glue:text}`power:.2f` (from 0.01 down to 1e-5), and the mean norm is {glue:text}`norm_growth:.2f` times as large at 1e-5 as at 1e-3. With softplus both stay within {glue:text}`softplus_error:.1%` of the exact value up to h = 0.01, with GELU within {glue:text}`gelu_error:.1%`. Means over {glue:text}`num_samples` samples, {glue:text}`num_epochs` epochs and {glue:text}`num_seeds` seeds (bars: sd); dotted: exact.", "name": "fig-step"}, "image": {"alt": "Two panels of curvature against the step on logarithmic axes, lines for ReLU, softplus and GELU. The square of ReLU falls with larger steps; the lines of the smooth networks lie on their exact values up to large steps."}}
+# %% mystnb={"figure": {"caption": "On ReLUs curvature depends on the step, on smooth networks it does not. Mean curvature against the step, mean over samples, epochs and seeds (bars: standard deviation); dotted: the exact value.", "name": "fig-step"}, "image": {"alt": "Curvature against the step on logarithmic axes."}}
 names = {study.named(h): h for h in study.STEPS}
-exact = record["steps"].query("score == @study.EXACT").set_index(["activation", "kind"])
-fig, axes = figures.panels(2)
-for ax, kind in zip(axes, ("square", "norm"), strict=True):
-    part = record["steps"].query("kind == @kind and score in @names")
-    part = part.assign(h=part["score"].map(names))
-    figures.lines(part, "h", "mean", by="activation", error="sd", log="xy", ax=ax)
-    for name, colour in zip(study.ACTIVATIONS, figures.COLOURS, strict=False):
-        ax.axhline(exact.loc[(name, kind), "mean"], color=colour, ls=":")
-    ax.set(xlabel="step h", ylabel=f"mean {kind} of Δ(v)")
+
+
+def by_step(record):
+    steps = record["steps"]
+    exact = steps.query("score == @study.EXACT").set_index(["activation", "kind"])
+    figure, axes = figures.panels(2)
+    for ax, kind in zip(axes, ("square", "norm"), strict=True):
+        part = steps.query("kind == @kind and score in @names")
+        part = part.assign(h=part["score"].map(names))
+        figures.lines(part, "h", "mean", by="activation", error="sd", log="xy", ax=ax)
+        for name, colour in zip(study.ACTIVATIONS, figures.COLOURS, strict=False):
+            ax.axhline(exact.loc[(name, kind), "mean"], color=colour, ls=":")
+        ax.set(xlabel="step h", ylabel=f"mean {kind} of Δ(v)")
+    return figure
+
+
+alt = "The square of ReLU falls with larger steps; smooth networks stay at their exact value."
+tabs.show({label: by_step(record) for label, record in shown.items()}, alt=alt)
 
 # %%
 page.claim(
     "On ReLUs the mean square grows about as 1/h when the step shrinks.",
-    -1.3 < n["power"] < -0.7,
-    ours=f"power {n['power']:.2f}",
+    {label: -1.3 < found["power"] < -0.7 for label, found in n.items()},
+    ours={label: f"power {found['power']:.2f}" for label, found in n.items()},
 )
+smooth = {k: max(v["softplus_error"], v["gelu_error"]) for k, v in n.items()}
 page.claim(
     "On smooth networks steps up to 0.01 give the exact value, within 5 %.",
-    max(n["softplus_error"], n["gelu_error"]) < 0.05,
-    ours=f"within {n['softplus_error']:.1%} and {n['gelu_error']:.1%}",
+    {label: error < 0.05 for label, error in smooth.items()},
+    ours={label: f"within {error:.1%}" for label, error in smooth.items()},
 )
 
 # %% [markdown]
-# On the ReLU network the exact Hessian has {glue:text}`exact_share:.2%` of the mean square
-# that a step of $10^{-3}$ measures. What is the rest?
-#
 # ## What the finite step measures
 #
 # A ReLU unit that is off at $x$ and on at $x + hv$, or the reverse, is a border that the
@@ -105,23 +127,26 @@ page.claim(
 # the norm too grows as the step shrinks, about as $1/\sqrt h$. We count the units that
 # differ at the two ends, in float64.
 
-# %% mystnb={"figure": {"caption": "Without a kink in reach the finite difference equals the exact value: where no unit differs ({glue:text}`num_uncrossed` of {glue:text}`num_dots` cases) the median relative difference is {glue:text}`uncrossed_error:.2g`; where some differ, the difference is {glue:text}`crossed_ratio:.0f` times the exact value in the median. Dots: first seed, epoch {glue:text}`middle`.", "name": "fig-kinks"}, "image": {"alt": "Left: the mean number of crossings against the step, a straight line on logarithmic axes. Right: scatter of the ratio of finite difference to exact value against the number of crossings, at one without crossings and far above with them."}}
-kinks = record["kinks"].query("exact > 0").eval("ratio = difference / exact")
-dots = kinks[kinks["seed"] == record.parameters.seeds[0]]
-dots = dots.assign(step=dots["step"].map(study.named))
-fig, axes = figures.panels(2)
-figures.lines(record["crossings"], "step", "mean_crossings", log="xy", ax=axes[0])
-figures.lines(dots, "crossings", "ratio", by="step", joined=False, log="y", ax=axes[1])
-axes[0].set(xlabel="step h", ylabel="mean crossings")
-axes[1].set(xlabel="crossings, mean over probes", ylabel="difference / exact")
-_ = axes[1].axhline(1, color="black", lw=1, zorder=0)
+# %% mystnb={"figure": {"caption": "Without a kink in reach the finite difference equals the exact value; with kinks it exceeds it by far. Left: mean number of crossings against the step. Right: one dot for each sample and step at one epoch of the first seed.", "name": "fig-kinks"}, "image": {"alt": "Crossings against the step, and the ratio of the finite difference to the exact value against crossings."}}
+
+
+def kinks(record):
+    dots = record["kinks"].query("exact > 0").eval("ratio = difference / exact")
+    dots = dots[dots["seed"] == dots["seed"].min()]
+    dots["step"] = dots["step"].map(study.named)
+    figure, (left, right) = figures.panels(2)
+    figures.lines(record["crossings"], "step", "mean_crossings", log="xy", ax=left)
+    look = {"by": "step", "joined": False, "log": "y"}
+    figures.lines(dots, "crossings", "ratio", **look, ax=right)
+    left.set(xlabel="step h", ylabel="mean crossings")
+    right.set(xlabel="crossings, mean over probes", ylabel="difference / exact")
+    return figure
+
+
+alt = "Crossings rise with the step; the ratio is one without crossings, far above with them."
+tabs.show({label: kinks(record) for label, record in shown.items()}, alt=alt)
 
 # %% [markdown]
-# At epoch {glue:text}`middle` a step of $10^{-3}$ crosses {glue:text}`count_at_step:.1f`
-# borders on average, and {glue:text}`none_at_step:.0%` of the samples cross none with any
-# probe. At $10^{-5}$ {glue:text}`none_at_smallest:.0%` cross none, so a few others
-# dominate the mean.
-#
 # ## The label
 #
 # Within a linear piece the Hessian is $J^\top(\mathrm{diag}\,p - pp^\top)J$, which
@@ -130,15 +155,22 @@ _ = axes[1].axhline(1, color="black", lw=1, zorder=0)
 # label.
 
 # %%
-labels = record["labels"].groupby(["activation", "score"], sort=False)
-labels = labels.agg({"median factor": "min", "largest change": "max"})  # over seeds
-figures.table(labels.reset_index(), formats={"largest change": "{:.1e}"})
+labels = {
+    label: study.label_changes(record["labels"]) for label, record in shown.items()
+}
+tabs.show(
+    {
+        label: figures.table(table.reset_index(), formats={"largest change": "{:.1e}"})
+        for label, table in labels.items()
+    }
+)
 
 # %%
+change = {k: v.loc[("relu", "exact"), "largest change"] for k, v in labels.items()}
 page.claim(
     "The exact curvature of the ReLU network does not depend on the label.",
-    labels.loc[("relu", "exact"), "largest change"] < 1e-6,
-    ours=f"largest relative change {labels.loc[('relu', 'exact'), 'largest change']:.1e}",
+    {label: value < 1e-6 for label, value in change.items()},
+    ours={k: f"relative change {value:.1e}" for k, value in change.items()},
 )
 
 # %% [markdown]
@@ -147,40 +179,22 @@ page.claim(
 # Does the finite difference rise and fall with the exact curvature, and does it rank the
 # samples of an epoch in the same order?
 
-# %% mystnb={"figure": {"caption": "Mean square against the epoch, exact and with three steps. On ReLUs the curves lie apart, on smooth networks together. Mean over samples and {glue:text}`num_seeds` seeds (bars: sd).", "name": "fig-epochs"}, "image": {"alt": "Three panels, one for each activation, of the mean square against the epoch: exact value and finite differences with three steps. On ReLUs they lie apart, on the smooth networks together."}}
-grouped = record["epochs"].groupby(["activation", "score", "epoch"], sort=False)["mean"]
-curves = grouped.agg(["mean", "std"]).fillna(0).reset_index()
-fig, axes = figures.panels(3, sharey=True)
-for ax, activation in zip(axes, study.ACTIVATIONS, strict=True):
-    part = curves[curves["activation"] == activation]
-    figures.lines(
-        part,
-        "epoch",
-        "mean",
-        by="score",
-        error="std",
-        log="y",
-        ylabel="mean ‖Δ(v)‖²",
-        ax=ax,
-    )
-    ax.set_title(activation)
+# %% mystnb={"figure": {"caption": "On ReLUs the finite difference lies far above the exact curvature at every epoch; on smooth networks the curves coincide. Mean square against the epoch, mean over samples and seeds (bars: standard deviation).", "name": "fig-epochs"}, "image": {"alt": "Mean square against the epoch for three activations."}}
 
-# %%
-at_paper = record["epochs"].query("score == 'h = 1e-3'")
-ranks = at_paper.groupby(["activation", "epoch"])["spearman_with_exact"].mean()
-ranks = ranks.groupby("activation", sort=False).agg(["min", "max"]).reset_index()
-figures.table(ranks, min="lowest rank correlation with exact", max="highest")
 
-# %% [markdown]
-# ## Which variant finds wrong labels?
-#
-# We average every variant over the measured epochs. The figure also has the loss and the
-# norm of the gradient, averaged over the same epochs, and random numbers.
+def over_epochs(record):
+    curves = study.epoch_curves(record["epochs"])
+    figure, axes = figures.panels(3, sharey=True)
+    look = {"by": "score", "error": "std", "log": "y", "ylabel": "mean ‖Δ(v)‖²"}
+    for ax, activation in zip(axes, study.ACTIVATIONS, strict=True):
+        part = curves[curves["activation"] == activation]
+        figures.lines(part, "epoch", "mean", **look, ax=ax)
+        ax.set_title(activation)
+    return figure
 
-# %% mystnb={"figure": {"caption": "AUROC for mislabelled samples of each variant. On ReLUs the exact Hessian reaches {glue:text}`auroc_exact`, the paper's step {glue:text}`auroc_paper`, the cumulative loss {glue:text}`auroc_loss`. Mean ± sd over {glue:text}`num_seeds` seeds; squares unless it says norm.", "name": "fig-auroc"}, "image": {"alt": "Dots of AUROC with error bars for each variant, ReLU, softplus and GELU side by side, beside the loss, the gradient norm and random numbers."}}
-rest = ["h = 1e-3, norm", "gradient norm", "cumulative loss", "random"]
-order = [*study.curvatures(record), *rest]
-_ = figures.dots(record["auroc"], group="activation", order=order)
+
+alt = "Exact value and finite differences with three steps, one panel for each activation."
+tabs.show({label: over_epochs(record) for label, record in shown.items()}, alt=alt)
 
 # %% [markdown]
 # ## What holds for finding wrong labels
@@ -189,53 +203,64 @@ _ = figures.dots(record["auroc"], group="activation", order=order)
 page.claim(
     "On ReLUs the kinks carry the signal: the best step beats the exact Hessian by more "
     "than .02.",
-    n["above_exact"] > 0.02,
-    ours=f"{n['auroc_best']} against {n['auroc_exact']}",
+    {label: found["above_exact"] > 0.02 for label, found in n.items()},
+    ours={k: f"{v['auroc_best']} against {v['auroc_exact']}" for k, v in n.items()},
 )
 page.claim(
     "The cumulative loss finds wrong labels better than every variant of curvature, with "
     "every activation.",
-    study.loss_is_best(record),
-    ours=f"{n['auroc_loss']} on ReLUs",
+    {label: study.loss_is_best(record) for label, record in shown.items()},
+    ours={label: f"{found['auroc_loss']} on ReLUs" for label, found in n.items()},
 )
-gain = study.gain_of_norm(record)
+gain = {label: study.gain_of_norm(record) > 0 for label, record in shown.items()}
 page.claim(
     "The unsquared norm finds wrong labels better than the square in most variants.",
-    (gain > 0).mean() > 0.5,
-    ours=f"{(gain > 0).sum()} of {len(gain)}, {gain.min():+.3f} to {gain.max():+.3f}",
+    {label: better.mean() > 0.5 for label, better in gain.items()},
+    ours={label: f"{better.sum()} of {len(better)}" for label, better in gain.items()},
 )
+facts = {k: r["facts"].set_index("name")["value"] for k, r in shown.items()}
 page.claim(
     "Float32 is enough for a step of 1e-3: ranks agree with float64 to .99 (Spearman).",
-    facts["float32 rank at 1e-3"] > 0.99,
-    ours=f"{facts['float32 rank at 1e-3']:.4f}; at 1e-5 {facts['float32 rank at 1e-5']:.2f}",
+    {label: found["float32 rank at 1e-3"] > 0.99 for label, found in facts.items()},
+    ours={k: f"{found['float32 rank at 1e-3']:.4f}" for k, found in facts.items()},
 )
 page.claim(
     "Three classes are enough for Gauss-Newton: they rank samples as all do (above .95).",
-    facts["top rank, lowest"] > 0.95,
-    ours=f"{facts['top rank, lowest']:.2f}, with {facts['top share']:.1%} of the value",
+    {label: found["top rank, lowest"] > 0.95 for label, found in facts.items()},
+    ours={label: f"{found['top rank, lowest']:.2f}" for label, found in facts.items()},
 )
 
 # %% [markdown]
 # ## The number of probes
 #
-# We want the mean over epochs with many probes; {glue:text}`num_reference` an epoch stand
-# for it. How well do $n$ other probes an epoch rank the samples, and how well does a
-# single epoch? The runs are those of ReLU, first seed, with the paper's step.
+# We want the mean over epochs with many probes. A reference with many probes at each epoch
+# takes its place. How well do $n$ other probes an epoch rank the samples, and how well does
+# a single epoch? The runs are those of ReLU, first seed, with the paper's step.
 
-# %% mystnb={"figure": {"caption": "Rank correlation with the reference against the number of probes. One probe at each of {glue:text}`num_epochs` epochs reaches {glue:text}`mean_one:.2f` (square), ten at a single epoch {glue:text}`one_epoch_ten:.2f` on average, though they agree with the reference of their own epoch to {glue:text}`own_ten:.2f`. Two halves of the reference agree to {glue:text}`halves:.2f`.", "name": "fig-probes"}, "image": {"alt": "Spearman correlation against the number of probes for square and norm: the mean over epochs and one epoch against its own reference rise with probes, one epoch against the mean over epochs hardly."}}
-fig, axes = figures.panels(2, sharey=True)
+# %% mystnb={"figure": {"caption": "Probes at many epochs are worth more than many probes at one. Rank correlation with the reference against the number of probes.", "name": "fig-probes"}, "image": {"alt": "Spearman correlation against the number of probes."}}
 columns = ["mean_over_epochs", "own_epoch", "one_epoch"]
-for ax, (kind, part) in zip(
-    axes, record["probes"].groupby("kind", sort=False), strict=True
-):
-    figures.lines(part, "num_probes", columns, log="x", xlabel="probes an epoch", ax=ax)
-    ax.set(title=kind, ylabel="Spearman with the reference")
+
+
+def probes(record):
+    figure, axes = figures.panels(2, sharey=True)
+    kinds = record["probes"].groupby("kind", sort=False)
+    for ax, (kind, part) in zip(axes, kinds, strict=True):
+        look = {"log": "x", "xlabel": "probes an epoch", "ax": ax}
+        figures.lines(part, "num_probes", columns, **look)
+        ax.set(title=kind, ylabel="Spearman with the reference")
+    return figure
+
+
+alt = "The mean over epochs is close to the reference even with one probe; one epoch is not."
+tabs.show({label: probes(record) for label, record in shown.items()}, alt=alt)
 
 # %%
 page.claim(
     "One probe at each epoch beats ten at a single epoch, on average over epochs.",
-    n["mean_one"] > n["one_epoch_ten"],
-    ours=f"{n['mean_one']:.2f} against {n['one_epoch_ten']:.2f}",
+    {label: found["mean_one"] > found["one_epoch_ten"] for label, found in n.items()},
+    ours={
+        k: f"{v['mean_one']:.2f} against {v['one_epoch_ten']:.2f}" for k, v in n.items()
+    },
 )
 
 # %% [markdown]
@@ -246,10 +271,41 @@ page.claim(
 #
 # ## Exercises
 #
-# 1. *To think about.* Why does the exact Hessian of a ReLU network find few wrong labels,
-#    although these sit in narrow holes of the loss?
-# 2. *To run.* Set `num_reference = 200` and `scored_epochs = [18]`. How many probes does a
-#    single epoch need to agree with its own reference to .95?
+# ```{exercise}
+# :label: ex-holes
+# A mislabelled image sits in a narrow valley of the loss. Why does the exact Hessian of a
+# ReLU network find few of them all the same?
+# ```
+#
+# ```{solution} ex-holes
+# :class: dropdown
+# Almost everywhere the network is linear around the image, and there the Hessian is
+# $J^\top(\mathrm{diag}\,p - pp^\top)J$, which does not contain the label. Once the wrong
+# label is fitted, $p$ is close to a corner and the Hessian is close to zero. The walls of
+# the valley are made of kinks, which the second derivative at one point does not see.
+# ```
+#
+# ```{exercise}
+# :label: ex-square
+# The square grows as $1/h$ on ReLUs. Does the norm? Fit the power of the norm for the first
+# data set.
+# ```
+#
+# ```{solution-start} ex-square
+# :class: dropdown
+# ```
+
+# %% tags=["solution"]
+import numpy as np
+
+steps = next(iter(shown.values()))["steps"]
+norm = steps.query("activation == 'relu' and kind == 'norm'").set_index("score")["mean"]
+values = norm[[study.named(h) for h in study.STEPS[:4]]]
+np.polyfit(np.log(study.STEPS[:4]), np.log(values), 1)[0]
+
+# %% [markdown]
+# ```{solution-end}
+# ```
 #
 # Read next: [what each score costs](/book/pages/cost), and
 # [how curvature moves during training](/book/pages/dynamics).

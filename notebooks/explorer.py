@@ -9,16 +9,11 @@
 # %% [markdown]
 # # What does each score say about each image?
 #
-# **In short.** All scores see the same training, so most of them agree on most images. The
-# rank correlation of curvature and cumulative loss is {glue:text}`pair:.2f` over
-# {glue:text}`num_samples` images, and {glue:text}`shared:.0%` of the most suspect tenth by
-# one is in the tenth of the other ({numref}`fig-pair`). A random score correlates with
-# none (at most {glue:text}`chance:.2f`). The explorer below shows every image with all of
-# its scores.
-#
-# *Two minutes to read, as long as you like to play. Read first:
-# [the method](/book/method.md). After this page you can find the images on which two
-# scores disagree, and say what each score measures.*
+# **In short.** All scores see the same training, so most of them agree on most images
+# ({numref}`fig-pair`). The rank correlation of curvature and cumulative loss is
+# {glue:text}`pair_low:.2f` to {glue:text}`pair_high:.2f`, depending on the data set. A random
+# score correlates with none (at most {glue:text}`chance:.2f`). The explorers below show every
+# image with all of its scores.
 
 # %% tags=["parameters"]
 dataset = "digits"  # a data set that curvlib.load knows
@@ -48,136 +43,173 @@ import matplotlib.pyplot as plt
 import pandas as pd
 import seaborn as sns
 from IPython.display import HTML
-from scipy.stats import rankdata
 
-from curvlib.book import Page, explorer, figures
+from curvlib.book import Page, explorer, figures, tabs
 from curvlib.studies import explorer as study
 
 page = Page.begin(In)
-record = page.record(study.measure)
+shown = page.records(study.measure)
+
+# %% mystnb={"figure": {"caption": "Images in the upper left and the lower right corner are those on which two scores disagree. All images by their rank in cumulative loss and in curvature, as the share of images that are less suspect.", "name": "fig-pair"}, "image": {"alt": "One panel for each data set: density of all images over their ranks in cumulative loss and in curvature, densest along the diagonal."}}
+first, second = "cumulative_loss", "curvature_square"
+
+
+def ranks(record, ax):
+    """Density of the images over their ranks in both scores."""
+    table = record["scores.parquet"][[first, second]].rank(pct=True)
+    ax.hexbin(*table.T.to_numpy(), gridsize=28, bins="log", cmap="viridis", mincnt=1)
+    ax.set(
+        xlabel="rank in cumulative loss (1: most suspect)",
+        ylabel="rank in curvature",
+        aspect="equal",
+    )
+
+
+_ = figures.by_dataset(shown, ranks)
 
 # %% [markdown]
-# ## The explorer
+# *Two minutes to read, as long as you like to play. Read first:
+# [the method](/book/method.md).*
 #
-# Choose the two axes; on a logarithmic axis, images with the value 0 stand apart beyond a
+# **After this page you can**
+#
+# - find the images on which two scores disagree;
+# - say what each score measures;
+# - look up any image of the data set.
+#
+# ## The explorers
+#
+# Choose the two axes. On a logarithmic axis, images with the value 0 lie apart, beyond a
 # dashed line. Point at an image to see it with its scores. Click it, click a row of the
 # table, or type an index to keep the image beside the plot, with its rank in each score.
 # The table lists the most or the least suspect images by any score, of all classes or of
-# one, and sorts by any column.
-#
-# All {glue:text}`num_samples` images and {glue:text}`num_scores` scores are in one file,
-# `explorer.html` ({glue:text}`megabytes:.1f` MB), which needs no network and no Python.
-# Images of {glue:text}`original` pixels on a side are kept at {glue:text}`side` pixels. A
-# column `memorization`, where there is one, is what Feldman and Zhang released, from
-# thousands of networks trained with and without each image.
+# one, and sorts by any column. Each explorer is one file, which needs no network and no
+# Python. A column *memorization*, where there is one, is what Feldman and Zhang released,
+# from thousands of networks trained with and without each image.
 
 # %%
-table = record["scores.parquet"]  # a row for each image, scores averaged over seeds
-measures = record["sprite"].iloc[0]
-quality = None if pd.isna(measures["quality"]) else int(measures["quality"])
-images = (int(measures["side"]), int(measures["across"]), quality)
-written = explorer.write_with(
-    page.files / "explorer.html",
-    study.Sprite(record["sprite.webp"], *images),
-    table,
-    name=record.parameters.dataset,
-    classes=record["classes"]["class"].astype(str),
-    signs=study.signs(table),
-)
-HTML(
-    '<div class="explorer"><p>The explorer is the file <code>explorer.html</code>, among '
-    "the data of this page: any browser opens it.</p></div>"
-)
+written, places = [], []
+for number, (label, record) in enumerate(shown.items(), 1):
+    table, sprite = record["scores.parquet"], study.sprite_in(record)
+    file = page.files / f"explorer-{number}.html"
+    made = explorer.write_with(
+        file,
+        sprite,
+        table,
+        name=record.parameters.dataset,
+        classes=record["classes"]["class"].astype(str),
+        signs=study.signs(table),
+    )
+    written.append((label, len(table), len(made.scores), made.size / 1e6, made.side))
+    places.append(explorer.placeholder(label, file.name))
+HTML("".join(places))
 
 # %%
-page.tell(
-    num_samples=len(table),
-    num_scores=len(written.scores),
-    num_seeds=len(record.parameters.seeds),
-    megabytes=written.size / 1e6,
-    original=int(measures["original side"]),
-    side=written.side,
+columns = ["data set", "images", "scores", "megabytes", "pixels on a side"]
+figures.table(
+    pd.DataFrame(written, columns=columns),
+    formats={"images": "{:,}", "megabytes": "{:.1f}"},
 )
 
 # %% [markdown]
-# ## Where to look first
+# ## Which scores agree
 #
-# We rank all images by two scores. Images in the upper left and the lower right corner
-# are those on which the two disagree.
+# Each cell is the rank correlation of two scores, both turned so that high is suspect,
+# averaged over seeds.
 
-# %% mystnb={"figure": {"caption": "Two scores of all {glue:text}`num_samples` images, as the share of images that are less suspect (rank correlation {glue:text}`pair:.2f`). Of the most suspect tenth by either, {glue:text}`shared:.0%` is in the tenth of the other; by chance it would be 10 %.", "name": "fig-pair"}, "image": {"alt": "Density of all images over their ranks in cumulative loss and in curvature."}}
-first, second = "cumulative_loss", "curvature_square"
-correlations = record["correlations"]  # seed -1: of the means over seeds
-both = correlations.query("first in [@first, @second] and second in [@first, @second]")
-page.tell(
-    pair=both.query("seed == -1")["spearman"].iloc[0],
-    shared=study.shared_top(table, first, second),
-)
-figure, ax = plt.subplots(figsize=(figures.WIDTH * 0.75, 4.4), layout="constrained")
-ranks = [rankdata(table[name]) / len(table) for name in (first, second)]
-drawn = ax.hexbin(*ranks, gridsize=28, bins="log", cmap="viridis", mincnt=1)
-ax.set(
-    xlabel="cumulative loss, rank (1: most suspect)",
-    ylabel="curvature, rank",
-    aspect="equal",
-)
-_ = figure.colorbar(drawn, label="images")
+# %% mystnb={"figure": {"caption": "Most scores agree with each other, and none with a random one. Spearman correlation of every two scores over all images, averaged over seeds.", "name": "fig-correlations"}, "image": {"alt": "A square table of colours and numbers: the rank correlation of every score with every other."}}
+
+
+def heatmap(record):
+    """The rank correlation of every two scores."""
+    square = study.square(record["correlations"])
+    square = square.rename(index=figures.words, columns=figures.words)
+    size = (figures.WIDTH, figures.WIDTH * 0.95)
+    figure, ax = plt.subplots(figsize=size, layout="constrained")
+    look = {"vmin": -1, "vmax": 1, "cmap": "RdBu_r", "square": True, "cbar": False}
+    look |= {"annot": True, "fmt": ".2f", "annot_kws": {"size": 6}}
+    sns.heatmap(square, ax=ax, **look)
+    ax.set(xlabel="", ylabel="")
+    ax.tick_params(labelsize=7)
+    return figure
+
+
+alt = "A square of colours and numbers; only the rows of entropy and random are pale."
+tabs.show({label: heatmap(record) for label, record in shown.items()}, alt=alt)
 
 # %% [markdown]
-# The table of all pairs, for the means over seeds, and the spread over seeds for the pairs
-# that agree most and least:
-
-# %% mystnb={"figure": {"caption": "Spearman correlation of every two scores over all {glue:text}`num_samples` images, each turned so that high is suspect, averaged over {glue:text}`num_seeds` seeds. A random score stands among them.", "name": "fig-correlations"}, "image": {"alt": "A square table of colours and numbers: the rank correlation of every score with every other."}}
-means = correlations[correlations["seed"] == -1]
-square = means.pivot(index="second", columns="first", values="spearman")
-names = list(dict.fromkeys([*means["first"], *means["second"]]))
-square = square.reindex(index=names, columns=names)
-square = square.combine_first(square.T).loc[names, names].fillna(1.0)
-_, ax = plt.subplots(
-    figsize=(figures.WIDTH, figures.WIDTH * 0.92), layout="constrained"
-)
-look = {"vmin": -1, "vmax": 1, "cmap": "RdBu_r", "square": True}
-look |= {"annot": True, "fmt": ".2f", "annot_kws": {"size": 6.5}}
-_ = sns.heatmap(
-    square, cbar_kws={"label": "Spearman correlation", "shrink": 0.8}, ax=ax, **look
-)
-ax.set(xlabel="", ylabel="")
-_ = ax.tick_params(labelsize=8)
+# The pairs that agree most and least, with the spread over seeds:
 
 # %%
-spread = (
-    correlations[(correlations["seed"] >= 0) & (correlations["second"] != "random")]
-    .groupby(["first", "second"])["spearman"]
-    .agg(["mean", "std"])
-    .sort_values("mean", ascending=False)
-    .reset_index()
+tabs.show(
+    {
+        label: figures.table(
+            study.extremes(record["correlations"]),
+            missing="one seed",
+            first="score",
+            second="other score",
+            std="sd over seeds",
+        )
+        for label, record in shown.items()
+    }
 )
-figures.table(pd.concat([spread.head(3), spread.tail(3)]), std="sd over seeds")
 
 # %% [markdown]
 # ## What holds
 
 # %%
-with_random = means[means["second"] == "random"]["spearman"].abs().max()
-page.tell(chance=with_random)
+pair = {k: study.pair(r["correlations"], first, second) for k, r in shown.items()}
+chance = {k: study.with_random(r["correlations"]) for k, r in shown.items()}
+page.tell(
+    pair_low=min(pair.values()),
+    pair_high=max(pair.values()),
+    chance=max(chance.values()),
+)
 page.claim(
     "Curvature and cumulative loss rank images alike (Spearman correlation above .5).",
-    both.query("seed == -1")["spearman"].iloc[0] > 0.5,
-    ours=f"{both.query('seed == -1')['spearman'].iloc[0]:.2f}",
+    {label: value > 0.5 for label, value in pair.items()},
+    ours={label: f"{value:.2f}" for label, value in pair.items()},
 )
 page.claim(
     "A random score agrees with no other (all correlations below .1).",
-    with_random < 0.1,
-    ours=f"at most {with_random:.2f}",
+    {label: value < 0.1 for label, value in chance.items()},
+    ours={label: f"at most {value:.2f}" for label, value in chance.items()},
 )
 
 # %% [markdown]
 # ## Exercises
 #
-# 1. *To think about.* Entropy does not look at the label. On which images must it
-#    disagree with cumulative loss?
-# 2. *To run.* Set `seeds = [0]` and `num_probes = 10`. Does the correlation of curvature
-#    with the other scores rise?
+# ```{exercise}
+# :label: ex-entropy
+# Entropy does not look at the label. On which images must it disagree with cumulative loss?
+# ```
+#
+# ```{solution} ex-entropy
+# :class: dropdown
+# On images that the network is confident about but that carry another label: their entropy
+# is low and their loss is high. These are the mislabelled images, before the network has
+# memorised them.
+# ```
+#
+# ```{exercise}
+# :label: ex-shared
+# Of the tenth of the images that is most suspect by cumulative loss, which share is also in
+# the most suspect tenth by curvature? By chance it would be 10 %.
+# ```
+#
+# ```{solution-start} ex-shared
+# :class: dropdown
+# ```
+
+# %% tags=["solution"]
+{
+    label: round(float(study.shared_top(record["scores.parquet"], first, second)), 2)
+    for label, record in shown.items()
+}
+
+# %% [markdown]
+# ```{solution-end}
+# ```
 #
 # Read next: [the images at both ends of the ranking](/book/pages/gallery), and
 # [what each score costs](/book/pages/cost).

@@ -9,16 +9,12 @@
 # %% [markdown]
 # # Which images have the lowest and the highest curvature?
 #
-# **In short.** The images with the highest curvature are odd views, ambiguous images and
-# images under a wrong label; those with the lowest look like many others of their class.
-# Curvature and the epoch from which an image stays correct have a rank correlation of
-# {glue:text}`rank_correlation:.2f` over {glue:text}`num_samples` images, and the tenth of
-# the images with the highest curvature holds {glue:text}`top_share:.0%` of its sum.
-# {numref}`fig-top` shows the images with the highest curvature.
-#
-# *Five minutes to read, longer to look at. Read first: [the method](/book/method.md).
-# After this page you can say what a prototype and the long tail look like, read a score
-# with its standard error, and choose a class and judge its ranking yourself.*
+# **In short.** Images with low curvature are prototypes: they look like many others of their
+# class. Images with high curvature are odd views, ambiguous images and images under a wrong
+# label ({numref}`fig-ends`). The tenth of the images with the highest curvature holds between
+# {glue:text}`lowest_share:.0%` and {glue:text}`highest_share:.0%` of the sum, depending on the
+# data set, and curvature and the epoch from which an image stays correct have a rank
+# correlation of {glue:text}`lowest_correlation:.2f` to {glue:text}`highest_correlation:.2f`.
 
 # %% tags=["parameters"]
 dataset = "digits"  # a data set that curvlib.load knows
@@ -41,170 +37,189 @@ num_probes = 2  # random directions an epoch, new ones each epoch
 step = 0.001  # finite step h, in units of the normalised input
 score_every = 1  # score every epoch, or every second, ...; the last always
 num_shown = 10  # images of each class at each end
-num_classes_shown = 10  # classes in the figures; the list to choose from has all
 runs = "runs"  # folder of the training runs; a finished run is read, not trained again
 records: list = None  # records to show; None measures with the values above
 results = "results/scratch/gallery"  # folder of the record that is measured
 
 # %%
-from itertools import combinations
-
-import numpy as np
-from IPython.display import HTML
-from scipy.stats import spearmanr
-
-from curvlib.book import Page, figures, selector
+from curvlib.book import Page, figures, selector, tabs
 from curvlib.studies import gallery
 
 page = Page.begin(In)
-record = page.record(gallery.measure)
+shown = page.records(gallery.measure)
+views = {label: gallery.View(record) for label, record in shown.items()}
+
+
+# %% mystnb={"figure": {"caption": "Low curvature shows prototypes; high curvature shows odd views, ambiguous images and wrong labels. The images with the lowest and the highest curvature of each data set, the most extreme on the outside.", "name": "fig-ends"}, "image": {"alt": "One row for each data set: on the left plain, typical images, on the right unusual ones."}}
+def at(view, highest, count=6):
+    """Pixels at one end of the ranking."""
+    return view.pixels(view.extreme(highest=highest, count=count))
+
+
+rows = {label: (at(view, False), at(view, True)) for label, view in views.items()}
+_ = figures.two_ends(rows, names=("lowest curvature", "highest curvature"))
 
 # %% [markdown]
+# *Five minutes to read, longer to look at. Read first: [the method](/book/method.md).*
+#
+# **After this page you can**
+#
+# - say what a prototype and the long tail look like;
+# - tell a property of the images from a property of one training run;
+# - choose a class and judge its ranking yourself.
+#
 # ## One score for each image
 #
-# We train one network for each seed and average its curvature over the scored epochs and
-# the seeds. A sample counts as learned once it stays correct until the end. The standard
-# error over seeds tells how well the mean is known for such networks. The one over epochs
-# also contains the rise and fall of curvature during training, in which every image
-# takes part.
+# No label is changed here. We train one network for each seed and average its curvature,
+# $\mathrm{tr}(H^2)$, over the scored epochs and over the seeds. An image counts as *learned*
+# once it stays correct until the end of training.
 
 # %%
-table = record["scores.parquet"]  # a row for each seed and image
-names = record["classes"]["class"].astype(str).to_numpy()
-ranking = gallery.ranking(
-    table, record["epochs"]["epoch"]
-)  # a row for each image, means over seeds
-score = ranking["curvature"].to_numpy()
-label = ranking["label"].to_numpy()
-order = np.argsort(-score, kind="stable")
+summary = gallery.summary(views)
 figures.table(
-    ranking.assign(label=names[label]).iloc[order[:6]],
-    index="image",
-    label="class",
-    formats={
-        "curvature": "{:.3g}",
-        "se over epochs": "{:.2g}",
-        "se over seeds": "{:.2g}",
-    },
+    summary,
+    formats={"images": "{:,}", "share": "{:.0%}"}
+    | dict.fromkeys(("correlation", "seeds agree"), "{:.2f}"),
+    missing="one seed",
+    share="share of the sum in the highest tenth",
+    correlation="rank correlation with the epoch learned",
+    **{"seeds agree": "rank correlation between two seeds"},
 )
 
 # %%
 page.tell(
-    num_samples=len(score),
-    num_seeds=table["seed"].nunique(),
-    rank_correlation=spearmanr(score, ranking["learned"]).statistic,
-    top_share=score[order[: len(order) // 10]].sum() / score.sum(),
-    scored=len(range(record.parameters.score_every, record.parameters.epochs + 1)),
-)
-
-# %% mystnb={"figure": {"caption": "Curvature, averaged over epochs and seeds, of images learned in the first and in the second half ({glue:text}`num_samples` images, {glue:text}`num_seeds` seeds). Images that are learned late have the higher curvature.", "name": "fig-distribution"}, "image": {"alt": "Two histograms of curvature on a logarithmic axis, of images learned early and of images learned late."}}
-early = (ranking["learned"] <= ranking["learned"].median()).to_numpy()
-halves = {"learned in the first half": early, "learned later": ~early}
-_ = figures.distributions(
-    score,
-    {name: mask for name, mask in halves.items() if mask.any()},
-    xlabel="curvature, mean tr(H²)",
+    lowest_share=summary["share"].min(),
+    highest_share=summary["share"].max(),
+    lowest_correlation=summary["correlation"].min(),
+    highest_correlation=summary["correlation"].max(),
 )
 
 # %% [markdown]
-# Is the ranking a property of the images or of one training run? We compare runs that
-# differ in weights, order and probes.
+# A few images hold much of the sum, so the axis below is logarithmic.
+
+
+# %% mystnb={"figure": {"caption": "Images learned in the second half have the higher curvature. Curvature, averaged over epochs and seeds, of images learned up to the median epoch and of images learned later.", "name": "fig-distribution"}, "image": {"alt": "One panel for each data set, each with two histograms of curvature on a logarithmic axis: images learned early lie to the left of images learned late."}}
+def draw(view, ax):
+    """Histograms of curvature of both halves."""
+    figures.distributions(view.score, view.halves(), xlabel="curvature, tr(H²)", ax=ax)
+
+
+_ = figures.by_dataset(views, draw, share="")
 
 # %%
-by_seed = table.pivot(index="index", columns="seed", values="curvature_square")
-agreement = [
-    spearmanr(by_seed[a], by_seed[b]).statistic for a, b in combinations(by_seed, 2)
-]
+agreements = {label: view.agreements() for label, view in views.items()}
 page.claim(
     "Two training runs rank the images alike (Spearman correlation above .5).",
-    min(agreement) > 0.5 if agreement else None,
-    ours=", ".join(f"{value:.2f}" for value in agreement) or "one seed only",
+    {name: min(found) > 0.5 if found else None for name, found in agreements.items()},
+    ours={
+        label: ", ".join(f"{value:.2f}" for value in found) or "one seed"
+        for label, found in agreements.items()
+    },
+    tolerance="every pair of seeds; undecided with one seed",
+    name="seeds-agree",
 )
 
 # %% [markdown]
 # ## Class by class
 #
-# Choose a class. The list shows its images with the lowest and the highest curvature,
-# each with its index in the data set and its score.
+# Choose a data set and a class. The list shows the images of the class with the lowest and
+# the highest curvature, each with its index in the data set and its score.
 
 # %%
-place = {index: i for i, index in enumerate(record["shown"]["index"])}  # in the pixels
-pixels = record["images"]
-shown = ranking[ranking["index"].isin(list(place))]
-HTML(
-    selector.by_class(
-        pixels[[place[index] for index in shown["index"]]],
-        label=shown["label"],
-        score=shown["curvature"],
-        index=shown["index"],
-        classes=names,
-        count=record.parameters.num_shown,
-        what="curvature",
-    )
+tabs.show(
+    {
+        label: selector.by_class(
+            **view.at_ends_of_classes(),
+            count=view.num_shown,
+            what="curvature",
+            name=f"by-class-{number}",
+        )
+        for number, (label, view) in enumerate(views.items())
+    }
 )
 
 # %% [markdown]
-# The same side by side, for the classes with the highest mean curvature. Click a figure
-# to enlarge it.
+# ## The highest and the lowest of all
+#
+# Read the rows from left to right: the most extreme image comes first.
 
 
-# %%
-def show(positions, columns=record.parameters.num_shown, error=None):
-    """Images of the ranking, with class and curvature below each."""
+# %% mystnb={"figure": {"caption": "The images with the highest curvature of each data set, highest first: odd views, ambiguous images and wrong labels.", "name": "fig-highest"}, "image": {"alt": "The images with the highest curvature, with their class below."}}
+def sheet(view, highest):
+    """The images at one end of the ranking, with their class below each."""
+    positions = view.extreme(highest=highest)
     return figures.gallery(
-        pixels[[place[index] for index in ranking["index"].iloc[positions]]],
-        label=names[label[positions]],
-        score=score[positions],
-        error=None if error is None else error[positions],
-        columns=columns,
+        view.pixels(positions), label=view.names[positions], columns=10
     )
 
 
-ends = gallery.ends(score, label, record.parameters.num_shown)
-by_mean = sorted(ends, key=lambda c: -score[label == c].mean())[:num_classes_shown]
-lowest, highest = (np.concatenate([ends[c][side] for c in by_mean]) for side in (0, 1))
+alt = "Forty images with the highest curvature, with their class below."
+tabs.show({label: sheet(view, True) for label, view in views.items()}, alt=alt)
 
-# %% mystnb={"figure": {"caption": "The lowest curvature: images of each class shown, lowest first. They look like many others of their class.", "name": "fig-lowest"}, "image": {"alt": "Rows of images, one row for each class shown, those with the lowest curvature of their class."}}
-_ = show(lowest)
-
-# %% mystnb={"figure": {"caption": "The highest curvature: images of each class shown, highest first. Among them are odd views, ambiguous images and wrong labels.", "name": "fig-highest"}, "image": {"alt": "Rows of images, one row for each class shown, those with the highest curvature of their class."}}
-_ = show(highest)
-
-# %% [markdown]
-# ## The lowest and the highest of all
-
-# %% mystnb={"figure": {"caption": "The {glue:text}`num_top` images with the highest curvature of all, ± standard error; {glue:text}`num_sure` of them are above twice their error.", "name": "fig-top"}, "image": {"alt": "The training images with the highest curvature of the whole data set."}}
-top, bottom = (
-    order[: gallery.NUM_TOP],
-    np.argsort(score, kind="stable")[: gallery.NUM_TOP],
-)
-error = ranking["se over seeds"].fillna(ranking["se over epochs"]).to_numpy()
-page.tell(num_top=len(top), num_sure=int((score[top] > 2 * error[top]).sum()))
-_ = show(top, columns=8, error=error)
-
-# %% mystnb={"figure": {"caption": "The {glue:text}`num_top` images with the lowest curvature of all, ± standard error.", "name": "fig-bottom"}, "image": {"alt": "The training images with the lowest curvature of the whole data set."}}
-_ = show(bottom, columns=8, error=error)
+# %% mystnb={"figure": {"caption": "The images with the lowest curvature of each data set, lowest first: typical images of a few classes.", "name": "fig-lowest"}, "image": {"alt": "The images with the lowest curvature, with their class below."}}
+alt = "Forty images with the lowest curvature, with their class below."
+tabs.show({label: sheet(view, False) for label, view in views.items()}, alt=alt)
 
 # %% [markdown]
 # ## What holds
 
 # %%
-both = [np.concatenate([sides[i] for sides in ends.values()]) for i in (0, 1)]
-learned = [np.median(ranking["learned"].iloc[positions]) for positions in both]
+medians = {label: view.learned_at_ends() for label, view in views.items()}
 page.claim(
-    "Images with the highest curvature of their class are learned later than those with "
-    "the lowest.",
-    learned[1] > learned[0],
-    ours=f"median epoch {learned[1]:.1f} against {learned[0]:.1f}",
-    published="prototypes at the low end, the long tail at the high end (galleries)",
+    "Images with low curvature are prototypes, images with high curvature the long tail: "
+    "the images at the high end of their class are learned later than those at the low end.",
+    {label: late > early for label, (early, late) in medians.items()},
+    ours={
+        label: f"median epoch {late:.1f} against {early:.1f}"
+        for label, (early, late) in medians.items()
+    },
+    published="galleries of both ends (Garg et al. 2024)",
+    tolerance="median epoch learned, over all classes",
+    name="prototypes-and-tail",
 )
 
 # %% [markdown]
+# A number can check this claim only in part. Look at {numref}`fig-ends` and at the lists
+# above: are the images on the right the unusual ones?
+#
 # ## Exercises
 #
-# 1. *To think about.* An image has high curvature and is learned at epoch 2. Name two
-#    reasons that have nothing to do with its label.
-# 2. *To run.* Set `score_every = 10`. Which of the ten highest images stay?
+# ```{exercise}
+# :label: ex-early
+# An image has high curvature, and the network is right on it from the second epoch on. Name
+# two reasons that have nothing to do with a wrong label.
+# ```
 #
-# Read next: which [duplicates carry different labels](/book/pages/duplicates), and
+# ```{solution} ex-early
+# :class: dropdown
+# The image may lie close to a decision boundary: the network is right, but a small step
+# changes the loss quickly. Or its contrast is high, so that a step of fixed size in pixels
+# moves its features further than those of a dull image. The mean over epochs also contains
+# epochs in which the network was not yet confident.
+# ```
+#
+# ```{exercise}
+# :label: ex-norm
+# The ranking above uses the mean of $\mathrm{tr}(H^2)$, the paper's formula. The authors'
+# code averages the norm $\lVert Hv \rVert$ instead. How many of the ten highest images of the
+# first data set stay among the ten highest?
+# ```
+#
+# ```{solution-start} ex-norm
+# :class: dropdown
+# ```
+
+# %% tags=["solution"]
+table = next(iter(shown.values()))["scores.parquet"]
+top = {
+    name: set(table.groupby("index")[name].mean().nlargest(10).index)
+    for name in ("curvature_square", "curvature_norm")
+}
+len(top["curvature_square"] & top["curvature_norm"])
+
+# %% [markdown]
+# ```{solution-end}
+# ```
+#
+# Read next: [which images occur twice under different labels](/book/pages/duplicates), and
 # [which score finds wrong labels](/book/pages/mislabelled).

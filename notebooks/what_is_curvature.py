@@ -38,8 +38,8 @@ results = "results/scratch/what_is_curvature"  # folder of the record that is me
 import matplotlib.pyplot as plt
 import numpy as np
 
-from curvlib import metrics
 from curvlib.book import Page, figures
+from curvlib.studies import statistics
 from curvlib.studies import what_is_curvature as study
 
 page = Page.begin(In)
@@ -177,7 +177,7 @@ _ = ax.legend()
 
 # %%
 aurocs = record["auroc"].groupby("score", sort=False)["auroc"]
-text = {name: metrics.mean_sd(values, digits=2) for name, values in aurocs}
+text = {name: statistics.mean_sd(values, digits=2) for name, values in aurocs}
 page.tell(
     auroc_curvature=text["curvature, mean over training"],
     auroc_loss=text["cumulative loss"],

@@ -68,15 +68,9 @@ from curvlib.runs import (
     scoring,
     training,
 )
-from curvlib.runs.head import HeadConfig, Vectors
 from curvlib.runs.settings import SCHEDULES, TrainConfig
-from curvlib.studies import (
-    calibration,
-    own_data,
-    suspects,
-    variants,
-    wrong_label_tools,
-)
+from curvlib.studies import calibration, own_data, variants, wrong_label_tools
+from curvlib.studies import suspects as own_images
 
 FILE = Path(__file__).with_name("golden.json")
 COMMAND = "python tests/golden.py"
@@ -730,6 +724,8 @@ STUDIES: dict[str, dict[str, Any]] = {
     "memorization": RUNS_OF_STUDIES
     | {"num_test": 30, "num_models": 12, "models_at_once": 6, "n_jobs": 1}
     | {"num_top": 8, "num_influence": 20},
+    "removal": {n: v for n, v in RUNS_OF_STUDIES.items() if n != "num_train"}
+    | {"num_images": 200, "num_unseen": 60, "shares": [0.2]},
     "what_is_curvature": {
         "num_per_class": 6,
         "width": 8,
@@ -788,82 +784,106 @@ def _column(values: pd.Series) -> Any:
     )
 
 
-def inputs_of_extractors() -> Values:
-    """Small and large images as a pretrained network sees them, and its vectors."""
+# One's own images
+
+
+class Extracting(nn.Module):
+    """In place of a pretrained network: a batch norm that can be folded."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 6, 3, 2, 1)
+        self.norm = nn.BatchNorm2d(6)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.norm(self.conv(x)).relu().mean((2, 3))
+
+
+def feature_vectors() -> Values:
     network = features.Extractor(
-        name="flat",
-        model=nn.Sequential(nn.Conv2d(3, 2, 3), nn.AdaptiveAvgPool2d(2), nn.Flatten()),
+        name="lite0",
+        model=with_fixed_weights(Extracting()).eval(),
         size=16,
         mean=(0.5, 0.4, 0.3),
-        std=(0.5, 0.4, 0.3),
+        std=(0.5, 0.6, 0.7),
     )
-    with_fixed_weights(network.model)
     found: Values = {}
-    for size, channels in ((8, 3), (24, 1)):
-        images = pictures(4, size=size, channels=channels)
+    for name, size, channels in (("enlarged", 8, 1), ("shrunk", 24, 3)):
+        images = pictures(5, size=size, channels=channels)
         work = features._Work(images, network, 16, 2, torch.device("cpu"))
-        found[f"{size} pixels"] = close(work.vectors(range(4)), DIFFERENCE)
+        # Kept in float16, whose epsilon is 1e-3.
+        found[f"{name}: vectors"] = close(work.vectors(range(5)), 3e-3)
     return found
 
 
-def few_vectors() -> Vectors:
-    """Sixty feature vectors of two classes, six labels wrong."""
-    truth = np.arange(60) % 2
-    values = integers(34, 60, 5).astype(np.float32) / 256
-    values[:, 0] += truth
-    return Vectors(
-        features=values,
-        labels=np.where(np.arange(60) < 6, 1 - truth, truth),
-        index=np.arange(60),
-        classes=("a", "b"),
+def labelled_vectors() -> head.Vectors:
+    """Sixty vectors in three clusters, of integers; every tenth label is wrong."""
+    truth = np.arange(60) % 3
+    far = 40 * (integers(0, 3, 6, below=5) - 2)
+    labels = np.where(np.arange(60) % 10 == 0, (truth + 1) % 3, truth)
+    return head.Vectors(
+        features=(far[truth] + integers(1, 60, 6, below=41)).astype(np.float16),
+        labels=labels,
+        original_labels=truth,
+        index=np.arange(60) * 2,
+        classes=("a", "b", "c"),
     )
 
 
 def heads() -> Values:
-    """A trace of a head, what heads say out of fold, and the margin alone."""
-    vectors = few_vectors()
-    config = HeadConfig(hidden=6, epochs=2, lr=0.05, step=0.1, batch_size=16)
-    with tempfile.TemporaryDirectory() as folder:
-        trace = head.fit_head(config, vectors, runs=folder)
-        loss, norm = (trace.read(c) for c in ("loss", "mean_hvp_norm"))
-        left_out = head.out_of_fold(config, vectors, runs=folder, folds=3)
-        margin = head.softmax_margin(config, vectors, runs=folder)
-    return {
-        "loss": close(loss, TRAINED),
-        "curvature": close(norm, DIFFERENCE),
-        "folds": head.folds_of(vectors.labels, 3, seed=1).tolist(),
-        "out of fold": close(left_out.probability, TRAINED),
-        "margin": close(margin, 10 * TRAINED),
-    }
+    vectors = labelled_vectors()
+    linear = head.HeadConfig(hidden=0, epochs=3, lr=0.01)
+    hidden = head.HeadConfig(hidden=8, epochs=2, lr=0.01)
+    with tempfile.TemporaryDirectory() as place:
+        found = head.out_of_fold(linear, vectors, runs=place, folds=3)
+        trace = head.fit_head(hidden, vectors, runs=place)
+        margin = head.softmax_margin(hidden, vectors, runs=place)
+        values = {
+            "folds": head.folds_of(vectors.labels, 3, seed=0).tolist(),
+            "mean and deviation": close(head.statistics(vectors), DOUBLE),
+            "out of fold: probability": close(found.probability, TRAINED),
+            "out of fold: suggested": found.suggested.tolist(),
+            "margin": close(margin, TRAINED),
+        }
+        for name in ("loss", "softmax_margin"):
+            values[f"trace: {name}"] = close(trace.read(name), TRAINED)
+        norm = trace.read("mean_hvp_norm")
+        return values | {"trace: mean_hvp_norm": close(norm, DIFFERENCE)}
 
 
-def order_of_suspects() -> Values:
-    """Neighbours, consensus, planted labels, and the estimate from where they end."""
-    vectors = few_vectors()
-    space = suspects.Space(vectors, head.statistics(vectors))
-    near = space.neighbours(vectors.labels, count=5)
+def suspects() -> Values:
+    vectors = labelled_vectors()
+    space = own_images.Space(vectors, head.statistics(vectors))
+    near = space.neighbours(vectors.labels)
     table = pd.DataFrame(
         {
-            "out_of_fold_loss": integers(35, 60) / 256,
-            "aum_softmax": integers(36, 60) / 256,
-            "neighbour_agreement": near.agreement,
+            "out_of_fold_loss": integers(3, 60, below=9),
+            "aum_softmax": integers(4, 60, below=9),
+            "neighbour_agreement": near.agreement.round(3),
         }
     )
-    labels, kind = suspects.plant(
-        vectors.labels, 1 - vectors.labels, 2, share=0.3, seed=0
+    planted, kind = own_images.plant(
+        vectors.labels, (vectors.labels + 2) % 3, 3, share=0.2, seed=0
     )
-    score = suspects.consensus(table) + (kind > 0) / 2
-    found = suspects.estimate(
-        [(score, kind, integers(37, 60, below=2))], confident=9, num_resamples=20
-    )
-    numbers = (found.wrong, found.low, found.high, found.hard_share)
+    kinds = (np.arange(400) % 20 == 0) + 2 * (np.arange(400) % 20 == 10)
+    like = (kinds > 0) | (np.arange(400) % 8 == 1)  # planted, or wrong
+    runs = [
+        (integers(s, 400) + 250.0 * like, kinds, integers(s + 9, 400, below=3))
+        for s in (5, 6)
+    ]
+    found = own_images.estimate(runs, num_resamples=20)
+    config = own_images.pixels_config(pictures(200))
     return {
-        "ratio": close(near.ratio, DIFFERENCE),
-        "agreement": close(near.agreement, DIFFERENCE),
-        "consensus": close(suspects.consensus(table), TABLE),
-        "planted": labels.tolist(),
-        "estimate": close(numbers, TABLE),
-        "precision": close(found.curve["precision"], TABLE),
+        "neighbours: ratio": close(near.ratio, SINGLE),
+        "neighbours: agreement": close(near.agreement, SINGLE),
+        "consensus": close(own_images.consensus(table), TABLE),
+        "planted: labels": planted.tolist(),
+        "planted: kind": kind.tolist(),
+        "estimate": close([found.wrong, found.low, found.high], 1e-6),
+        "order": [*own_images.CONSENSUS, *own_images.PIXELS_CONSENSUS],
+        "network on pixels": {
+            n: v for n, v in config.as_dict().items() if n != "dataset"
+        },
     }
 
 
@@ -873,7 +893,7 @@ def few_suspects() -> tuple[pd.DataFrame, np.ndarray]:
     score = integers(31, 40, below=50) + 20 * wrong
     table = pd.DataFrame({"index": np.arange(40) + 7, "label": np.arange(40) % 3})
     table["consensus"] = score / 70
-    return suspects.with_ranks(table), wrong
+    return own_images.with_ranks(table), wrong
 
 
 def on_own_data() -> Values:
@@ -905,7 +925,7 @@ def tools_beside_each_other() -> Values:
     values: Values = {
         name: _column(found[name]) for name in found.columns.drop("score")
     }
-    quality = wrong_label_tools.cleanlab_scores(few_vectors(), seed=0)
+    quality = wrong_label_tools.cleanlab_scores(labelled_vectors(), seed=0)
     for name, score in quality.items():
         values[name] = close(score, TABLE)
     return values
@@ -918,10 +938,10 @@ VALUES: dict[str, tuple[Callable[[], Values], ...]] = {
     "training": (order, rates, preparation, short_runs),
     "halves": (two_halves, exact_curvature),
     "ensembles": (small_ensemble,),
-    "studies.variants": (followed,),
-    "features": (inputs_of_extractors,),
+    "features": (feature_vectors,),
     "head": (heads,),
-    "studies.suspects": (order_of_suspects,),
+    "studies.suspects": (suspects,),
+    "studies.variants": (followed,),
     "studies.own_data": (on_own_data,),
     "studies.calibration": (estimates_of_wrong_labels,),
     "studies.wrong_label_tools": (tools_beside_each_other,),
@@ -937,10 +957,10 @@ UPSTREAM: dict[str, tuple[str, ...]] = {
     "training": training.PARTS,
     "halves": halves.PARTS,
     "ensembles": ensembles.PARTS,
+    "features": (),
+    "head": ("scoring",),
+    "studies.suspects": ("head", "scoring"),
     "studies.variants": training.PARTS,
-    "features": ("data",),
-    "head": ("features", "scoring"),
-    "studies.suspects": ("features", "head", "scoring"),
     "studies.own_data": own_data.PARTS,
     "studies.calibration": calibration.PARTS,
     "studies.wrong_label_tools": wrong_label_tools.PARTS,

@@ -213,3 +213,58 @@ def test_the_chosen_regime_is_the_row_of_the_comparison(monkeypatch):
     assert row["augmented epochs run"] == regime.CHOSEN.augment_epochs
     parameters = sum(p.numel() for p in model.parameters())
     assert parameters / 1000 == pytest.approx(row["parameters (thousands)"], abs=1)
+
+
+def test_forms_of_extraction_agree_and_are_timed_side_by_side(tmp_path):
+    words = ["--quick", "--out", str(tmp_path)]
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "benchmarks" / "extraction.py"), *words],
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    table = pd.read_csv(tmp_path / "extraction.csv").set_index("form")
+    assert table.loc["as given", "times as fast"] == 1
+    forms = {"channels last", "folded batch norm", "folded, channels last (used)"}
+    assert forms <= set(table.index)
+    exact = table.drop("folded, channels last, bfloat16", errors="ignore")
+    assert (exact["largest deviation, relative"] < 1e-3).all()
+    assert (table["lowest"] <= table["highest"]).all()
+    for name in ("folded, channels last, torch.compile", "onnxruntime"):
+        assert name in table.index or f"{name}: left out (" in done.stdout
+    assert (tmp_path / "extraction_machine.json").exists()
+
+
+@pytest.fixture
+def gpu(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    return importlib.import_module("gpu")
+
+
+def test_the_steps_on_a_gpu_are_in_order_and_their_records_are_known(gpu):
+    names = list(gpu.steps())
+    assert names[0] == "the CUDA tests"
+    assert names[-2:] == list(gpu.RECORDS)
+
+
+def test_a_step_that_fails_ends_the_work_and_one_out_of_time_goes_on_later(
+    gpu, tmp_path
+):
+    def python(code: str) -> list[str]:
+        return [sys.executable, "-c", code]
+
+    mark = tmp_path / "mark"
+    touch = python(f"open({str(mark)!r}, 'w')")
+    assert gpu.work({"bad": python("raise SystemExit(7)"), "next": touch}, 1) == 1
+    assert not mark.exists()
+    slow = python("import time; time.sleep(60)")
+    assert gpu.work({"slow": slow, "next": touch}, 1 / 60) == 3
+    assert not mark.exists()
+    assert gpu.work({"next": touch}, 1) == 0 and mark.exists()
+
+
+def test_without_a_gpu_the_command_says_so(gpu, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["gpu.py"])
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    assert gpu.main() == 2
+    assert "there is none here" in capsys.readouterr().out

@@ -2,7 +2,6 @@
 
 import logging
 import os
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -309,34 +308,6 @@ def test_inputs_of_an_unknown_name_or_half_an_answer_are_refused(tmp_path):
         trainer_callback(recorder, [], inputs=embedded)
     with pytest.raises(ValueError, match="has x, mask, neither input_ids nor pixel"):
         callbacks._inputs(nn.Identity(), {"x": 1, "mask": 2})
-
-
-@pytest.mark.filterwarnings("ignore")
-def test_the_example_of_the_book_makes_both_trainers(tmp_path, monkeypatch):
-    needed()
-    lightning = pytest.importorskip("lightning", reason="pip install 'curvlib[loops]'")
-    import transformers
-
-    text = (ROOT / "book/rerun.md").read_text(encoding="utf-8")
-    (example,) = [
-        block
-        for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL)
-        if "lightning_callback" in block
-    ]
-    monkeypatch.chdir(tmp_path)
-    names = {
-        "lightning": lightning,
-        "transformers": transformers,
-        "recorder": new_recorder(tmp_path / "a", labels_of(table())),
-        "dataset": table(),
-        "model": bert(),
-        "arguments": transformers.TrainingArguments(use_cpu=True, report_to=[]),
-        "texts": texts(),
-    }
-    exec(example, names)
-    kinds = [type(c).__name__ for c in names["trainer"].callback_handler.callbacks]
-    assert "RecorderCallback" in kinds
-    assert example.count("callback(recorder, ") == 2  # the other one was made as well
 
 
 @pytest.mark.parametrize(

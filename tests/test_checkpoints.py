@@ -216,7 +216,7 @@ def test_a_network_of_torchvision_is_known_by_its_name(place, tmp_path):  # noqa
     assert {n: v.shape for n, v in found.items()} == own
     with pytest.raises(ValueError, match=r"model must be one of .*torchvision/"):
         TrainConfig(model="torchvision/resnet_nonsense")
-    with pytest.raises(ValueError, match="activation must stay 'relu'"):
+    with pytest.raises(ValueError, match="activation must be 'relu'"):
         TrainConfig(model="torchvision/resnet18", activation="gelu")
     with pytest.raises(ValueError, match="unknown model"):
         networks.build("resnet19", num_classes=2, input_shape=(3, 8, 8), width=8)

@@ -331,7 +331,7 @@ def test_train_names_all_faults_of_its_options_in_one_line(tmp_path, capsys):
     assert main(["train", *QUICK, *wrong, f"--runs={tmp_path / 'runs'}"]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("curvlib: 3 settings are wrong: noise must be one of symm")
-    assert "; epochs must be positive, got 0; shift must stay 4 without aug" in line
+    assert "; epochs must be positive, got 0; shift must be 4 without aug" in line
     assert not (tmp_path / "runs").exists()
 
 

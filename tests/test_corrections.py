@@ -1,3 +1,5 @@
+import os
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -215,3 +217,49 @@ def test_a_copy_inside_the_source_is_refused(tmp_path, photos, capsys):
     assert main(["apply", str(file), str(photos), "--move", "--out", str(inside)]) == 2
     assert "lies in SOURCE" in capsys.readouterr().err
     assert not inside.exists()
+
+
+def test_links_that_lead_across_dangle_or_wait_are_no_part_of_a_copy(tmp_path, photos):
+    (photos / "train/cat/across").symlink_to(photos / "train/dog")
+    (photos / "train/dog/back").symlink_to(photos / "train/cat")
+    (photos / "train/dog/gone.png").symlink_to(tmp_path / "nowhere.png")
+    os.mkfifo(photos / "train/dog/pipe")
+    file = decided(
+        tmp_path / "d.csv", [("cat/0.png", "wrong", "dog")], "path,decision,label"
+    )
+    copy = tmp_path / "copy"
+    assert main(["apply", str(file), str(photos), "--move", "--out", str(copy)]) == 0
+    assert (copy / "train/dog/0-2.png").exists()
+    assert not (copy / "train/dog/pipe").exists()
+
+
+def test_labels_of_a_csv_can_be_loaded_where_they_are_written(tmp_path, photos):
+    rows = [("cat/0.png", "cat"), ("dog/1.png", "dog"), ("dog/2.png", "dog")]
+    source = photos / "train/labels.csv"
+    pd.DataFrame(rows, columns=["path", "label"]).to_csv(source, index=False)
+    columns = "path,decision,label"
+    file = decided(tmp_path / "d.csv", [("dog/1.png", "wrong", "cat")], columns)
+    for out in (photos / "train/beside.csv", tmp_path / "deep/elsewhere.csv"):
+        assert main(["apply", str(file), str(source), "--out", str(out)]) == 0
+        found = data.load(str(out))
+        assert found.labels.tolist() == [0, 0, 1]
+        assert (found.images[:] == data.load(str(source)).images[:]).all()
+    assert pd.read_csv(photos / "train/beside.csv")["path"].tolist()[0] == "cat/0.png"
+
+
+def test_a_list_of_moves_that_is_there_stays(tmp_path, photos, capsys):
+    file = decided(
+        tmp_path / "d.csv", [("cat/0.png", "wrong", "dog")], "path,decision,label"
+    )
+    (tmp_path / "labels-moves.csv").write_text("mine")
+    command = ["apply", str(file), str(photos), "--out", str(tmp_path / "labels.csv")]
+    assert main(command) == 2
+    assert "labels-moves.csv exists; give --over" in capsys.readouterr().err
+    assert not (tmp_path / "labels.csv").exists()
+    assert main([*command, "--overwrite"]) == 0
+
+
+def test_semicolons_are_named(tmp_path):
+    (tmp_path / "d.csv").write_text("index;decision;label\n10;right;\n")
+    with pytest.raises(ValueError, match="separated by semicolons; save it with com"):
+        read_decisions(tmp_path / "d.csv", images())

@@ -125,3 +125,13 @@ def test_what_a_run_takes_follows_from_one_batch_of_a_net_that_can_be_counted():
     assert found.trace_bytes == (13 * 4 + 1 + 16) * 1000 * 5
     for name, value in network.state_dict().items():
         assert torch.equal(value, before[name])
+
+
+def test_a_clock_waits_for_the_gpu_before_and_after_a_call(monkeypatch):
+    events = []
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda: events.append("wait"))
+    assert costs.timed(lambda: events.append("call"), "cuda") >= 0
+    assert events == ["wait", "call", "wait"]
+    events.clear()
+    costs.timed(lambda: events.append("call"))
+    assert events == ["call"]

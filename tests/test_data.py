@@ -153,7 +153,7 @@ def test_noise_replaces_an_exact_share_by_other_classes(count, classes, rate, se
     images = some(count, classes)
     expected = round(rate * count)
     if rate > 0 and expected == 0:
-        with pytest.raises(ValueError, match="is no label at all; raise it to"):
+        with pytest.raises(ValueError, match="changes no label; raise it to"):
             with_symmetric_noise(images, rate, seed=seed)
         return
     noisy = with_symmetric_noise(images, rate, seed=seed)

@@ -6,7 +6,7 @@ from scipy.stats import ttest_rel
 from curvlib import data, metrics, scores
 from curvlib.runs import halves, scoring, training
 from curvlib.runs.settings import TrainConfig
-from curvlib.studies import costs, detection
+from curvlib.studies import costs, detection, statistics
 
 RNG = np.random.default_rng(0)
 WRONG = np.arange(100) < 20
@@ -215,5 +215,5 @@ def test_wrong_labels_that_are_trivial_to_find_are_found_by_all_that_should(tmp_
     ]
     found = {name: metrics.auroc(table[name].to_numpy(), wrong) for name in sensible}
     assert min(found.values()) > 0.99, found
-    low, high = metrics.auroc_interval(table["random"].to_numpy(), wrong)
+    low, high = statistics.auroc_interval(table["random"].to_numpy(), wrong)
     assert low < 0.5 < high

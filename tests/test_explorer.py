@@ -73,6 +73,7 @@ def test_every_sample_is_there_with_its_numbers_and_its_image(tmp_path):
     meta, words, sprite = held(tmp_path / "explorer.html")
     assert written.scores == ("aum", "cumulative_loss", "learning_time")
     assert meta["scores"] == list(written.scores)  # no random one
+    assert meta["labels"] == [SCORES[name].label for name in written.scores]
     assert meta["signs"] == [SCORES[name].sign for name in written.scores]
     assert meta["classes"] == list(images.classes)
     assert not words[0].any()  # upper halves of the indices

@@ -1,4 +1,5 @@
 import io
+import re
 from itertools import pairwise
 
 import matplotlib as mpl
@@ -648,7 +649,9 @@ def test_a_table_has_words_for_names_and_keeps_values_with_their_spread():
     )
     page = figures.table(frame, formats={"n": "{:,}"}, auroc="AUROC")._repr_html_()
     heads = ["score", "top overlap", "AUROC", "n"]
-    assert "".join(f'<th scope="col">{head}</th>' for head in heads) in page
+    assert re.findall(r"<th scope=\S+( class=number)?>([\w ]+)</th>", page) == [
+        ("" if head == "score" else " class=number", head) for head in heads
+    ]
     first = ["0.123", "0.91 ± 0.02", "1,200"]
     cells = "".join(f'<td class="number">{text}</td>' for text in first)
     assert f"<tr><td>mean curvature (norm)</td>{cells}</tr>" in page
@@ -696,12 +699,53 @@ def test_a_sortable_table_sorts_by_values_and_shows_texts():
     texts = pd.DataFrame({"a & b": ["0.500 ± 0.100", "not run"]}, index=values.index)
     page = figures.sortable_table(values, texts, caption="AUROC < 1.").data
     assert '<table class="dataframe sortable">' in page
-    assert '<th scope="col">score</th><th scope="col">a &amp; b</th>' in page
+    assert '<th scope="col">score</th><th scope="col" class=number>a &amp; b' in page
     row = '<th scope="row">{}</th><td class="number" data-value="{}">{}</td>'
     assert row.format("loss", 0.5, "0.500 <small>± 0.100</small>") in page
     assert row.format("area under the margin (AUM)", "nan", "not run") in page
-    assert "<caption>AUROC &lt; 1. Click a head to sort.</caption>" in page
+    assert '<p class="table-caption">AUROC &lt; 1. Click a head to sort.</p>' in page
     empty = figures.sortable_table(values, texts.map(lambda _: None), caption="").data
     assert empty.count(">–</td>") == 2
     with pytest.raises(ValueError, match="need the same rows and columns"):
         figures.sortable_table(values, texts.rename(columns=str.upper), caption="")
+
+
+def test_settings_are_sorted_by_the_accuracy_of_their_networks():
+    settings = pd.DataFrame(
+        {
+            "setting": ["low"] * 4 + ["high"] * 4,
+            "score": ["aum", "aum", "random", "random"] * 2,
+            "seed": [0, 1] * 4,
+            "auroc": [0.6, 0.7, 0.5, 0.5, 0.9, 0.95, 0.5, 0.5],
+            "unseen": [0.2] * 4 + [0.9] * 4,
+        }
+    )
+    ax = figures.auroc_by_setting(settings, {"aum": "the margin", "random": "chance"})
+    names = [text.get_text() for text in ax.get_yticklabels()]
+    assert names == [
+        "low\n20% right on unseen images",
+        "high\n90% right on unseen images",
+    ]
+    assert ax.figure.legends[0].get_texts()[0].get_text() == "the margin"
+    with pytest.raises(ValueError, match="no rows for"):
+        figures.auroc_by_setting(settings, {"el2n": "norm"})
+
+
+def test_accuracy_after_removal_has_a_panel_for_each_group_and_one_legend():
+    curves = pd.DataFrame(
+        {
+            "way": ["at random", "at random", "highest", "highest"] * 2,
+            "group": ["all"] * 4 + ["rare"] * 4,
+            "removed (%)": [0.0, 10.0] * 4,
+            "accuracy (%)": [90.0, 89.0, 90.0, 70.0, 80.0, 79.0, 80.0, 40.0],
+            "sd": 1.0,
+        }
+    )
+    figure = figures.by_group(curves)
+    assert [ax.get_title() for ax in figure.axes] == ["all", "rare"]
+    assert [t.get_text() for t in figure.legends[0].get_texts()] == [
+        "at random",
+        "highest",
+    ]
+    with pytest.raises(ValueError, match="needs rows and the columns"):
+        figures.by_group(curves.drop(columns="sd"))

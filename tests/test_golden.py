@@ -20,8 +20,9 @@ from torch import nn
 
 from curvlib import curvature, data, hvp
 from curvlib.data import folders, images, loading
-from curvlib.runs import networks, provenance, scoring
+from curvlib.runs import features, networks, provenance, scoring
 from curvlib.runs.settings import SCHEDULES
+from curvlib.studies import suspects
 
 ROOT = Path(__file__).parents[1]
 STORED = golden.stored()
@@ -47,7 +48,7 @@ def test_numbers_change_only_with_a_recipe_number(part):
     above = [
         other
         for other in golden.UPSTREAM[part]
-        if lines and other != part
+        if lines and other != part and other in STORED
         if golden.changed(other, computed(other), STORED[other]["values"])
     ]
     if above:
@@ -226,6 +227,25 @@ def only(function, *names):
     return functools.partial(function, names)
 
 
+def a_feature_scaled_by_half(patch):
+    given = features._Work.inputs
+    patch.setattr(features._Work, "inputs", lambda work, x: given(work, x) / 2)
+
+
+def momentum_of_the_head_forgotten(patch):
+    given = torch.optim.SGD
+    patch.setattr(
+        torch.optim,
+        "SGD",
+        lambda weights, **how: given(weights, **how | {"momentum": 0}),
+    )
+
+
+def neighbours_without_weights(patch):
+    patch.setattr(suspects, "NEIGHBOURS", 5)
+    patch.setitem(suspects.Space.neighbours.__kwdefaults__, "count", 5)
+
+
 MUTATIONS = {
     # What changes, then where it is looked for and in which values it must be noticed.
     a_step_twice_as_long: [
@@ -332,6 +352,15 @@ MUTATIONS = {
         ),
         ("halves", golden.two_halves, ["half of each sample"]),
         ("ensembles", golden.small_ensemble, ["subsets"]),
+    ],
+    a_feature_scaled_by_half: [
+        ("features", golden.feature_vectors, ["enlarged: vectors", "shrunk: vectors"])
+    ],
+    momentum_of_the_head_forgotten: [
+        ("head", golden.heads, ["out of fold: probability", "trace: loss"])
+    ],
+    neighbours_without_weights: [
+        ("studies.suspects", golden.suspects, ["neighbours: agreement", "consensus"])
     ],
     photographs_resized_less: [("data", golden.photographs, ["photographs: pixels"])],
     deviation_of_a_sample: [("data", golden.loading, ["digits: mean and deviation"])],

@@ -6,19 +6,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from curvlib import metrics
-from curvlib.metrics import (
+from curvlib.metrics import auroc, average_precision, fpr_at_95_tpr, precision_at_k
+from curvlib.studies.statistics import (
     agreement,
-    auroc,
-    average_precision,
     bootstrap_interval,
     enrichment,
     expected_calibration_error,
-    fpr_at_95_tpr,
     null_scores,
-    precision_at_k,
 )
-from curvlib.studies import statistics
 
 few = settings(max_examples=50, deadline=None)
 METRICS = [auroc, average_precision, fpr_at_95_tpr, partial(precision_at_k, k=2)]
@@ -355,10 +350,3 @@ def test_calibration_error_of_true_probabilities_is_small():
 def test_calibration_error_refuses_what_has_none(confidence, correct, bins, match):
     with pytest.raises(ValueError, match=match):
         expected_calibration_error(np.array(confidence), correct, bins=bins)
-
-
-def test_names_that_moved_to_the_studies_still_work_from_metrics():
-    for name in metrics.MOVED:
-        assert getattr(metrics, name) is getattr(statistics, name)
-    with pytest.raises(AttributeError, match="no attribute 'auruc'"):
-        metrics.auruc  # noqa: B018

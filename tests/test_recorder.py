@@ -1,7 +1,6 @@
 """A trace from a loop that curvlib does not own."""
 
 import os
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +9,6 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from PIL import Image
 from torch import nn
 
 import curvlib
@@ -651,54 +649,3 @@ def test_every_process_refuses_shares_that_overlap_or_lack_a_sample(
 def test_a_process_may_have_an_empty_share(shared):
     assert Trace.open(shared / "empty").read("loss").shape == (1, N)
     assert not (shared / "empty_0.txt").exists()
-
-
-# ---------------------------------------------------------------- documentation
-
-
-def examples() -> dict[str, str]:
-    """Examples of the book's section, by the library that they are for."""
-    text = (ROOT / "book/rerun.md").read_text(encoding="utf-8")
-    section = text.split("## Your own training loop")[1].split("\n## ")[0]
-    found = re.findall(r"```python\n(.*?)```", section, re.DOTALL)
-    names = ("torch", "logits", "timm", "callbacks", "alone")
-    return dict(zip(names, found, strict=True))
-
-
-def test_the_example_of_a_plain_loop_runs_and_so_do_those_that_vary_it(
-    tmp_path, monkeypatch
-):
-    monkeypatch.chdir(tmp_path)
-    found, names = examples(), {}
-    exec(found["torch"], names)
-    assert names["recorder"].trace.epochs.tolist() == [1, 2, 3]
-    assert len(names["suspects"]) == 20
-    names["recorder"].forget_after(2)
-    exec(found["logits"], names)
-    assert names["recorder"].trace.epochs.tolist() == [1, 2, 3]
-    exec(found["alone"], names | {"total": 0, "x": names["x"][:9], "y": names["y"][:9]})
-
-
-def test_the_example_with_timm_runs(tmp_path, monkeypatch):
-    pytest.importorskip("timm", reason="pip install timm")
-    rng = np.random.default_rng(0)
-    for i in range(4):
-        file = tmp_path / f"my_folder/train/{'ab'[i % 2]}/{i}.png"
-        file.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(rng.integers(0, 256, (40, 40, 3), dtype=np.uint8)).save(file)
-    monkeypatch.chdir(tmp_path)
-    example = examples()["timm"]
-    for ours, here in (  # nothing is downloaded; little is computed
-        ("pretrained=True", "pretrained=False"),
-        ("range(1, 31)", "range(1, 3)"),
-        ("labels=dataset.targets", "labels=dataset.targets, num_probes=1"),
-    ):
-        assert ours in example
-        example = example.replace(ours, here)
-    trained = []
-    names: dict = {"train_one_epoch": lambda model: trained.append(model.train())}
-    exec(example, names)
-    trace = names["recorder"].trace
-    assert trace.epochs.tolist() == [1, 2] and trace.labels.tolist() == [0, 0, 1, 1]
-    assert (trace.read("mean_hvp_norm") > 0).all() and len(trained) == 2
-    assert (trace.read("last_layer_gradient") > 0).all()

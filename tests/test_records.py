@@ -77,6 +77,23 @@ def gallery_parts():
     return gallery.PARTS
 
 
+def test_a_record_names_the_device_that_its_numbers_come_from(tmp_path, monkeypatch):
+    # Not the fastest of the machine that writes it, which may have computed nothing.
+    monkeypatch.setattr("curvlib.runs.devices.best_device", lambda: "cuda")
+    plain = Measured(TABLES, {"train": "abc"})
+    for measured, device in (
+        (plain, "cpu"),
+        (plain._replace(device="mps"), "mps"),
+        (plain._replace(runs=RUNS.assign(device="cuda")), "cuda"),
+        (plain._replace(runs=RUNS.assign(device="cpu"), device="cuda"), "cpu"),
+    ):
+        facts = {"recipes": {}, "seconds": 1.0}
+        complete = records.complete("gallery", GIVEN)
+        records.write(tmp_path / "r", "gallery", complete, measured, facts)
+        made = json.loads((tmp_path / "r" / "record.json").read_text())
+        assert made["hardware"]["device"] == device
+
+
 def test_a_current_record_is_not_measured_and_every_other_says_why(tmp_path):
     folder = tmp_path / "r"
     assert why(folder) == ["never measured"]

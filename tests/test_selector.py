@@ -59,15 +59,16 @@ def test_every_class_that_has_images_can_be_chosen_and_the_first_is_shown():
     assert sections == [("0", ""), ("1", " hidden"), ("2", " hidden")]
 
 
-def test_index_label_and_score_stand_below_each_image():
+def test_rank_and_index_are_below_each_image_and_the_class_is_named_once():
+    rank = {i: place for place, i in enumerate(np.argsort(-SCORE), start=1)}
     sections = made().split("<section")[1:]
     for c, section in enumerate(sections):
         low, high = gallery.ends(SCORE, LABEL, 3)[c]
-        below = re.findall(r"</i>#(\d+)<br>(.*?)<br>(.*?)</li>", section)
+        below = re.findall(r"</i>rank (\d+)<br>#(\d+)</li>", section)
+        assert below == [(str(rank[i]), str(INDEX[i])) for i in [*low, *high]]
         name = html.escape(CLASSES[c].replace("_", " "))
-        assert below == [
-            (str(INDEX[i]), name, f"{SCORE[i]:.3g}") for i in [*low, *high]
-        ]
+        assert section.count(f"<p>{name}, ") == 2
+    assert re.findall(r"rank ([\d,]+)", made(rank=np.full(12, 4321))) == ["4,321"] * 18
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -77,7 +78,7 @@ def test_each_place_shows_the_pixels_of_its_image(channels):
     kind, sheet = picture(text)
     assert kind == "png"
     places = re.findall(
-        r'image (\d+)" style="background-position:(\S+)px (\S+)px', text
+        r'image (\d+), .*?" style="background-position:(\S+)px (\S+)px', text
     )
     assert len(places) == 3 * 2 * 3
     scale, height = selector.SIDE // 8, selector.SIDE * 6 // 8

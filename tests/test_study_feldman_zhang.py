@@ -5,11 +5,10 @@ import pandas as pd
 import pytest
 from sklearn.datasets import load_digits
 
-from curvlib import metrics
 from curvlib.runs.settings import TrainConfig
 from curvlib.runs.training import prepare
 from curvlib.scores import FROM_TRACE
-from curvlib.studies import agreement, feldman_zhang
+from curvlib.studies import agreement, feldman_zhang, statistics
 from curvlib.trace import Trace
 
 SMALL = {
@@ -227,7 +226,7 @@ def test_the_correction_for_noise_gives_back_the_agreement_of_the_score_itself()
     }
     scored = agreement.of_scores(given, reference, 10)
     row = feldman_zhang.noise(given, scored).set_index("score").loc["curvature_norm"]
-    exact = metrics.agreement(score, reference, 10).spearman
+    exact = statistics.agreement(score, reference, 10).spearman
     assert row["one_seed"] < exact - 0.15
     assert row["without_noise"] == pytest.approx(exact, abs=0.03)
     # The rule tells what the mean of two runs reaches.
@@ -320,6 +319,6 @@ def test_a_score_that_contrast_divides_agrees_once_multiplied_by_it():
     assert norm["with_memorization"] < 0.95
     assert norm["with_contrast"] < -0.2
     itself = found.set_index("score").loc["memorization"]
-    expected = metrics.agreement(REFERENCE, contrast, 10).spearman
+    expected = statistics.agreement(REFERENCE, contrast, 10).spearman
     assert itself["with_contrast"] == pytest.approx(expected)
     assert np.isnan(itself["times_contrast"])

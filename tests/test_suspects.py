@@ -368,7 +368,12 @@ def labelled(path: Path, labels, count=20) -> None:
 @pytest.mark.parametrize(
     ("change", "more", "message"),
     [
-        (None, ["--minutes", "0"], "--minutes must be positive, got 0"),
+        (None, ["--minutes", "0"], "--minutes must be positive and finite, got 0"),
+        (None, ["--minutes", "inf"], "--minutes must be positive and finite, got inf"),
+        (None, ["--minutes", "nan"], "--minutes must be positive and finite, got nan"),
+        (None, ["--size", "9000"], "--size must be 32 to 1024, got 9000"),
+        (None, ["--device", "abacus"], "device 'abacus' cannot be used here"),
+        (None, ["--cache", "data.npz"], "data.npz"),
         (None, ["--plant", "0.9"], "--plant must be a share in [0, 0.5], got 0.9"),
         (None, ["--seeds", "0"], "--seeds must be at least 1"),
         (None, ["--features", "lite9"], "unknown features 'lite9'"),
@@ -378,6 +383,14 @@ def labelled(path: Path, labels, count=20) -> None:
         ("one image", [], "has one image, which nothing can be compared with"),
         ("fewer", [], "has 300 feature vectors for the 20 images"),
         ("gone", [], "unknown data set"),
+        ("empty", [], "no images; at least one is needed"),
+        ("no labels", [], "lacks train_labels; it has train_images"),
+        ("objects", [], "save text as np.array(..., dtype=str), without objects"),
+        ("text", [], "add an array classes that lists them"),
+        ("negative", [], "labels must lie in 0, 1, 2, ..., but sample 3 has -1"),
+        ("cut short", [], "is not a readable .npz file"),
+        ("huge", [], "must be finite and below 1e18 in size; row 7 is not"),
+        ("no width", [], "of shape [N, D], got float16 of shape [300, 0]"),
     ],
 )
 def test_bad_input_ends_in_one_line_with_nothing_written(
@@ -391,10 +404,88 @@ def test_bad_input_ends_in_one_line_with_nothing_written(
         labelled(npz / "data.npz", [0, 1] * 10)
     if change == "gone":
         (npz / "data.npz").unlink()
+    if change == "empty":
+        labelled(npz / "data.npz", np.zeros(0, int), count=0)
+    if change == "no labels":
+        np.savez(npz / "data.npz", train_images=np.zeros((4, 8, 8), np.uint8))
+    if change == "objects":
+        labelled(npz / "data.npz", np.array(["a", None] * 10, object))
+    if change == "text":
+        labelled(npz / "data.npz", ["cat", "dog"] * 10)
+    if change == "negative":
+        labelled(npz / "data.npz", [0, 1, 0, -1] * 5)
+    if change == "cut short":
+        (npz / "data.npz").write_bytes((npz / "data.npz").read_bytes()[:3000])
+    if change == "huge":
+        vectors = np.load(npz / "vectors.npy").astype(np.float64)
+        vectors[7, 0] = 1e300
+        np.save(npz / "vectors.npy", vectors)
+    if change == "no width":
+        np.save(npz / "vectors.npy", np.zeros((300, 0), np.float16))
+    more = [str(npz / word) if word == "data.npz" else word for word in more]
     assert main(command(npz, *more)) == 2
     told = capsys.readouterr().err
     assert message in told and told.count("\n") == 1
     assert sorted(p.name for p in npz.iterdir() if "report" in p.name) == []
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (MemoryError("Unable to allocate 9 TiB"), "out of memory (Unable to allocate"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory"), "can't allocate"),
+        (ModuleNotFoundError("timm is missing"), "timm is missing"),
+        (OSError(28, "No space\nleft on device"), "No space left on device"),
+    ],
+)
+def test_what_a_machine_lacks_is_told_in_one_line(
+    npz, capsys, monkeypatch, error, message
+):
+    def fails(*_, **__):
+        raise error
+
+    monkeypatch.setattr(data, "load", fails)
+    out = ["--out", str(npz / "new" / "folder" / "report")]
+    assert main(command(npz, *out)) == 2
+    told = capsys.readouterr().err
+    assert message in told and told.count("\n") == 1
+    assert not (npz / "new").exists()
+
+
+def test_a_file_that_cannot_be_written_whole_is_not_there(tmp_path, monkeypatch):
+    from curvlib import files
+
+    def full(_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(files.os, "fsync", full)
+    with pytest.raises(OSError, match="No space"):
+        files.write_atomically(tmp_path / "a.csv", b"half")
+    assert not list(tmp_path.iterdir())
+
+
+def test_leftovers_of_killed_commands_go_and_nothing_else(tmp_path):
+    out = tmp_path / "a [1]*"
+    gone = 2**22 + 7  # above the largest number of a process
+    for name in (f".{out.name}.partial-{gone}", f".{out.name}.replaced-{gone}"):
+        (tmp_path / name).mkdir()
+    kept = [f".{out.name}.partial-{os.getpid()}", f".{out.name}.partial-x", "mine"]
+    for name in kept:
+        (tmp_path / name).mkdir()
+    suspects_command._remove_leftovers(out)
+    assert sorted(p.name for p in tmp_path.iterdir()) == sorted(kept)
+
+
+def test_memory_of_a_container_counts(npz, monkeypatch):
+    read = Path.read_text
+    there = {"memory.max": "2000000", "memory.current": "1500000"}
+    monkeypatch.setattr(
+        Path, "read_text", lambda p, *a, **k: there.get(p.name) or read(p, *a, **k)
+    )
+    monkeypatch.setattr(Path, "exists", lambda p: p.name in there)
+    images = data.load("digits")
+    with pytest.raises(ValueError, match=r"0\.0 GiB are free"):
+        suspects_command._check_memory(images, 2**20)
 
 
 def test_too_little_memory_is_told_before_training(npz, capsys, monkeypatch):
@@ -488,6 +579,37 @@ def photos(tmp_path):
     return tmp_path / "photos"
 
 
+def test_a_report_among_the_images_is_refused(photos, capsys):
+    before = sorted(photos.rglob("*"))
+    options = ["--out", str(photos / "train" / "report")]
+    assert main(["suspects", str(photos), *options]) == 2
+    told = capsys.readouterr().err
+    assert "lies in SOURCE" in told and told.count("\n") == 1
+    assert sorted(photos.rglob("*")) == before
+
+
+def test_broken_files_of_all_kinds_are_listed_and_skipped(photos, capsys):
+    whole = (photos / "train/ünï $x").glob("*.png")
+    content = next(whole).read_bytes()
+    folder = photos / "train/cat & dog"
+    (folder / "cut.png").write_bytes(content[: len(content) // 2])
+    (folder / "empty.png").touch()
+    (folder / "dangling.png").symlink_to("nowhere")
+    (folder / "inside.png").mkdir()
+    os.mkfifo(folder / "pipe.png")
+    (folder / "loop").symlink_to("..")
+    options = suspects_command.argparse.Namespace(
+        source=str(photos), root=None, size=None, features="lite0"
+    )
+    images, checked = suspects_command._load(options)
+    assert len(images) == 24
+    broken = checked[checked["status"] == "broken"]
+    names = {Path(path).name for path in broken["path"]}
+    assert names == {"broken.png", "cut.png", "empty.png", "dangling.png", "pipe.png"}
+    assert (broken["remark"] != "").all()
+    assert capsys.readouterr().err == ""
+
+
 def test_photographs_are_named_by_path_and_broken_files_are_listed(
     photos, tmp_path, monkeypatch
 ):
@@ -510,15 +632,50 @@ def test_photographs_are_named_by_path_and_broken_files_are_listed(
 
 
 def test_without_features_a_network_is_trained_on_the_pixels(npz, monkeypatch):
-    monkeypatch.setattr(study.np, "clip", lambda *_: 2)  # epochs
+    monkeypatch.setattr(study, "STEPS", 1)
+    monkeypatch.setattr(study, "LEAST_EPOCHS", 2)
     options = command(npz, "--plant", "0")
     options[options.index("--features") + 1] = "none"
     assert main(options) == 0
     table = pd.read_csv(npz / "report/suspects.csv")
     assert len(table) == 300 and "curvature_norm" in table
     run = json.loads((npz / "report/run.json").read_text())
-    assert run["order"]["scores"] == ["aum", "final_loss"]
+    assert run["order"]["scores"] == ["aum", "cumulative_loss"]
     assert run["settings"]["epochs"] == [2]
+
+
+def test_the_network_on_pixels_is_that_of_the_regime_in_smaller_batches():
+    from benchmarks.regime import CHOSEN
+
+    pixels = np.random.default_rng(0).integers(0, 256, (2000, 32, 32, 3), np.uint8)
+    images = Images(
+        images=pixels,
+        labels=np.arange(2000) % 10,
+        index=np.arange(2000),
+        classes=tuple("abcdefghij"),
+    )
+    config = study.pixels_config(images)
+    same = ("model", "width", "nesterov", "weight_decay", "schedule", "warmup")
+    for name in (*same, "augment", "restart", "shift"):
+        assert getattr(config, name) == getattr(CHOSEN, name), name
+    assert config.lr / config.batch_size == CHOSEN.lr / CHOSEN.batch_size
+    assert config.augment_epochs / config.epochs == 0.6
+    assert config.epochs * 2000 / config.batch_size == study.STEPS
+    few = study.pixels_config(images, epochs=1)
+    assert few.epochs == study.LEAST_EPOCHS and few.augment_epochs < few.epochs
+
+
+def test_photographs_are_read_once_where_they_fit(photos, monkeypatch):
+    images = data.load(str(photos), image_size=16, broken_files="skip")
+    found = suspects_command._in_memory(images)
+    assert (found.images == images.images[:]).all()
+    assert found.index.tolist() == images.index.tolist()
+
+    class Little:
+        available = 100
+
+    monkeypatch.setattr("psutil.virtual_memory", lambda: Little)
+    assert suspects_command._in_memory(images) is images
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux")
@@ -542,6 +699,7 @@ def test_the_benchmark_of_a_million_runs_on_hundreds(tmp_path):
     table = pd.read_csv(tmp_path / "m.csv")
     assert table["samples"].tolist() == [300, 400]
     assert (table["peak_mib"] >= table["start_mib"]).all()
+    assert "bytes_a_sample" in table and (tmp_path / "m_machine.json").exists()
     assert (table["auroc"] > 0.9).all()
 
 

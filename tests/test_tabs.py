@@ -75,13 +75,14 @@ def test_a_figure_is_a_drawing_with_an_alt_text_and_is_not_shown_once_more(shown
 
 def test_the_same_contents_give_the_same_bytes(shown, monkeypatch):
     def contents():
-        return {"a": figure(), "b": figures.table(FRAME), "c": FRAME}
+        return {"a": figure(), "b": FRAME.style, "c": FRAME}
 
     first = shown(contents(), alt="A line.")
     monkeypatch.setattr(tabs, "_GROUPS", itertools.count(1))
     assert shown(contents(), alt="A line.") == first
     tables = re.findall(r'<table id="(.*?)"', first)
     assert tables == ["T_tabs-1-2"]
+    assert figures.table(FRAME)._repr_html_() in first  # a plain one, as in the book
 
 
 def test_an_alt_text_may_differ_between_labels_and_none_may_be_missing(shown):

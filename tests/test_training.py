@@ -156,8 +156,9 @@ def test_all_faults_are_named_in_one_error():
         TrainConfig(lr=0.0, epochs=2.0, modle="mlp", width=4, noise="human_worse",
                     noise_rate=0.2)  # fmt: skip
     assert str(caught.value) == (
-        "5 settings are wrong: noise_rate must be 0 with noise 'human_worse', which "
-        "has a fixed share, got 0.2; width must be at least 8 for slim_resnet, got 4; "
+        "5 settings are wrong: noise_rate must be 0 with noise 'human_worse', whose "
+        "share of wrong labels is fixed, got 0.2; "
+        "width must be at least 8 for slim_resnet, got 4; "
         "epochs must be int, got 2.0; lr must be positive and finite, got 0.0; "
         "TrainConfig has no setting 'modle'; did you mean model?"
     )
@@ -195,18 +196,18 @@ def test_a_changed_config_is_checked_and_leaves_the_first_as_it_was():
     [
         (
             {"nesterov": True, "momentum": 0.0},
-            "nesterov must stay False with mom",
+            "nesterov must be False with mom",
         ),
-        ({"augment_epochs": 2}, "augment_epochs must stay None without augment"),
-        ({"shift": 2}, "shift must stay 4 without augment"),
+        ({"augment_epochs": 2}, "augment_epochs must be None without augment"),
+        ({"shift": 2}, "shift must be 4 without augment"),
         (
             {"augment": True, "augment_epochs": 4},
             "augment_epochs must be at most epochs, which is 3, got 4",
         ),
-        ({"restart": 0.5}, "restart must stay 0 unless augment_epochs is below epochs"),
+        ({"restart": 0.5}, "restart must be 0 unless augment_epochs is below epochs"),
         (
             {"augment": True, "augment_epochs": 3, "restart": 0.5},
-            "restart must stay 0 unless augment_epochs is below epochs, got 0.5",
+            "restart must be 0 unless augment_epochs is below epochs, got 0.5",
         ),
     ],
 )
@@ -719,7 +720,7 @@ def test_photographs_in_files_are_not_shifted(place, tmp_path):  # noqa: F811
     config = TrainConfig(
         dataset=str(place), image_size=16, augment=True, shift=2, epochs=1
     )
-    message = "cropped at random sizes, not shifted, so shift must stay 4, got 2"
+    message = "cropped at random sizes, not shifted, so shift must be 4, got 2"
     with pytest.raises(ValueError, match=message):
         fit(config, runs=tmp_path / "runs")
     assert not (tmp_path / "runs").exists()

@@ -121,7 +121,7 @@ def test_a_score_that_only_repeats_another_takes_no_place():
 
 def test_the_headline_says_what_the_tables_say():
     told = read.headline(FOUND, FITTED)
-    assert told["best"] == "cumulative_loss" and told["auroc_best"] == "0.900 ± 0.020"
+    assert told["best"] == "cumulative loss" and told["auroc_best"] == "0.900 ± 0.020"
     assert told["auroc_loss"] == told["auroc_best"]
     assert told["auroc_square"] == "0.700 ± 0.020"
     assert told["auroc_random"].startswith("0.500 ± 0.02")
@@ -535,3 +535,120 @@ def test_the_figure_shows_the_record_with_most_shares_and_whole_lines_only():
     assert set(shown["record"]) == {"cpu/one"}
     lines = shown.groupby("score")["noise_rate"].nunique()
     assert set(lines) == {2} and "aum" not in lines
+
+
+# ------------------------------------------------------ verdicts record by record
+
+
+class Shown(dict):
+    """Tables of a record that knows its study, as ``records.Record`` does."""
+
+    made = {"study": "mislabelled"}  # noqa: RUF012
+
+
+def test_an_auroc_is_high_from_its_mean_and_comes_with_the_scale_of_its_networks():
+    low = judge.high(RECORD, "curvature_norm")
+    assert low.holds is False
+    assert low.ours == (
+        "AUROC 0.720 ± 0.020, 1,000 images, 3 seeds, 60% right on unseen images"
+    )
+    assert judge.high(RECORD, "cumulative_loss").holds is True
+    unknown = record_of(seeds=(0,), **{"right on unseen": np.nan})
+    assert judge.high(unknown, "random").ours.endswith("1,000 images, 1 seed")
+
+
+def test_a_score_outperforms_others_only_if_it_beats_every_one_of_them():
+    scores = {
+        "curvature_norm": (0.8, 0.8),
+        "in_confidence_max_last": (0.6, 0.6),
+        "aum": (0.7, 0.7),
+        "random": (0.5, 0.5),
+    }
+    assert judge.beats_existing(record_of(scores), "curvature_norm").holds is True
+    behind = judge.beats_existing(record_of(scores | {"el2n": (0.9, 0.9)}), "aum")
+    assert behind.holds is False and "behind error norm (EL2N)" in behind.ours
+    one = judge.beats_existing(record_of(scores, seeds=(0,)), "curvature_norm")
+    assert one.holds is None and one.ours.startswith("undecided ")
+
+
+def test_published_values_are_reached_or_not_or_unknown():
+    assert judge.as_high_as_published(RECORD, "curvature_norm").holds is False
+    good = record_of(SCORES | {"curvature_norm": (0.985, 0.99)})
+    verdict = judge.as_high_as_published(good, "curvature_norm")
+    assert verdict.holds is True
+    assert verdict.ours.startswith("0.985 here and 0.982 published at 10%")
+    other = record_of(dataset="digits")
+    assert judge.as_high_as_published(other, "curvature_norm").holds is None
+
+
+def test_honest_labels_are_close_if_both_curvature_and_loss_are():
+    assert judge.honest_is_close(RECORD).holds is False
+    near = SCORES | {"curvature_norm": (0.975, 0.99), "cumulative_loss": (0.98, 1.0)}
+    verdict = judge.honest_is_close(record_of(near))
+    assert verdict.holds is True
+    assert "cumulative loss 0.980 (0.987 published, 1.000 with the slip)" in (
+        verdict.ours
+    )
+    assert judge.honest_is_close(record_of(noise="pair")).holds is None
+
+
+def test_verdicts_are_given_by_label_and_only_symmetric_noise_is_the_papers():
+    shown = {"one": RECORD, "pairs": record_of(noise="pair"), "copies": PLANTED}
+    assert [judge.is_symmetric(tables) for tables in shown.values()] == [1, 0, 0]
+    found = judge.by_record(shown, judge.high, "cumulative_loss")
+    assert found["holds"] == {"one": True, "pairs": True, "copies": True}
+    assert found["ours"].keys() == shown.keys() and "at least 0.9" in found["tolerance"]
+    average = judge.by_record({"one": RECORD}, judge.named("average"))
+    assert average["holds"] == {"one": True}
+    assert judge.by_record({}, judge.high, "aum") == {
+        "holds": {},
+        "ours": {},
+        "tolerance": "",
+    }
+
+
+def test_every_auroc_stands_beside_the_accuracy_of_its_networks():
+    better = record_of(**{"right on unseen": 0.9})
+    settings = judge.by_setting({"one": RECORD, "better": better})
+    assert settings["setting"].unique().tolist() == [
+        "one, 2 %",
+        "one, 10 %",
+        "better, 2 %",
+        "better, 10 %",
+    ]
+    assert set(judge.at_main_share(settings)["setting"]) == {
+        "one, 10 %",
+        "better, 10 %",
+    }
+    table = judge.short_table(settings)
+    assert table["setting"].tolist()[:2] == ["better, 2 %", "better, 10 %"]
+    assert table["right on unseen images"].tolist() == pytest.approx(
+        [0.9] * 2 + [0.6] * 2
+    )
+    assert table["cumulative loss"].tolist() == ["0.900 ± 0.020"] * 4
+    told = judge.summary(settings, "curvature_norm")
+    assert told["num_settings"] == 2 and told["loss_ahead"] == 2
+    assert told["best"] == pytest.approx(0.72)
+
+
+def test_what_a_practitioner_would_do_stands_beside_scores_of_a_head():
+    tools = {
+        "scores": pd.DataFrame(
+            {
+                "seed": [0, 1] * 2,
+                "score": ["out_of_fold_probability"] * 2 + ["curvature_norm"] * 2,
+                "auroc": [0.96, 0.98, 0.9, 0.92],
+            }
+        ),
+        "cases": pd.DataFrame({"seed": [0, 1], "accuracy": [0.8, 0.9]}),
+    }
+    row = judge.in_practice({"CIFAR-10": tools}).iloc[0]
+    assert row["out-of-fold probability"] == "0.970 ± 0.014"
+    assert row["right on unseen images"] == pytest.approx(0.85)
+    assert row["cumulative loss of a head"] is None
+    assert judge.in_practice({}).empty
+    assert list(judge.of_study({"a": Shown(), "b": Shown()}, "mislabelled")) == [
+        "a",
+        "b",
+    ]
+    assert judge.of_study({"a": Shown()}, "wrong_label_tools") == {}

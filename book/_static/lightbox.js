@@ -56,7 +56,7 @@ document.addEventListener("DOMContentLoaded", () => {
   // What is wider than its place can be scrolled with the keys, too.
   const boxes = document.querySelectorAll(
     "article :is(.artwork-box, .cell_output .output, .cell_output > div," +
-      " .pst-scrollable-table-container, .wide-table, .highlight pre)",
+      " .pst-scrollable-table-container, .wide-table, .tab-panel, .highlight pre)",
   );
   const check = () => {
     for (const box of boxes) {
@@ -66,5 +66,7 @@ document.addEventListener("DOMContentLoaded", () => {
   };
   check();
   addEventListener("resize", check);
+  addEventListener("change", check); // another tab
+  addEventListener("toggle", check, true); // more rows
   addEventListener("load", check);
 });

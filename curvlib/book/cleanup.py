@@ -68,6 +68,7 @@ from typing import Any
 
 from curvlib.book.parameters import KERNEL, PageError, all_of, parameters_cell
 
+BOOTSTRAP = "bootstrap"  # tag of a page's first cell of code
 GLUE = "application/papermill.record/"
 MIME = "application/x-curvlib-figure+json"  # a drawing: curvlib/book/artwork.py
 WIDGET = "application/vnd.jupyter.widget-view+json"
@@ -185,6 +186,7 @@ def clean(
     about: str,
     downloads: Mapping[str, list[str]],
     replaced: Mapping[str, str],
+    bootstrap: str = "",
 ) -> bytes:
     """Make an executed notebook a page: the same bytes each time it says the same.
 
@@ -197,6 +199,8 @@ def clean(
             what they belong to.
         replaced: Texts that differ between machines or runs, and what to write
             instead, in outputs and parameters.
+        bootstrap: Code that installs the project, for a cell that the book hides and
+            that readers run first in Colab; none if empty.
 
     Raises:
         PageError: If a cell failed or did not run, a figure has no alt text, or a text
@@ -226,6 +230,8 @@ def clean(
     ]
     if groups:
         cells.append(_markdown("\n\n".join(["## Data of this page", *groups])))
+    if bootstrap:
+        cells.insert(1, _code(bootstrap, tags=[BOOTSTRAP, "remove-cell"]))
     for place, cell in enumerate(cells):
         cell["id"] = f"c{place:03}"
     notebook["metadata"] = {
@@ -413,6 +419,11 @@ def _kept_metadata(cell: dict) -> dict:
 
 def _markdown(source: str) -> dict:
     return {"cell_type": "markdown", "metadata": {}, "source": source}
+
+
+def _code(source: str, tags: list[str]) -> dict:
+    cell = {"cell_type": "code", "metadata": {"tags": tags}, "source": source}
+    return cell | {"outputs": [], "execution_count": None}
 
 
 def _no_alt(number: int) -> str:

@@ -18,7 +18,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from curvlib.book import cleanup, records
+from curvlib.book import cleanup, launch, records
 from curvlib.book.catalogue import Page
 from curvlib.book.page import FILES, ROOT
 from curvlib.book.parameters import (
@@ -59,6 +59,8 @@ def why_draw(page: Page) -> list[str]:
         reasons.append("parameters of the page changed")
     if drawn["library"] != now["library"]:
         reasons.append("figure code changed")
+    if drawn.get("bootstrap", "") != now["bootstrap"]:
+        reasons.append("address of the repository changed")
     for name in sorted(drawn["records"].keys() | now["records"].keys()):
         before, after = (drawn_from["records"].get(name) for drawn_from in (drawn, now))
         if before != after:
@@ -82,6 +84,7 @@ def _drawn_from(page: Page) -> dict[str, Any]:
         "title": page.title,
         "parameters": page.parameters,
         "library": library_hash(),
+        "bootstrap": launch.bootstrap(page.root),
         "records": {
             name: records.content_hash(page.root / "results" / name)
             for name in page.measured
@@ -183,6 +186,7 @@ def _draw_in(staging: Path, page: Page, notebook: dict) -> None:
             title=page.title,
             about=about(page, notebook, shown),
             downloads=downloads,
+            bootstrap=drawn_from["bootstrap"],
             replaced={_relative(staging / "files", page.root): files}
             | _machine_paths(page.root),
         )

@@ -262,6 +262,42 @@ def gallery(
     return figure
 
 
+def two_ends(
+    rows: Mapping[str, tuple[np.ndarray, np.ndarray]], *, names: tuple[str, str]
+) -> Figure:
+    """Images of both ends of a ranking, a row for each data set.
+
+    Args:
+        rows: By label: images of the left and of the right end, the most extreme first,
+            uint8 [n, H, W, C]. The left end starts at the left edge, the right end at
+            the right edge.
+        names: Of the two ends.
+
+    Returns:
+        A figure as wide as the page.
+    """
+    count = max(len(end) for ends in rows.values() for end in ends)
+    gap, line = 0.35, 0.3  # inches: between the ends, and for a row's label
+    side = (WIDTH - gap) / (2 * count)
+    total = line + len(rows) * (side + line)
+    figure = plt.figure(figsize=(WIDTH, total), dpi=150)
+    ax = figure.add_axes((0, 0, 1, 1))
+    ax.axis("off")
+    for name, x, where in zip(names, (0, WIDTH), ("left", "right"), strict=True):
+        ax.text(x, 0.08, name, size=10, weight="bold", ha=where, va="top")
+    for number, (label, ends) in enumerate(rows.items()):
+        y = line + number * (side + line)
+        ax.text(0, y + line - 0.06, label, size=9, ha="left", va="bottom")
+        y += line
+        for end, images in enumerate(ends):
+            for i, image in enumerate(_checked_images(images)):
+                x = i * side if end == 0 else WIDTH - (i + 1) * side
+                extent = (x + 0.02, x + side - 0.02, y + side - 0.04, y)
+                ax.imshow(image, extent=extent, interpolation="nearest")
+    ax.set(xlim=(0, WIDTH), ylim=(total, 0), aspect="auto")
+    return figure
+
+
 def plus_minus(value: float, error: float) -> str:
     """A value and its error: two digits of the error, and as many of the value.
 
@@ -536,10 +572,11 @@ def auroc_by_noise(
             color=colour,
             # Colours repeat after six scores, markers after seven, lines after four.
             linestyle=LINES[k % len(LINES)] if bold else "-",
-            marker=(MARKERS[k % len(MARKERS)] if bold else "D"),
+            marker=MARKERS[k % len(MARKERS)] if bold else "D" * (name == "random"),
             markerfacecolor="white" if name == "random" else colour,
-            markersize=5 if bold or name == "random" else 3,
+            markersize=5,
             linewidth=1.8 if bold else 0.9,
+            alpha=1 if name in named else 0.55,
         )
         if bold:
             ax.fill_between(x, mean - sd, mean + sd, color=colour, alpha=0.15, lw=0)
@@ -597,16 +634,23 @@ def sortable_table(values: pd.DataFrame, texts: pd.DataFrame, *, caption: str):
             small = f" <small>±{spread}</small>" if sign else ""
             cells.append(f'<td class="number" data-value="{value}">{main}{small}</td>')
         rows.append(f"<tr>{''.join(cells)}</tr>")
-    return HTML(
-        _table_html(heads, rows, "sortable", f"{caption} Click a head to sort.".strip())
-    )
+    numbers = [False] + [True] * values.shape[1]
+    caption = f"{caption} Click a head to sort.".strip()
+    return HTML(_table_html(heads, rows, numbers, "sortable", caption))
 
 
-def _table_html(heads: Sequence, rows: Sequence[str], kind: str, caption: str) -> str:
+def _table_html(
+    heads: Sequence,
+    rows: Sequence[str],
+    numbers: Sequence[bool],
+    kind: str,
+    caption: str,
+) -> str:
     """A table that scrolls by itself; the book shows its first rows until a click."""
     names = [html.escape(words(head)) for head in heads]
-    head = "".join(f'<th scope="col">{name}</th>' for name in names)
-    above = f"<caption>{html.escape(caption)}</caption>" if caption else ""
+    right = [f'<th scope="col"{" class=number" * k}>' for k in numbers]
+    head = "".join(f"{tag}{name}</th>" for tag, name in zip(right, names, strict=True))
+    above = f'<p class="table-caption">{html.escape(caption)}</p>' if caption else ""
     more = (
         '<details class="more-rows" hidden><summary>Show all '
         f"{len(rows)} rows</summary></details>"
@@ -614,9 +658,9 @@ def _table_html(heads: Sequence, rows: Sequence[str], kind: str, caption: str) -
         else ""
     )
     return (
-        '<div class="table-box"><div class="wide-table" role="group" '
+        f'<div class="table-box">{above}<div class="wide-table" role="group" '
         f'aria-label="Table of {", ".join(names[:3])}"><table class="dataframe {kind}">'
-        f"{above}<thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
+        f"<thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
         f"</div>{more}</div>"
     )
 
@@ -978,7 +1022,7 @@ def table(
         ]
         rows.append(f"<tr>{''.join(cells)}</tr>")
     heads = [names.get(str(name), words(name)) for name in frame.columns]
-    return Table(_table_html(heads, rows, "", caption))
+    return Table(_table_html(heads, rows, list(is_number.values()), "", caption))
 
 
 def _cell(value: Any, given: Any, missing: str) -> str:
@@ -1029,6 +1073,7 @@ def lines(
     xlabel: str | None = None,
     ylabel: str | None = None,
     highlight: Sequence[str] = (),
+    looks: Sequence[str] = (),
     ax: Axes | None = None,
 ) -> Axes:
     """One line for each group of a table, in its own colour, dash and marker.
@@ -1048,6 +1093,7 @@ def lines(
         xlabel: Name and unit; None for the name of the column.
         ylabel: The same.
         highlight: Groups with a colour and a name; the first ``NAMED`` if empty.
+        looks: All groups of several panels, so that each looks the same in all of them.
         ax: Where to draw; a new figure if None. Lines drawn before keep their colours.
 
     Raises:
@@ -1076,6 +1122,7 @@ def lines(
         ax.plot(part[x], part[y], color=GREY, lw=0.8, alpha=0.6, label=label, zorder=1)
     for k, name in enumerate(named, start=first):
         part = groups[name]
+        k = list(looks).index(name) if name in looks else k
         colour = COLOURS[k % len(COLOURS)]
         ax.errorbar(
             part[x],
@@ -1106,6 +1153,81 @@ def lines(
     if by is not None:
         ax.legend(frameon=False, fontsize=9)
     return ax
+
+
+def auroc_by_setting(settings: pd.DataFrame, scores: Mapping[str, str]) -> Axes:
+    """AUROC of a few scores, a row for each setting, the best networks first.
+
+    Args:
+        settings: One row for each setting, seed and score, with columns setting,
+            score, auroc and unseen, the accuracy on unseen images.
+        scores: Labels of the scores to draw, by name.
+
+    Raises:
+        ValueError: If a column is missing, or no score is there.
+    """
+    _check_columns(settings, "setting", "score", "unseen", "auroc")
+    few = settings[settings["score"].isin(scores)]
+    if few.empty:
+        raise ValueError(f"no rows for {list(scores)}")
+    unseen = few.groupby("setting", sort=False)["unseen"].mean()
+    unseen = unseen.sort_values(kind="stable", na_position="first")
+    places = {name: place for place, name in enumerate(unseen.index)}
+    ax = _axes(None, height=1.4 + 0.3 * len(places))
+    for k, (name, label) in enumerate(scores.items()):
+        rows = _mean_and_sd(few[few["score"] == name], ["setting"], "auroc")
+        y = rows["setting"].map(places) + 0.12 * (k - (len(scores) - 1) / 2)
+        ax.errorbar(
+            rows["mean"],
+            y,
+            xerr=rows["sd"],
+            color=COLOURS[k % len(COLOURS)],
+            marker=MARKERS[k % len(MARKERS)],
+            linestyle="none",
+            markersize=5,
+            elinewidth=0.9,
+            label=label,
+        )
+    heads = [
+        name if np.isnan(value) else f"{name}\n{value:.0%} right on unseen images"
+        for name, value in unseen.items()
+    ]
+    ax.set_yticks(list(places.values()), heads, size=8)
+    ax.axvline(0.5, color=GREY, linewidth=0.8)
+    ax.set_xlabel("AUROC, mean and standard deviation over seeds")
+    ax.figure.legend(loc="outside upper center", ncols=3, frameon=False, fontsize=9)
+    return ax
+
+
+def by_group(curves: pd.DataFrame) -> Figure:
+    """Accuracy after images were removed, a panel for each group of unseen images.
+
+    Args:
+        curves: As ``curvlib.studies.removal.curves`` returns it.
+
+    Returns:
+        The figure.
+
+    Raises:
+        ValueError: If a column is missing, or a value is not finite.
+    """
+    _check_columns(curves, "way", "group", "sd", "removed (%)", "accuracy (%)")
+    groups = list(dict.fromkeys(curves["group"]))
+    figure, axes = panels(len(groups), height=3.4)
+    for ax, group in zip(axes, groups, strict=True):
+        rows = curves[curves["group"] == group]
+        options = {"by": "way", "band": "sd", "xlabel": "images removed (%)"}
+        lines(rows, "removed (%)", "accuracy (%)", **options, ax=ax)
+        ax.set_title(group, size=10)
+        ax.get_legend().remove()
+    axes[0].set_ylabel("accuracy on unseen images (%)")
+    for ax in axes[1:]:
+        ax.set_ylabel("")
+    handles, names = axes[0].get_legend_handles_labels()
+    figure.legend(
+        handles, names, loc="outside lower center", ncols=2, frameon=False, fontsize=9
+    )
+    return figure
 
 
 def density(

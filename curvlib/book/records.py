@@ -326,16 +326,18 @@ def write(
         measured: What was found.
         facts: How it was made: recipes, seconds, and anything else to keep.
     """
-    from curvlib.runs.devices import best_device
     from curvlib.runs.provenance import hardware, versions
 
+    device = measured.device
+    if measured.runs is not None and len(measured.runs.get("device", ())):
+        device = measured.runs["device"].iloc[0]
     tables = dict(measured.tables)
     made: dict[str, Any] = {
         "study": study,
         "parameters": identity(parameters),
         "data": dict(measured.data),
         "date": datetime.now(UTC).isoformat(timespec="minutes"),
-        "hardware": hardware(best_device()),
+        "hardware": hardware(device),
         "versions": versions(),
     }
     if measured.runs is not None:

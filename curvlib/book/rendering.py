@@ -17,13 +17,15 @@ FLAGS = ["-W", "-n", "--keep-going", "--quiet"]
 
 def sources_hash(root: Path) -> str:
     """Hash of all that the rendered book depends on, by content."""
-    files = [root / name for name in ("_config.yml", "_toc.yml")]
-    for folder in ("book", "results"):  # prose shows tables of results, too
+    files = [root / name for name in ("_config.yml", "_toc.yml", "experiments.yml")]
+    # Prose shows tables of results, and the reference shows docstrings.
+    for folder in ("book", "results", "curvlib", "notebooks"):
         files += [
             file
             for file in sorted((root / folder).rglob("*"))
             if file.is_file()
-            and not {"_build", "scratch"} & set(file.relative_to(root).parts)
+            and not {"_build", "scratch", "__pycache__"}
+            & set(file.relative_to(root).parts)
         ]
     digest = hashlib.sha256()
     for file in files:

@@ -1,7 +1,7 @@
 """Images of one class at a time: HTML that needs no kernel, network or library.
 
-All images lie in one picture, and the page of a notebook keeps it. On white, as every
-figure of this book is, also where the page around it is dark.
+All images are in one picture, which the page of a notebook keeps. Colours and letters
+are those of the page around it.
 """
 
 import base64
@@ -19,9 +19,8 @@ SIDE = 56  # pixels that an image is wide; ten fit into a row of the page
 LOSSLESS = 500_000  # bytes of the picture; a larger one is compressed with losses
 
 STYLE = """\
-.{name}{{background:white;color:#222;color-scheme:light;padding:.6rem;\
-border-radius:.25rem}}
-.{name} select{{font:inherit;max-width:100%;padding:.2rem}}
+.{name} select{{font:inherit;background:Canvas;color:CanvasText;\
+max-width:100%;padding:.2rem}}
 .{name} p{{margin:.7rem 0 .3rem}}
 .{name} ul{{display:grid;gap:.5rem .3rem;padding:0;margin:0;list-style:none;\
 grid-template-columns:repeat(auto-fill,minmax({side}px,1fr))}}
@@ -43,6 +42,7 @@ def by_class(
     score: np.ndarray,
     index: np.ndarray,
     classes: Sequence[str],
+    rank: np.ndarray | None = None,
     count: int = 10,
     what: str = "score",
     name: str = "by-class",
@@ -52,9 +52,11 @@ def by_class(
     Args:
         images: uint8, shape [N, H, W, C] with C of 1 or 3.
         label: Numbers of classes, shape [N].
-        score: Shape [N]; shown to three digits.
+        score: Shape [N]; orders the images.
         index: Places in the data set, shape [N]; shown with a #.
         classes: Names by number.
+        rank: Of each image in the whole data set, 1 for the highest score, shape [N];
+            None for the rank among these N.
         count: Images at each end of each class.
         what: Name of the score in the headings.
         name: Of the style sheet's class, one for each list of a page.
@@ -72,12 +74,16 @@ def by_class(
             "images must be uint8 of shape [N, H, W, C] with C of 1 or 3, got "
             f"{images.dtype} of shape {list(images.shape)}"
         )
-    for key, values in {"label": label, "score": score, "index": index}.items():
+    if rank is None:
+        rank = np.empty(len(score), dtype=int)
+        rank[np.argsort(-np.asarray(score), kind="stable")] = 1 + np.arange(len(score))
+    each = {"label": label, "score": score, "index": index, "rank": rank}
+    for key, values in each.items():
         if len(values) != len(images):
             raise ValueError(
                 f"{key} must be one for each of {len(images)} images, got {len(values)}"
             )
-    label, score, index = (np.asarray(v) for v in (label, score, index))
+    label, score, index, rank = map(np.asarray, each.values())
     if label.min() < 0 or label.max() >= len(classes):
         raise ValueError(
             f"labels must lie in [0, {len(classes)}), one for each of the classes, got "
@@ -92,10 +98,10 @@ def by_class(
     def item(position: int) -> str:
         y, x = divmod(place[position], columns)
         return (
-            f'<li><i role="img" aria-label="image {index[position]}" '
+            f'<li><i role="img" aria-label="image {index[position]}, '
+            f'{names[label[position]]}" '
             f'style="background-position:{-x * SIDE}px {-y * height}px"></i>'
-            f"#{index[position]}<br>{names[label[position]]}<br>"
-            f"{score[position]:.3g}</li>"
+            f"rank {rank[position]:,}<br>#{index[position]}</li>"
         )
 
     names = [html.escape(str(c).replace("_", " ")) for c in classes]
@@ -104,8 +110,8 @@ def by_class(
     for c, both in found.items():
         options.append(f'<option value="{c}">{names[c]}</option>')
         rows = [
-            f"<p>{names[c]}, {end} {what}, {end} first "
-            f"(of n = {np.count_nonzero(label == c):,})</p>"
+            f"<p>{names[c]}, {end} {what} of n = {np.count_nonzero(label == c):,}, "
+            f"{end} first</p>"
             f"<ul>{''.join(map(item, positions))}</ul>"
             for end, positions in zip(("lowest", "highest"), both, strict=True)
         ]

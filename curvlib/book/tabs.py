@@ -85,10 +85,11 @@ def _as_html(content: Any, name: str, alt: str, label: str, drawn: list[dict]) -
     if isinstance(content, str):
         return content
     import matplotlib.pyplot as plt
+    import pandas as pd
     from matplotlib.figure import Figure
     from pandas.io.formats.style import Styler
 
-    from curvlib.book import artwork
+    from curvlib.book import artwork, figures
 
     if isinstance(content, Figure):
         if not alt:
@@ -99,6 +100,8 @@ def _as_html(content: Any, name: str, alt: str, label: str, drawn: list[dict]) -
         drawn.append(artwork.bundle(content, label))
         plt.close(content)  # or the notebook shows it once more
         return artwork.in_page(drawn[-1]["svg"], f"{alt.rstrip(' .')} ({label})")
+    if isinstance(content, pd.DataFrame):
+        content = figures.table(content)
     if isinstance(content, Styler):
         content.set_uuid(name)  # its own differs each time
     if hasattr(content, "_repr_html_"):

@@ -1,7 +1,7 @@
 """Images and their labels: loading, label noise, augmentation, files, duplicates.
 
-``load`` gives ``Images``, which everything else takes. They are in memory, or in files
-that are read when needed; every function here works with both.
+``load`` returns ``Images``, which all other functions take. Images are in memory, or in
+files that are read when needed. Every function works with both.
 """
 
 from curvlib.data.images import PADDING, Images, augment, normalise
@@ -16,8 +16,8 @@ from curvlib.data.noise import (
     with_symmetric_noise,
 )
 
-# Of images, their order, label noise and augmentation. How photographs are decoded has
-# a number of its own, ``folders.DECODING``, which is part of their checksum.
+# For images, their order, label noise and augmentation. The decoding of photographs has
+# its own number, ``folders.DECODING``, which is part of their checksum.
 RECIPE = 1
 
 __all__ = [

@@ -1,4 +1,4 @@
-"""What arrays of images and labels mean: the one meaning they have, or a refusal.
+"""Reading arrays of images and labels: one unambiguous meaning, or an error.
 
 Files of arrays come from many tools. Where a form has one meaning, it is taken: labels
 of shape [N, 1], one-hot rows, whole numbers stored as floats, names that ``classes``
@@ -12,7 +12,7 @@ import numpy as np
 
 
 def as_images(images: np.ndarray, name: str) -> np.ndarray:
-    """Pixels as ``curvlib.data.Images`` holds them.
+    """Convert pixels to the form of ``curvlib.data.Images``.
 
     Integers from 0 to 255 of any type are pixels, as are booleans (white where true).
     A last axis of 1 or 3 is the channels; otherwise an axis of 1 or 3 after the first.
@@ -93,7 +93,7 @@ def _channels_last(images: np.ndarray, name: str) -> np.ndarray:
 
 
 def refuse_constant(images: np.ndarray, name: str) -> None:
-    """Refuse images of which a channel has one value in every pixel of all of them.
+    """Refuse images if a channel has the same value in every pixel.
 
     Args:
         images: uint8, shape [N, H, W, C].
@@ -121,7 +121,7 @@ def as_labels(
     classes: Sequence[str] | None = None,
     others: Sequence[np.ndarray] = (),
 ) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Labels as ``curvlib.data.Images`` holds them, and the names of the classes.
+    """Convert labels to the form of ``curvlib.data.Images``, with class names.
 
     Without ``classes``, the numbers are the names: a class is a number that occurs, in
     these labels or in others of the data set. Labels 0, 2 and 26 mean three classes,
@@ -258,7 +258,7 @@ def _from_text(
 
 
 def as_text(values: np.ndarray) -> list[str]:
-    """Values as text; bytes are read as UTF-8.
+    """Convert values to text; bytes are decoded as UTF-8.
 
     Example:
         >>> as_text(np.array([b"cat"])), as_text(np.array([3, 1]))

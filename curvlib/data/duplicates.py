@@ -1,4 +1,4 @@
-"""Duplicates: images that a data set has more than once, and labels that disagree.
+"""Duplicates: images that occur more than once, perhaps with different labels.
 
 *Exact* duplicates have the same pixels. *Near* duplicates are neighbours in a space of
 descriptors and agree in their details. How much agreement is enough is read off decoys:
@@ -30,7 +30,7 @@ RUNNERS_UP = 40  # pairs below the threshold that are kept, to look at
 
 
 def exact(*splits: Images) -> pd.DataFrame:
-    """Groups of samples with the same pixels, within and between the splits given.
+    """Find groups of samples with the same pixels, within and between splits.
 
     Photographs are the same if their whole pictures are, at full size; their files may
     differ. Where decoding drops something, such as transparency or further frames, that
@@ -103,7 +103,7 @@ def _digests(images: Images) -> list[bytes]:
 
 
 def joined(*splits: Images) -> Images:
-    """Several splits as one, so that duplicates are found within and between them.
+    """Join several splits, to find duplicates within and between them.
 
     Args:
         *splits: One or more, of the same classes; all in memory and of one shape, or
@@ -145,7 +145,7 @@ def _pictures(images: Images) -> np.ndarray:
 
 
 def pixel_descriptors(images: Images, *, side: int = 8) -> np.ndarray:
-    """Images as unit vectors that brightness and contrast do not change.
+    """Turn images into unit vectors that ignore brightness and contrast.
 
     Args:
         images: N images of at least that side; of photographs, the whole pictures.
@@ -169,7 +169,7 @@ def pixel_descriptors(images: Images, *, side: int = 8) -> np.ndarray:
 def network_descriptors(
     model: nn.Module, images: Images, mean: list[float], std: list[float]
 ) -> np.ndarray:
-    """The inputs of a network's last linear layer, as unit vectors.
+    """Turn images into unit vectors: the inputs of a network's last linear layer.
 
     Args:
         model: In evaluation mode, with a linear layer at its end.
@@ -205,7 +205,7 @@ def network_descriptors(
 
 
 def upside_down(images: Images) -> Images:
-    """The same images turned upside down: the decoys of ``compare``.
+    """Turn images upside down, to serve as decoys for ``compare``.
 
     Args:
         images: In memory or in files, where they stay.
@@ -222,7 +222,7 @@ def upside_down(images: Images) -> Images:
 def detail_correlation(
     first: np.ndarray, second: np.ndarray, *, blur: int = BLUR, shift: int = SHIFT
 ) -> np.ndarray:
-    """Correlation of the details of two images, at the shift where they agree best.
+    """Correlation of the details of two images, at the best shift.
 
     Details are the grey values minus their local mean, so that two skies that fade
     alike have nothing in common. Shifts go round the edges.
@@ -269,7 +269,7 @@ def _peaks(product: torch.Tensor, size: tuple[int, ...], shift: int) -> np.ndarr
 
 @dataclass(frozen=True, kw_only=True)
 class Compared:
-    """Similarity of images to their neighbours, and of decoys to theirs.
+    """Similarities of images and of decoys to their nearest neighbours.
 
     Attributes:
         labels: The labels given, int64 [N].
@@ -344,7 +344,7 @@ def compare(
 
 @dataclass(frozen=True, kw_only=True)
 class NearPairs:
-    """Pairs more alike than chance makes them, and what is known of their precision.
+    """Pairs that are more similar than chance explains, and their precision.
 
     Attributes:
         pairs: One row for each pair, the most alike first: first, second (positions,
@@ -374,7 +374,7 @@ class NearPairs:
 def near(
     compared: Compared, *, precision: float = 0.95, across_labels: bool = False
 ) -> NearPairs:
-    """Pairs of images that are more alike than images upside down are to any.
+    """Find pairs of images that are more similar than any decoy is to an image.
 
     An image upside down has no duplicate. If n images and d decoys reach a similarity,
     about d of the n are expected to be due to chance (the target-decoy approach of
@@ -465,7 +465,7 @@ def near(
 
 
 def _expected_by_chance(chance: np.ndarray, found: np.ndarray) -> np.ndarray:
-    """How many images chance takes to a similarity, beyond what decoys reach, too.
+    """Number of images expected to reach a similarity by chance, beyond decoys too.
 
     Args:
         chance: Largest similarity of each decoy, descending, shape [N].

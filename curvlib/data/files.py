@@ -51,7 +51,7 @@ CSV_COLUMNS = ("path", "label")
 
 
 def leftover(path: str) -> bool:
-    """Whether a system or a tool made this file, judging by its name and folders.
+    """Whether a file looks like the leftover of a system or tool, by its path.
 
     Hidden files and folders count: those whose name begins with a dot.
 
@@ -92,7 +92,7 @@ def class_names(folder: str | Path) -> list[str]:
 
 
 def splits(place: str | Path) -> dict[str, Path]:
-    """The folders of class folders in a place, by split; or a CSV file.
+    """Find the folders of class folders in a folder, by split; or a CSV file.
 
     Args:
         place: A folder with ``train/<class>/``, and ``val/<class>/`` or
@@ -141,7 +141,7 @@ def _some_image(folder: Path, names: list[str]) -> bool:
     return any(
         _picture(file)
         for name in names
-        for _, files in _walk(str(folder / name))
+        for _, files in walk(str(folder / name))
         for file in files
     )
 
@@ -181,7 +181,7 @@ IN_NO_CLASS = "in no class folder"
 
 
 def list_folder(folder: Path) -> Listing:
-    """Every file below the class folders, in torchvision's order.
+    """List every file below the class folders, in torchvision's order.
 
     That is the order of classes, then of folders within a class, then of names. Links
     are followed, but never round a loop.
@@ -229,7 +229,7 @@ def list_folder(folder: Path) -> Listing:
 
 def _files_in(folder: Path, name: str) -> Iterator[tuple[str, int]]:
     """Path relative to the folder, and size, of every file below one folder in it."""
-    for below, names in sorted(_walk(str(folder / name))):
+    for below, names in sorted(walk(str(folder / name))):
         for file in names:
             path = os.path.join(below, file)
             yield _printable(os.path.relpath(path, folder)), _size(path)
@@ -248,8 +248,16 @@ def _size(path: str | Path) -> int:
         return -1  # a link that leads nowhere
 
 
-def _walk(folder: str) -> Iterator[tuple[str, list[str]]]:
-    """Folders and their files, through links but never back to a folder further up."""
+def walk(folder: str | Path) -> Iterator[tuple[str, list[str]]]:
+    """Folders and their files, through links but never back to a folder further up.
+
+    Args:
+        folder: To begin with.
+
+    Yields:
+        A folder and the sorted names of what lies directly in it, folders left out.
+    """
+    folder = str(folder)
     above = {folder: _upwards(folder)}
     for below, folders, names in os.walk(folder, followlinks=True):
         yield below, sorted(names)
@@ -267,7 +275,7 @@ def _upwards(folder: str) -> list[str]:
 
 
 def list_csv(file: Path) -> Listing:
-    """The files that a CSV with the columns ``path`` and ``label`` names, in its order.
+    """List the files in a CSV with columns ``path`` and ``label``, in its order.
 
     Paths are relative to the CSV, or absolute. Labels are text; spaces around them are
     dropped. Other columns are ignored. Values are separated by commas, semicolons or
@@ -364,7 +372,7 @@ def _csv_rows(file: Path) -> list[tuple[int, str, str]]:
 
 
 def in_order(labels: list[str]) -> list[str]:
-    """Class names in order: as numbers if all are whole numbers, else as text.
+    """Sort class names: as numbers if all are whole numbers, otherwise as text.
 
     Example:
         >>> in_order(["10", "9", "1"]), in_order(["b", "10", "a"])

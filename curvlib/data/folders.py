@@ -112,7 +112,7 @@ class BrokenFileError(OSError):
 
 
 def shown(image: Image.Image) -> Image.Image:
-    """The picture that a viewer shows, as 8-bit RGB; see the module's table.
+    """Decode a picture as a viewer shows it, to 8-bit RGB; see the module's table.
 
     Args:
         image: As ``PIL.Image.open`` gives it, of one of the modes ``MODES``.
@@ -157,7 +157,7 @@ def _turn(image: Image.Image) -> Image.Transpose | None:
 def _digest(
     picture: Image.Image, alpha: Image.Image | None, dropped: bytes = b""
 ) -> str:
-    """Sixteen digits that change with a picture and with all that decoding dropped.
+    """A checksum that changes with a picture and with everything decoding dropped.
 
     Args:
         picture: Of mode RGB.
@@ -174,7 +174,7 @@ def _digest(
 
 
 def index_of(source: str | Path, *, workers: int | None = None) -> pd.DataFrame:
-    """Read the index of the images in class folders or in a CSV; make it if needed.
+    """Read the index of images in class folders or in a CSV; create it if needed.
 
     The index also reports which files are broken. To make it, every file is decoded
     once. It is a CSV file beside its source, ``curvlib-<name>.csv``, or a file in
@@ -269,7 +269,7 @@ def _with_extras(table: pd.DataFrame, listing: Listing) -> pd.DataFrame:
 
 
 def summary(index: pd.DataFrame) -> str:
-    """Say how many files are used, what is unusual, and why others are broken.
+    """Describe how many files are used, unusual or broken, and why.
 
     Args:
         index: As ``index_of`` returns it.
@@ -369,7 +369,7 @@ def _examine_all(listing: Listing, workers: int, any_name: bool) -> pd.DataFrame
     jobs = (some(listing.base, part, any_name) for part in parts)
     for part in work(jobs):
         rows += part
-        if len(rows) % 10_000 < 500:
+        if len(rows) >= 10_000 and len(rows) % 10_000 < 500:
             progress.report(f"looked through {len(rows)} of {len(names)} files")
     status, remark, checksum, pixels = zip(*rows, strict=True)
     return pd.DataFrame(
@@ -393,7 +393,7 @@ def _examine_some(
 
 
 def _examine(path: Path, any_name: bool = False) -> tuple[str, str, str, str]:
-    """Status, remark, checksum and digest of one file; whatever it holds, no error.
+    """Status, remark, checksum and digest of one file; never raises an error.
 
     Any name will do for a file that a CSV names: its content tells what it is.
     """
@@ -495,7 +495,7 @@ def _unusual(image: Image.Image, path: Path) -> tuple[list[str], bool]:
 
 
 class Photographs:
-    """Images in files, which behave as an array and are decoded when asked for.
+    """Images in files, used like an array and decoded when needed.
 
     They take the place of the array in ``curvlib.data.Images``. The shorter side is
     resized to 256/224 of the size, and the centre is cut out, as usual on ImageNet.
@@ -638,7 +638,7 @@ class Photographs:
 
     @property
     def digests(self) -> np.ndarray:
-        """A digest of each whole picture, bytes, shape [N]: equal for equal pictures.
+        """Digests of the whole pictures, bytes, shape [N]: equal for equal pictures.
 
         Nothing is cut off, and what decoding drops counts, so that two drawings that
         differ in their transparency alone have different digests.
@@ -652,7 +652,7 @@ class Photographs:
         return self._digests
 
     def thumbnails(self) -> np.ndarray:
-        """The whole pictures at ``THUMBNAIL`` pixels a side, squeezed, never cut.
+        """The whole pictures with ``THUMBNAIL`` pixels a side, squeezed, not cropped.
 
         What is transparent is grey. They are decoded once and then kept, 12 kB each.
 

@@ -1,7 +1,7 @@
-"""Labelled images, in memory or in files, and how batches of them are read.
+"""Labelled images, in memory or in files, and readers for batches of them.
 
-A *sample* has an *index*: its place in the original data set. Every score carries it
-along, so that a number can always be traced to an image.
+A *sample* has an *index*: its position in the original data set. Every score keeps the
+index, so you can always find the image that a number belongs to.
 """
 
 import hashlib
@@ -18,29 +18,29 @@ from curvlib.data import folders
 from curvlib.data.folders import Photographs
 
 PADDING = 4  # pixels around an image before a random crop, as is usual for CIFAR
-MOST_MEASURED = 2000  # photographs that mean and deviation are taken from
+MOST_MEASURED = 2000  # photographs used for mean and standard deviation
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Images:
-    """Labelled images, checked once, here.
+    """Labelled images, checked when created.
 
     Attributes:
         images: uint8, shape [N, H, W, C] with C = 1 (grey) or 3 (RGB): an array, or
             ``curvlib.data.folders.Photographs``, which stay in their files.
-        labels: int64, shape [N], in [0, len(classes)): the labels given. A network is
-            trained on these.
-        index: int64, shape [N], unique: the place in the original data set.
-        classes: Names of the classes. A class may be without samples.
+        labels: int64, shape [N], in [0, len(classes)): the given labels, used in
+            training.
+        index: int64, shape [N], unique: the position in the original data set.
+        classes: Names of the classes. A class may have no samples.
         original_labels: int64, shape [N]: the labels before any noise. By default the
-            labels given.
+            given labels.
         source: int64, shape [N]: for a planted copy, the index of its original; for
             other samples, and by default, their own index.
         name: Name of the data set.
 
     Raises:
-        ValueError: If there is no image, or an array has another type, shape or range.
-            ``curvlib.load`` understands more forms than this.
+        ValueError: If there is no image, or an array has the wrong type, shape or
+            range. ``curvlib.load`` accepts more forms.
     """
 
     images: np.ndarray | Photographs
@@ -118,7 +118,7 @@ class Images:
 
     @property
     def mislabelled(self) -> np.ndarray:
-        """Bool [N]: whether the label given differs from the original one."""
+        """Bool [N]: whether the given label differs from the original one."""
         return self.labels != self.original_labels
 
     @cached_property
@@ -132,7 +132,7 @@ class Images:
         return digest.hexdigest()[:16]
 
     def select(self, chosen: np.ndarray) -> "Images":
-        """The samples at some positions, or where a mask is true.
+        """Select samples by position or by mask.
 
         Args:
             chosen: Positions, integers of any length, or bool of shape [N].
@@ -141,7 +141,7 @@ class Images:
             Those samples, with their labels and indices; photographs stay in files.
 
         Raises:
-            ValueError: If nothing is chosen, or a position twice.
+            ValueError: If nothing is chosen, or a position occurs twice.
             IndexError: If there is no such position.
         """
         fields = ("labels", "index", "original_labels", "source")
@@ -154,22 +154,22 @@ class Images:
     def tensor(self) -> Tensor:
         """All images as one uint8 tensor of shape [N, C, H, W].
 
-        Photographs are read from their files, and held in memory.
+        Photographs are read from their files and kept in memory.
         """
         return torch.from_numpy(self.images[:]).permute(0, 3, 1, 2).contiguous()
 
     def reader(
         self, device: torch.device | str, *, padding: int = PADDING
     ) -> "folders.Reader | _InMemory":
-        """What reads batches of these images, epoch after epoch, onto a device.
+        """Return a reader that loads batches of these images onto a device.
 
         Called with a list of batches, each the positions of its samples, it yields
         uint8 tensors of shape [B, C, H, W]; see ``curvlib.data.folders.Reader``.
 
         Args:
-            device: Where the batches are wanted.
-            padding: As for ``augment``; photographs in files, which are cropped at
-                random sizes instead, have no use for it.
+            device: Device for the batches.
+            padding: As for ``augment``. Ignored for photographs in files, whose crops
+                have random sizes.
 
         Returns:
             The reader.
@@ -182,7 +182,7 @@ class Images:
     def statistics(self) -> tuple[list[float], list[float]]:
         """Mean and standard deviation of each channel, of pixels in [0, 1].
 
-        Of photographs in files, ``MOST_MEASURED`` evenly spaced ones are measured.
+        For photographs in files, it uses ``MOST_MEASURED`` evenly spaced ones.
 
         Returns:
             Two lists of C values: means and standard deviations.
@@ -214,12 +214,12 @@ class Images:
 def rows_of(
     pixels: np.ndarray | Photographs, rows: np.ndarray
 ) -> np.ndarray | Photographs:
-    """Some images, by position or mask; photographs stay in their files."""
+    """Select images by position or mask; photographs stay in their files."""
     return pixels.select(rows) if isinstance(pixels, Photographs) else pixels[rows]
 
 
 class _InMemory:
-    """The reader of images that are one tensor on the device."""
+    """Reader for images in one tensor on the device."""
 
     def __init__(self, pixels: Tensor, padding: int):
         self._pixels = pixels
@@ -247,7 +247,7 @@ def augment(
 
     Args:
         batch: uint8 images, shape [B, C, H, W].
-        generator: On the CPU; each sample takes three draws.
+        generator: A generator on the CPU; each sample takes three draws.
         padding: Pixels added on each side.
 
     Returns:
@@ -269,15 +269,15 @@ def augment(
 
 
 def normalise(batch: Tensor, mean: list[float], std: list[float]) -> Tensor:
-    """Turn pixels in [0, 255] into floats of mean 0 and standard deviation 1.
+    """Turn pixels in [0, 255] into floats with mean 0 and standard deviation 1.
 
     Mean and deviation are those of each channel over the training set. The step h of
     the curvature is in units of this output, as in the paper.
 
     Args:
         batch: uint8 images, shape [B, C, H, W].
-        mean: Of each channel, of pixels in [0, 1], as ``Images.statistics`` gives it.
-        std: Standard deviation, likewise.
+        mean: Mean of each channel, for pixels in [0, 1], from ``Images.statistics``.
+        std: Standard deviation of each channel, likewise.
 
     Returns:
         float32, shape [B, C, H, W].

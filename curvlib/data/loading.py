@@ -10,7 +10,7 @@ from curvlib.data.folders import Photographs, default_root
 from curvlib.data.images import Images
 
 NAMES = ("digits", "mnist", "fashion_mnist", "cifar10", "cifar100")
-IMAGE_SIZE = 224  # pixels on a side that photographs in files are cut to
+IMAGE_SIZE = 224  # default side length in pixels of photographs in files
 # Names of images and labels in an .npz, by split. "val" is the test split of a file
 # that has no other, as in folders.
 LAYOUTS = (
@@ -30,24 +30,24 @@ def load(
 ) -> Images:
     """Load a data set by its name, an ``.npz`` or ``.csv`` file, or a folder.
 
-    *A known name.* A file ``<name>.npz`` in root comes first, then what torchvision
-    finds there, then its download. The digits come with scikit-learn; every fifth is
-    the test split.
+    *A known name.* The function looks for ``<name>.npz`` in root, then for the files of
+    torchvision, and then downloads them. The digits come with scikit-learn; every fifth
+    one belongs to the test split.
 
     *An .npz file* has ``train_images``, integers from 0 to 255, of shape [N, H, W],
     [N, H, W, C] or [N, C, H, W]; ``train_labels`` of shape [N], [N, 1] or, one-hot,
     [N, C]; the same for ``test``, or ``val`` if there is no ``test``; and optionally
     ``classes``, the names. MedMNIST has this layout. The names of Keras, ``x_train``
-    and ``y_train``, and plain ``images`` and ``labels`` are read, too. Without
-    ``classes``, the classes are the numbers that occur. ``curvlib.data.arrays`` says
-    what is accepted and what is refused.
+    and ``y_train``, and plain ``images`` and ``labels`` work as well. Without
+    ``classes``, the classes are the numbers that occur. ``curvlib.data.arrays`` lists
+    what is accepted.
 
     *A folder* holds photographs in ``train/<class>/`` and ``val/<class>/``, the layout
-    of ImageNet, or in ``<class>/``, which is a training set without a test split. It
-    lies at ``root/<name>``, at ``<name>``, or, for ``"imagenet"``, at root itself.
+    of ImageNet, or in ``<class>/``, which is a training set without a test split. Its
+    path is ``root/<name>``, ``<name>``, or, for ``"imagenet"``, root itself.
 
     *A CSV file* has the columns ``path``, relative to the file, and ``label``, the name
-    of the class; further columns are ignored. It, too, has no test split.
+    of the class; other columns are ignored. It has no test split either.
 
     Photographs of folders and CSV files stay in their files. See
     ``curvlib.data.folders`` for how they are decoded and for the index that is made.
@@ -56,23 +56,24 @@ def load(
         name: One of ``curvlib.data.NAMES``; ``"imagenet"``; the name of an ``.npz``
             file or of a folder in root; or the path of an ``.npz`` or ``.csv`` file or
             of a folder.
-        root: Where data sets lie; by default ``$CURVLIB_DATA``, else a cache folder.
-        split: ``"train"`` or ``"test"``, which of photographs is ``val``.
-        image_size: Pixels on a side that photographs are cut to, 224 if left out; other
-            data sets have a size of their own.
-        broken_files: ``"stop"`` if an image file cannot be used, or ``"skip"`` it: the
-            index file lists them all either way.
+        root: Folder of the data sets; by default ``$CURVLIB_DATA``, or a cache folder.
+        split: ``"train"`` or ``"test"``; for photographs, ``val`` is the test split.
+        image_size: Side length in pixels to crop photographs to, 224 by default. Other
+            data sets have a fixed size.
+        broken_files: ``"stop"`` if an image file cannot be used, or ``"skip"`` it. The
+            index file lists all such files in either case.
 
     Returns:
-        The images in the original order: index i is torchvision's index i; of a folder
-        or a CSV, the row in the index file, which for a CSV is its own row, from 0.
+        The images in the original order. Index i is torchvision's index i. For a folder
+        or a CSV file it is the row in the index file, which for a CSV file is the same
+        as its own row, from 0.
 
     Raises:
-        ValueError: If the name, the split or the policy is unknown, the file has
-            another layout, a size is given to images that have one, or image files are
-            broken.
-        FileNotFoundError: If the data is neither there nor to be downloaded, it has no
-            such split, or a CSV names a file that is missing.
+        ValueError: If the name, the split or the policy is unknown, the file has a
+            different layout, image_size is given for images of fixed size, or image
+            files are broken.
+        FileNotFoundError: If the data is missing and cannot be downloaded, there is no
+            such split, or a CSV file names a missing file.
     """
     if split not in ("train", "test"):
         raise ValueError(f"split must be 'train' or 'test', got {split!r}")
@@ -112,7 +113,7 @@ def _first_there(*paths: Path) -> Path:
 
 
 def _in_files(name: str, root: Path) -> tuple[Path, dict[str, Path]] | None:
-    """The place of a data set in files, and its splits; None if the name is no such."""
+    """Folder and splits of a data set in files; None if the name is not one."""
     if name in NAMES:
         return None
     if name.lower().endswith(".csv"):

@@ -1,8 +1,7 @@
-"""Wrong labels of four kinds: replaced, flipped, given by people, on planted copies.
+"""Four kinds of wrong labels: replaced, flipped, given by people, planted copies.
 
-The wrong labels made here are classes that have samples. A class that is only named,
-as one may be in a subset, gets none, unless all samples have one class: then any other
-class will do.
+Wrong labels are drawn from classes that have samples. A subset may have classes without
+samples; these are used only if all samples belong to one class.
 """
 
 from dataclasses import replace
@@ -16,23 +15,23 @@ from curvlib.data.images import Images, rows_of
 
 
 def with_symmetric_noise(images: Images, rate: float, *, seed: int) -> Images:
-    """Replace the labels of a share of the samples by other classes, uniformly.
+    """Replace the labels of a share of the samples with random other classes.
 
     Exactly ``round(rate * N)`` labels change, each to a different class that has
-    samples. With one seed, the wrong labels at a low rate are among those at a higher
-    rate, so that rates can be compared on the same samples.
+    samples. With the same seed, the wrong labels at a low rate are also wrong at a
+    higher rate, so you can compare rates on the same samples.
 
     Args:
         images: Samples with their original labels.
         rate: Share of the labels replaced, in [0, 1].
-        seed: Of the choice of samples and of their new labels.
+        seed: Seed for the choice of samples and of their new labels.
 
     Returns:
         The same samples; ``labels`` has the noise and ``original_labels`` has not.
 
     Raises:
-        ValueError: If the rate is out of range or changes no label at all, if there is
-            only one class, or if labels are wrong already.
+        ValueError: If the rate is out of range or changes no label, if there is only
+            one class, or if some labels are already wrong.
     """
     if not 0 <= rate <= 1:
         raise ValueError(f"rate is a fraction in [0, 1], got {rate!r}")
@@ -42,7 +41,7 @@ def with_symmetric_noise(images: Images, rate: float, *, seed: int) -> Images:
         return images
     if count == 0:
         raise ValueError(
-            f"rate {rate} of {len(images)} samples is no label at all; raise it to "
+            f"rate {rate} of {len(images)} samples changes no label; raise it to "
             f"{1 / len(images):.2g} or more"
         )
     rng = np.random.default_rng(seed)
@@ -53,17 +52,17 @@ def with_symmetric_noise(images: Images, rate: float, *, seed: int) -> Images:
 
 
 def with_pair_flip(images: Images, rate: float, *, seed: int) -> Images:
-    """Replace the labels of a share of the samples by the next class.
+    """Replace the labels of a share of the samples with the next class.
 
     The asymmetric noise of Han et al. (2018), *Co-teaching*: class c becomes c + 1, and
-    the last class becomes the first. Classes without samples are passed over. Exactly
-    ``round(rate * N)`` labels change, those of the samples that
-    ``with_symmetric_noise`` changes with the same seed.
+    the last class becomes the first. Classes without samples are skipped. Exactly
+    ``round(rate * N)`` labels change. With the same seed, ``with_symmetric_noise``
+    changes the same samples.
 
     Args:
         images: Samples with their original labels.
         rate: Share of the labels replaced, in [0, 1].
-        seed: Of the choice of samples.
+        seed: Seed for the choice of samples.
 
     Returns:
         The same samples; ``labels`` has the noise and ``original_labels`` has not.
@@ -92,15 +91,15 @@ NOISES = ("symmetric", "pair", *HUMAN)
 def with_human_labels(
     images: Images, noise: str, root: str | Path | None = None
 ) -> Images:
-    """Replace the labels of CIFAR by those that people gave (CIFAR-10N, CIFAR-100N).
+    """Replace the labels of CIFAR with labels that people gave (CIFAR-10N, -100N).
 
     Wei et al. (2022), *Learning with Noisy Labels Revisited*. ``"human_random1"`` to
     ``"human_random3"`` are the labels of three people, ``"human_aggre"`` is their
-    majority, and ``"human_worse"`` is a wrong one of the three where there is one.
-    ``"human_noisy"`` is CIFAR-100's. The file is the authors' ``CIFAR-10_human.pt`` or
-    ``CIFAR-100_human.pt``, or an ``.npz`` of that name with the same arrays
+    majority, and ``"human_worse"`` is a wrong one of the three, if there is one.
+    ``"human_noisy"`` is for CIFAR-100. The file is the authors' ``CIFAR-10_human.pt``
+    or ``CIFAR-100_human.pt``, or an ``.npz`` of that name with the same arrays
     (``clean_label``, ``worse_label``, ...). It is joined by index, and its clean labels
-    must be those of the images.
+    must agree with those of the images.
 
     Args:
         images: Samples of CIFAR-10 or CIFAR-100 with their original labels.
@@ -108,12 +107,12 @@ def with_human_labels(
         root: The folder that holds the file, as for ``load``.
 
     Returns:
-        The same samples; ``labels`` are those that people gave.
+        The same samples; ``labels`` are the ones that people gave.
 
     Raises:
         FileNotFoundError: If there is no such file; says where to get it.
-        ValueError: If the name is unknown or of another data set, labels are wrong
-            already, or the file is damaged or belongs to other images.
+        ValueError: If the name is unknown or belongs to another data set, some labels
+            are already wrong, or the file is damaged or belongs to other images.
     """
     if noise not in HUMAN:
         raise ValueError(f"noise must be one of {', '.join(HUMAN)}, got {noise!r}")
@@ -173,20 +172,20 @@ def _human_file(path: Path) -> dict[str, np.ndarray]:
 def with_planted_duplicates(
     images: Images, count: int, *, seed: int, first_index: int | None = None
 ) -> Images:
-    """Append copies of some samples, each under a wrong label.
+    """Append copies of some samples, each with a wrong label.
 
     A copy's ``source`` is the index of its original. Its wrong label is drawn uniformly
     from the other classes that have samples.
 
     Args:
-        images: Samples; those whose label is wrong already are never copied.
-        count: How many different samples to copy.
-        seed: Of the choice of samples and of the wrong labels.
-        first_index: Index of the first copy; by default the one after the largest. If
-            the samples are a part of a data set, name one that no sample of it has.
+        images: Samples; those that are already mislabelled are never copied.
+        count: Number of samples to copy.
+        seed: Seed for the choice of samples and of wrong labels.
+        first_index: Index of the first copy; by default the largest index plus one. If
+            the samples are part of a data set, choose one that none of its samples has.
 
     Returns:
-        N + count samples: those given, then the copies.
+        N + count samples: the given ones, then the copies.
 
     Raises:
         ValueError: If count is negative or larger than the number of samples whose
@@ -240,7 +239,7 @@ def _check_original(images: Images) -> None:
 
 
 def _other_labels(images: Images, rng: np.random.Generator) -> np.ndarray:
-    """For every sample another class than its original one, uniformly, shape [N]."""
+    """A random class for every sample, different from the original, shape [N]."""
     count = len(_possible(images))
     if count < 2:
         raise ValueError(f"{images.name}: one class has no wrong label; two are needed")
@@ -248,13 +247,13 @@ def _other_labels(images: Images, rng: np.random.Generator) -> np.ndarray:
 
 
 def _shifted(images: Images, shift: np.ndarray) -> np.ndarray:
-    """The class so many steps after the original one, of those that are possible."""
+    """The possible class that is `shift` steps after the original one."""
     possible = _possible(images)
     place = np.searchsorted(possible, images.original_labels)
     return possible[(place + shift) % len(possible)]
 
 
 def _possible(images: Images) -> np.ndarray:
-    """Classes that wrong labels may be: those with samples, unless that is only one."""
+    """Classes for wrong labels: those with samples, or all if only one has samples."""
     occupied = np.unique(images.original_labels)
     return occupied if len(occupied) > 1 else np.arange(len(images.classes))

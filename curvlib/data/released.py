@@ -1,7 +1,7 @@
 """Scores that the authors of other papers released, joined to samples of a data set.
 
-A file is joined to the samples by file names, or by index once its labels are found to
-be those of the samples. Its order alone is never trusted.
+Files are joined to samples by file name, or by index after a check that the labels
+agree. The order of a file alone is never trusted.
 """
 
 from collections.abc import Sequence

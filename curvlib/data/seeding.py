@@ -1,4 +1,4 @@
-"""Random numbers from seeds: a stream for each purpose, whatever other threads do."""
+"""Random numbers from seeds: one stream for each purpose, safe with threads."""
 
 import contextlib
 import os
@@ -10,7 +10,7 @@ import torch
 
 
 class _Turns:
-    """One lock for the process. A forked child begins with a lock that is free."""
+    """One lock for the process. A forked child starts with a free lock."""
 
     def __init__(self):
         self.lock = threading.Lock()
@@ -46,9 +46,9 @@ def seed_of(numbers: Sequence[int], purpose: str) -> int:
 def seeded(seed: int) -> Iterator[None]:
     """Start PyTorch's global CPU generator from a seed, inside a ``with`` block.
 
-    This is for code that draws from no other generator, such as the initial weights of
-    a layer. After the block the generator is as it was before. As there is only one
-    global generator, threads take turns.
+    Use this for code that always draws from the global generator, such as the initial
+    weights of a layer. After the block, the generator has its previous state. There is
+    only one global generator, so threads take turns.
 
     Args:
         seed: In [0, 2**63).

@@ -1,4 +1,4 @@
-"""Settings that are checked as a whole, so that one error names every fault.
+"""Settings that are checked together, so that one error names every fault.
 
 Imports neither torch nor NumPy: the command line can use it and stay fast.
 """
@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError, core_schema
 
-NEUTRAL = "neutral"  # key of a field's value that was the only one before it existed
+NEUTRAL = "neutral"  # key of the value that had been the only one before the field
 
 
 def told(description: str, **extra: Any) -> FieldInfo:
@@ -23,11 +23,11 @@ def told(description: str, **extra: Any) -> FieldInfo:
 
     Args:
         description: What the setting does, and what None means.
-        extra: ``neutral=value`` for a setting that is added later: at this value a run
-            is what it was before the setting existed, and keeps its name.
+        extra: ``neutral=value`` for a setting that was added later. With this value, a
+            run is the same as before the setting existed, and keeps its name.
 
     Returns:
-        What ``Annotated`` takes beside the type.
+        Metadata for ``Annotated``.
     """
     return Field(description=description, json_schema_extra=extra or None)
 
@@ -38,7 +38,7 @@ class Must:
 
     Attributes:
         be: Completes "must be ...".
-        holds: Whether a value of the right type keeps the rule.
+        holds: Whether a value of the right type satisfies the rule.
     """
 
     be: str
@@ -57,7 +57,7 @@ class Must:
 
 
 def at_least(least: float) -> Must:
-    """Make the rule that a number is at least some other.
+    """Rule for a number: at least some value.
 
     Args:
         least: The smallest number that passes.
@@ -69,19 +69,19 @@ def at_least(least: float) -> Must:
 
 
 def one_of(choices: Mapping | tuple) -> Must:
-    """Make the rule that a name is one of some.
+    """Rule for a name: one of the given choices.
 
     Args:
-        choices: The names that pass.
+        choices: The allowed names.
 
     Returns:
-        The rule, whose words list the names.
+        The rule; its text lists the names.
     """
     return Must(f"one of {', '.join(choices)}", lambda value: value in choices)
 
 
 def fault(must: str) -> PydanticCustomError:
-    """Make the error that a validator raises for a value it refuses.
+    """Create the error that a validator raises when it refuses a value.
 
     Args:
         must: Completes "<name> must ...".
@@ -93,11 +93,11 @@ def fault(must: str) -> PydanticCustomError:
 
 
 class Settings(BaseModel):
-    """Base of settings: named, typed, fixed, and refused with all faults at once.
+    """Base class of settings: typed and immutable; one error names all faults.
 
     A subclass annotates each field with its type, ``told("...")`` and rules. Integers
-    are accepted for floats and become floats, and NumPy's scalars become Python's;
-    otherwise the type must be the one annotated.
+    become floats where a float is expected, and NumPy scalars become Python's.
+    Otherwise the type must be the annotated one.
 
     Raises:
         TypeError: If every fault is a value of another type or an unknown name.
@@ -116,7 +116,7 @@ class Settings(BaseModel):
 
     @classmethod
     def __pydantic_init_subclass__(cls, **_: Any) -> None:
-        """Complete the docstring by what is told of each field."""
+        """Add the description of each field to the docstring."""
         indents = {"initial_indent": " " * 8, "subsequent_indent": " " * 12}
         lines = [
             textwrap.fill(f"{name}: {field.description}", 88, **indents)
@@ -154,13 +154,13 @@ class Settings(BaseModel):
         return self.model_dump()
 
     def changed(self, **others: Any) -> Self:
-        """Copy with other values for some settings, checked anew.
+        """Return a copy with some values changed, and check it.
 
         Args:
             others: The values to change, by name.
 
         Returns:
-            Other settings; these stay as they are.
+            New settings; these do not change.
 
         Raises:
             TypeError: As for a new one.
@@ -169,11 +169,11 @@ class Settings(BaseModel):
         return type(self)(**(self.as_dict() | others))
 
     def identity(self) -> dict[str, Any]:
-        """Settings that name a run: all but those at their neutral value.
+        """Settings that identify a run: all except those at their neutral value.
 
         Returns:
-            Plain values by name; the same before and after a setting was added that
-            stays at its neutral value.
+            Plain values by name. Adding a setting does not change them while it has its
+            neutral value.
         """
         neutral = self.neutral()
         return {
@@ -207,7 +207,7 @@ def type_name(field: FieldInfo) -> str:
 
 
 def _in_words(kind: type[Settings], error: ValidationError) -> Exception:
-    """All faults in one error, each as what was expected, what came, what to do."""
+    """One error for all faults: what was expected, what came, what to do."""
     fields, lines, of_type = kind.model_fields, [], True
     for found in error.errors(include_url=False):
         name, value = str(found["loc"][0]), found["input"]

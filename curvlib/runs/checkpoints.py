@@ -63,7 +63,7 @@ _HARMLESS = [
 
 
 def files_in(place: str | Path) -> list[Path]:
-    """List the checkpoints of a folder in order, ``epoch_9`` before ``epoch_10``.
+    """List the checkpoints in a folder in order, ``epoch_9`` before ``epoch_10``.
 
     Numbered folders in it with a file of weights each, ``checkpoint-500``, count as
     numbered files. What is not one more epoch is left out, and reported:
@@ -211,7 +211,7 @@ def _same_weights(one: Path, other: Path) -> bool:
 
 
 def load_weights(file: str | Path, *, mmap: bool = False) -> dict[str, Tensor]:
-    """Read a state dict, alone or in a checkpoint as training scripts save it.
+    """Read a state dict, alone or inside the checkpoint of a training script.
 
     Nothing in the file is executed. What wrappers add to names is taken off:
     ``_orig_mod.`` of ``torch.compile`` and the like wherever it stands, ``module.``
@@ -299,7 +299,7 @@ def score_checkpoints(
     scaling: scoring.Scaling | None = None,
     device: str | None = None,
 ) -> Trace:
-    """Score every sample at some stored weights, into a trace like that of a training.
+    """Score every sample at stored weights; the trace is like that of a training.
 
     What was scored before is kept: adding a file at the end costs the scoring of that
     file alone. The processes of a ``torch.distributed`` group share the work, as those

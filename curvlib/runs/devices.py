@@ -26,7 +26,7 @@ def usable(device: str) -> str:
 
 
 def best_device() -> str:
-    """Name the fastest kind of device that this machine has.
+    """Name of the fastest device on this machine.
 
     Returns:
         ``"cuda"``, ``"mps"`` or ``"cpu"``.

@@ -1,4 +1,4 @@
-"""Several processes that train one network, each on a share, by torch's own engine.
+"""Training one network in several processes, each on a share, with torch.
 
 Everything here works for a single process too, and then changes nothing.
 """
@@ -148,7 +148,7 @@ def summed(values: Tensor) -> Tensor:
 
 
 def parallel(model: nn.Module, device: torch.device) -> nn.Module:
-    """Wrap a network so that gradients and batch statistics are those of all processes.
+    """Wrap a network to share gradients and batch statistics among processes.
 
     Args:
         model: On the device. With several processes its batch norms change in place;

@@ -1,4 +1,4 @@
-"""Many small networks on random subsets, trained as one: the record behind a score.
+"""Many small networks on random subsets, trained together, for memorization.
 
 Feldman and Zhang (2020) need to know which samples each network of an ensemble was
 trained on, and which it gets right; ``curvlib.runs.influence`` makes estimates of that.
@@ -64,7 +64,7 @@ MASKS = ("inside", "correct", "correct_test")
 
 
 class EnsembleConfig(Settings):
-    """Everything an ensemble depends on, but for the data, the code and the machine.
+    """Everything an ensemble depends on, except data, code and machine.
 
     ``config.changed(lr=0.2)`` gives a copy with another value, ``config.as_dict()`` all
     values by name.
@@ -114,7 +114,7 @@ class EnsembleConfig(Settings):
     _activation = field_validator("activation")(checked_activation)
 
     def training(self, **others: Any) -> TrainConfig:
-        """Settings by which ``curvlib.fit`` trains one network of this kind.
+        """Settings with which ``curvlib.fit`` trains one such network.
 
         Args:
             others: Any other setting of ``TrainConfig``, or another value for one.
@@ -177,7 +177,7 @@ def train(
     runs: str | Path = "runs",
     n_jobs: int | None = None,
 ) -> Ensemble:
-    """Train networks on random subsets, and return what each of them gets right.
+    """Train networks on random subsets, and return which samples each gets right.
 
     Groups of ``models_at_once`` networks are trained as one program on one core each,
     and spread by joblib: over ``n_jobs`` processes here, or wherever an enclosing
@@ -301,7 +301,7 @@ def _numbered(config, samples, group):
 def train_group(
     config: EnsembleConfig, samples: _Samples, numbers: Sequence[int]
 ) -> dict[str, np.ndarray]:
-    """Train some networks of an ensemble as one program, on one core.
+    """Train some networks of an ensemble together, on one core.
 
     Args:
         config: Of the ensemble.

@@ -499,13 +499,19 @@ def from_file(path: str | Path, images: Images) -> Features:
             vectors = np.load(path, mmap_mode="r", allow_pickle=False)
     except Exception as error:  # of zipfile, zlib or numpy, by where the damage lies
         raise ValueError(f"{path} holds no feature vectors: {error}") from error
-    if vectors.ndim != 2 or vectors.dtype.kind != "f":
+    usual = (np.float16, np.float32, np.float64)  # in the byte order of this machine
+    if vectors.ndim != 2 or not vectors.shape[1] or vectors.dtype not in usual:
         raise ValueError(
-            f"{path} must hold floats of shape [N, D], got {vectors.dtype} of shape "
-            f"{list(vectors.shape)}"
+            f"{path} must hold float16, float32 or float64 of shape [N, D], got "
+            f"{vectors.dtype} of shape {list(vectors.shape)}"
+        )
+    if index is not None and (index.ndim != 1 or index.dtype.kind not in "iu"):
+        raise ValueError(
+            f"{path}: index must hold one integer for each vector, got {index.dtype} "
+            f"of shape {list(index.shape)}"
         )
     if index is not None:
-        place = {int(i): row for row, i in enumerate(np.atleast_1d(index))}
+        place = {int(i): row for row, i in enumerate(index)}
         missing = [int(i) for i in images.index if int(i) not in place]
         if missing or len(place) != len(vectors):
             raise ValueError(
@@ -529,9 +535,13 @@ def from_file(path: str | Path, images: Images) -> Features:
     digest = provenance.hashlib.sha256(repr(vectors.shape).encode())
     for start in range(0, len(vectors), 8192):
         some = np.ascontiguousarray(vectors[start : start + 8192])
-        if not np.isfinite(some).all():
-            bad = start + int((~np.isfinite(some).all(1)).argmax())
-            raise ValueError(f"{path} must be finite; row {bad} is not")
+        # Their squares are finite in float32, too.
+        finite = np.abs(some.astype(np.float64)) < 1e18
+        if not finite.all():
+            bad = start + int((~finite.all(1)).argmax())
+            raise ValueError(
+                f"{path} must be finite and below 1e18 in size; row {bad} is not"
+            )
         digest.update(some.tobytes())
     return Features(
         vectors=vectors,

@@ -1,4 +1,4 @@
-r"""Scores that need trainings of their own: what a network says of unseen samples.
+r"""Scores that need extra training runs, since they predict unseen samples.
 
 A network is trained on one half of the samples, then on the other; a second one takes
 the halves in the other order. Both scores come from these two trainings: after its
@@ -284,7 +284,7 @@ def gauss_newton(
 
 
 def suspicion(columns: Mapping[str, np.ndarray]) -> pd.DataFrame:
-    """Turn the scores of this module so that high is suspect.
+    """Change the signs of this module's scores so that high is suspect.
 
     Args:
         columns: Scores [N] by name, one of ``SIGNS``.

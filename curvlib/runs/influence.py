@@ -1,4 +1,4 @@
-r"""Memorization and influence of Feldman and Zhang (2020), estimated from a record.
+r"""Memorization and influence of Feldman and Zhang (2020), from an ensemble.
 
 They define the memorization of a training sample i as
 
@@ -24,7 +24,7 @@ class Estimate(NamedTuple):
 
 
 def memorization(inside: np.ndarray, correct: np.ndarray) -> Estimate:
-    r"""How much more often networks get a sample right if they were trained on it.
+    r"""How much more often networks are right about a sample they were trained on.
 
     Feldman and Zhang (2020), with :math:`\hat p` the share of the n networks on one
     side that are right, side 1 trained on the sample and side 0 not:

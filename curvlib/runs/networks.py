@@ -1,4 +1,4 @@
-"""The few networks of the book. Activation and width are arguments, nothing else is."""
+"""The networks of the book. Their only arguments are activation and width."""
 
 from collections.abc import Callable
 
@@ -318,7 +318,7 @@ def build(
     activation: str = "relu",
     seed: int = 0,
 ) -> nn.Module:
-    """Build a network with seeded weights; the global generators stay as they are.
+    """Build a network with seeded weights, without changing global generators.
 
     Convolutions start from He et al. (2015), fan out, as torchvision's ResNets do;
     linear layers from PyTorch's default. Those of ``"whitened_net"`` start from fan in,
@@ -397,7 +397,7 @@ def build(
 
 
 def last_linear(model: nn.Module) -> nn.Linear:
-    """The linear layer that a network's logits come out of, the last one it defines.
+    """The linear layer that outputs the logits: the last one a network defines.
 
     Args:
         model: Any network.

@@ -18,13 +18,13 @@ def add(
     required: Iterable[str] = (),
     **defaults: Any,
 ) -> None:
-    """Give a command one option for each setting, which its help explains.
+    """Add one option for each setting to a command, with its help.
 
     Args:
-        command: What the options are added to; ``num_train`` becomes ``--num-train``.
-        settings: Whose fields become options.
-        names: Which of them, in this order; None: all.
-        required: Those that must be given, whatever their default.
+        command: The command; ``num_train`` becomes ``--num-train``.
+        settings: Class whose fields become options.
+        names: Fields to use, in this order; None: all.
+        required: Options that must be given, even if they have a default.
         defaults: Defaults that differ from those of the settings.
     """
     for name in settings.model_fields if names is None else names:
@@ -46,7 +46,7 @@ def add(
             how["default"] = default
             if default is not None:
                 rules.append(f"default: {spelled}")
-        # None cannot be given here: it is what an option is when it is left out.
+        # The command line cannot pass None: it means that an option is left out.
         told = field.description.replace("None:", "if left out,")
         if rules:
             told += f" ({'; '.join(rules)})"
@@ -55,16 +55,16 @@ def add(
 
 
 def chosen(options: argparse.Namespace, settings: type[S]) -> S:
-    """Read settings from the options that were given.
+    """Read settings from parsed options.
 
     Args:
-        options: What the command line said.
-        settings: The class that ``add`` made the options from.
+        options: The parsed command line.
+        settings: The class given to ``add``.
 
     Returns:
         Settings of that class.
 
     Raises:
-        ValueError: If a value is out of range; all faults are named.
+        ValueError: If a value is out of range. The message names all faults.
     """
     return settings(**{name: getattr(options, name) for name in settings.model_fields})

@@ -1,4 +1,4 @@
-"""What made a number: settings, data, recipes; and versions and machine beside it.
+"""How a number was made: settings, data, recipes, versions and machine.
 
 A *recipe number* is a small integer next to the code of a part, ``RECIPE = 3``. Raise
 it by hand whenever a change alters a number that the part gives. A run or a record is
@@ -80,7 +80,7 @@ def recipes(parts: Iterable[str]) -> dict[str, int]:
 
 
 def digest(settings: Any, checksums: Mapping[str, str], parts: Iterable[str]) -> str:
-    """Name what some parts make of some data with some settings.
+    """Hash that identifies the result of some parts with given data and settings.
 
     Args:
         settings: Anything that survives JSON.
@@ -123,7 +123,7 @@ def hardware(device: str = "cpu") -> dict[str, str | int | float]:
         "threads": torch.get_num_threads(),
         "memory_gib": round(psutil.virtual_memory().total / 2**30),
     }
-    if device.startswith("cuda"):
+    if device.startswith("cuda") and torch.cuda.is_available():
         found["gpu"] = torch.cuda.get_device_name(device)
     return found
 

@@ -15,6 +15,9 @@ from curvlib.runs import distributed, networks
 
 RECIPE = 1  # of probes, curvature and all other columns of a trace
 Scaling = tuple[list[float], list[float]]  # mean and deviation of each channel
+# Samples scored at once, where no number is given. Each chunk is inspected, which takes
+# milliseconds whatever its size; a GPU would spend half of its time on that.
+CHUNKS = {"cpu": 128, "cuda": 1024}
 
 
 def score(
@@ -26,10 +29,10 @@ def score(
     num_probes: int,
     step: float,
     seed: int = 0,
-    chunk: int = 128,
+    chunk: int | None = None,
     read: Callable | None = None,
 ) -> dict[str, np.ndarray]:
-    """Measure all columns of a trace, on clean images with the labels given.
+    """Measure all columns of a trace, on clean images with the given labels.
 
     The probes depend on (seed, epoch) alone: all samples of an epoch share one set, and
     each epoch has another. With several processes each scores a share of the chunks,
@@ -43,7 +46,7 @@ def score(
         num_probes: Probes K of the curvature.
         step: h, in units of the normalised input.
         seed: Of the probes, together with the epoch.
-        chunk: Samples in memory at once.
+        chunk: Samples in memory at once; None: ``CHUNKS`` of the model's device.
         read: ``images.reader(device)``, where there is one already.
 
     Returns:
@@ -58,7 +61,7 @@ def score(
     device = next(model.parameters()).device
     folded = networks.fold_batch_norm(model)
     read = read or images.reader(device)
-    chunks = chunks_of(len(images), chunk)
+    chunks = chunks_of(len(images), chunk or CHUNKS.get(device.type, 128))
     mine = chunks[distributed.rank() :: distributed.world()]
     labels = torch.from_numpy(images.labels)
 
@@ -143,7 +146,7 @@ def _of_logits(logits: Tensor, y: Tensor) -> dict[str, Tensor]:
 def probabilities(
     model: nn.Module, images: Images, *, scaling: Scaling, chunk: int = 512
 ) -> np.ndarray:
-    """Softmax outputs of a network in evaluation mode.
+    """Compute softmax outputs of a network in evaluation mode.
 
     Args:
         model: On its device; it is left in evaluation mode.
@@ -166,7 +169,7 @@ def probabilities(
 
 
 def chunks_of(count: int, size: int) -> list[Tensor]:
-    """Cut the positions 0, ..., count - 1 into pieces.
+    """Split the positions 0, ..., count - 1 into chunks.
 
     Args:
         count: Number of positions.
@@ -179,7 +182,7 @@ def chunks_of(count: int, size: int) -> list[Tensor]:
 
 
 def stream(seed: int, epoch: int, purpose: str) -> torch.Generator:
-    """Make the generator of an epoch, so that resuming a run needs no saved state.
+    """Create the generator of an epoch; a resumed run needs no saved state.
 
     Args:
         seed: Of the run.

@@ -12,8 +12,8 @@ from curvlib.data import folders
 from curvlib.runs import networks
 from curvlib.runs.checked import Must, Settings, at_least, fault, one_of, told
 
-# Share of the run that is done, in [0, 1), to a factor of the learning rate. They
-# belong to two recipes, training and ensembles: a change of one raises both.
+# From the finished share of the run, in [0, 1), to a factor of the learning rate. They
+# belong to two recipes, training and ensembles: when you change one, raise both.
 SCHEDULES: dict[str, Callable[[float], float]] = {
     "step": lambda done: 1.0 if done < 0.6 else 0.1 if done < 0.8 else 0.01,
     "cosine": lambda done: 0.5 * (1 + math.cos(math.pi * done)),
@@ -27,10 +27,10 @@ NOT_NEGATIVE = Must("0 or more", lambda value: value >= 0)
 FRACTION = Must("a fraction in [0, 1)", lambda value: 0 <= value < 1)
 FINITE = Must("positive and finite", lambda value: 0 < value < math.inf)
 
-# Settings of one network's training, which an ensemble has too.
+# Settings that a single network and an ensemble share.
 Model = Annotated[
     str,
-    told("Network: one of curvlib's own, or torchvision/resnet18 and the like."),
+    told("Network: one of curvlib's own, or such as torchvision/resnet18."),
     Must(
         f"one of {', '.join(networks.MODELS)}, or torchvision/ and the name of one of "
         "its classification models",
@@ -40,20 +40,20 @@ Model = Annotated[
 Width = Annotated[
     int,
     told(
-        "Channels of the first stage, at least 8, or units of a hidden layer; networks "
-        "of torchvision have a width of their own."
+        "Channels of the first stage (at least 8), or units of a hidden layer. Networks "
+        "of torchvision have a fixed width."
     ),
     POSITIVE,
 ]
 Activation = Annotated[
     str,
-    told("Activation function; networks of torchvision keep their own."),
+    told("Activation function. Networks of torchvision keep their own."),
     one_of(networks.ACTIVATIONS),
 ]
 Epochs = Annotated[int, told("Passes over the training set."), POSITIVE]
 LearningRate = Annotated[
     float,
-    told("Learning rate at the start or, with a warm-up, at its end."),
+    told("Learning rate at the start, or at the end of a warm-up."),
     FINITE,
 ]
 Momentum = Annotated[
@@ -69,20 +69,20 @@ WeightDecay = Annotated[
 ]
 BatchSize = Annotated[
     int,
-    told("Most samples in a batch; batches are of equal size to within one sample."),
+    told("Largest number of samples in a batch. Batch sizes differ by at most one."),
     at_least(2),
 ]
 Schedule = Annotated[
     str,
     told(
-        "How the learning rate falls: step (to a tenth at 0.6 and again at 0.8 of the "
+        "Schedule of the learning rate: step (divided by ten after 0.6 and 0.8 of the "
         "run, as in the paper), cosine or linear (down to 0), or constant."
     ),
     one_of(SCHEDULES),
 ]
 Seed = Annotated[
     int,
-    told("Seed of everything random, such as first weights, order and wrong labels."),
+    told("Seed of all randomness: initial weights, sample order, wrong labels."),
     NOT_NEGATIVE,
 ]
 
@@ -92,7 +92,7 @@ def checked_width(width: int, info: ValidationInfo) -> int:
 
     Args:
         width: A positive width.
-        info: pydantic's, with the settings checked before.
+        info: From pydantic, with the settings that were checked before.
 
     Returns:
         The width.
@@ -109,11 +109,11 @@ def checked_width(width: int, info: ValidationInfo) -> int:
 
 
 def checked_activation(activation: str, info: ValidationInfo) -> str:
-    """Refuse an activation for networks that have one of their own.
+    """Refuse an activation for networks whose activation is fixed.
 
     Args:
-        activation: One that is known.
-        info: pydantic's, with the settings checked before.
+        activation: A known activation.
+        info: From pydantic, with the settings that were checked before.
 
     Returns:
         The activation.
@@ -123,59 +123,58 @@ def checked_activation(activation: str, info: ValidationInfo) -> str:
     """
     model = info.data.get("model", "")
     if model.startswith(networks.TORCHVISION) and activation != "relu":
-        raise fault(f"stay 'relu', as {model} comes as it is")
+        raise fault(f"be 'relu', as the activation of {model} is fixed")
     return activation
 
 
 class TrainConfig(Settings):
-    """Everything a run depends on, but for the code, the versions and the machine.
+    """Everything a run depends on, except the code, the versions and the machine.
 
-    ``config.changed(lr=0.2)`` gives a copy with another value, ``config.as_dict()`` all
-    values by name.
+    ``config.changed(lr=0.2)`` returns a copy with another value. ``config.as_dict()``
+    returns all values by name.
 
     Raises:
-        ValueError: If a value is out of range; all faults are named.
-        TypeError: If values are of another type, or names unknown, and nothing else is
-            wrong.
+        ValueError: If a value is out of range. The message names all faults.
+        TypeError: If the only faults are values of another type or unknown names.
     """
 
     dataset: Annotated[
-        str, told("Data set: a name or path that curvlib.load knows, such as cifar10.")
+        str, told("Data set: a name or path for curvlib.load, such as cifar10.")
     ] = "digits"
     image_size: Annotated[
         int | None,
-        told("Pixels on a side that photographs in folders are cut to; None: 224."),
+        told("Side length in pixels to crop photographs in folders to; None: 224."),
         at_least(folders.SMALLEST),
     ] = None
     broken_files: Annotated[
         str,
-        told("What to do about files of a folder that cannot be used."),
+        told("What to do with unreadable files in a folder."),
         one_of(folders.POLICIES),
     ] = "stop"
     num_train: Annotated[
         int | None,
-        told("Train on the first so many samples by index; None: on all."),
+        told("Number of samples to train on, the first ones by index; None: all."),
         at_least(2),
     ] = None
     num_heldout: Annotated[
         int,
-        told("Score, but never train on, the first so many samples of the test split."),
+        told("Number of test samples to score without training on them."),
         NOT_NEGATIVE,
     ] = 0
     noise: Annotated[
-        str, told("How labels become wrong."), one_of(data.NOISES)
+        str, told("Kind of label noise."), one_of(data.NOISES)
     ] = "symmetric"  # fmt: skip
     noise_rate: Annotated[
         float,
         told(
-            "Share of the training labels replaced; 0 for human labels, whose share of "
-            "wrong ones is fixed."
+            "Share of the training labels to replace. Must be 0 for human labels, which "
+            "have a fixed share of wrong ones."
         ),
         FRACTION,
     ] = 0.0
     planted_duplicates: Annotated[
         int,
-        told("Copies of training samples to add under a wrong label."),
+        told("Number of training samples to add again with a wrong label."),
         NOT_NEGATIVE,
     ] = 0
     model: Model = "slim_resnet"
@@ -193,8 +192,8 @@ class TrainConfig(Settings):
     warmup: Annotated[
         float,
         told(
-            "Share of the run, or with restart of each part, over which the learning "
-            "rate rises linearly from 0; the schedule spans the rest.",
+            "Share of the run in which the learning rate rises linearly from 0; the "
+            "schedule covers the rest. With restart: share of each part.",
             neutral=0.0,
         ),
         FRACTION,
@@ -202,21 +201,24 @@ class TrainConfig(Settings):
     augment: Annotated[
         bool,
         told(
-            "Flip and crop training images at random: shifted by a few pixels, or, of "
-            "photographs in folders, at random sizes."
+            "Flip and crop training images at random. Crops shift an image by a few "
+            "pixels; for photographs in folders they have random sizes."
         ),
     ] = False
     augment_epochs: Annotated[
         int | None,
-        told("Augment only the first so many epochs; None: all.", neutral=None),
+        told(
+            "Number of epochs with augmentation, from the first; None: all.",
+            neutral=None,
+        ),
         at_least(1),
     ] = None
     restart: Annotated[
         float,
         told(
-            "Peak of the learning rate after the augmented epochs, as a share of lr: "
-            "the run then has two parts, with and without augmentation, and each has "
-            "the whole warm-up and schedule; 0: one schedule spans the run.",
+            "Peak learning rate after the augmented epochs, as a share of lr. The run "
+            "then has two parts, with and without augmentation, each with its own "
+            "warm-up and schedule. 0: one schedule for the whole run.",
             neutral=0.0,
         ),
         Must("in [0, 1]", lambda value: 0 <= value <= 1),
@@ -224,7 +226,7 @@ class TrainConfig(Settings):
     shift: Annotated[
         int,
         told(
-            "Most pixels that augmentation shifts an image by, each way.",
+            "Largest shift by augmentation, in pixels, in each direction.",
             neutral=data.PADDING,
         ),
         NOT_NEGATIVE,
@@ -232,15 +234,15 @@ class TrainConfig(Settings):
     precision: Annotated[
         str,
         told(
-            "Arithmetic of training: bfloat16 is torch's autocast, which is slow on "
-            "processors without AVX-512; weights and scoring stay float32."
+            "Arithmetic of training. bfloat16 uses torch's autocast, which is slow on "
+            "processors without AVX-512. Weights and scoring stay float32."
         ),
         one_of(PRECISIONS),
     ] = "float32"
     seed: Seed = 0
     num_probes: Annotated[
         int,
-        told("Probes K in a scored epoch, drawn anew each time, the same for all."),
+        told("Number of probes K in each scored epoch; new ones for every epoch."),
         at_least(1),
     ] = 2
     step: Annotated[
@@ -249,13 +251,13 @@ class TrainConfig(Settings):
         FINITE,
     ] = 1e-3
     score_every: Annotated[
-        int, told("Score after every so many epochs, and after the last."), at_least(1)
+        int, told("Score after every k-th epoch, and after the last."), at_least(1)
     ] = 1
     score_original_labels: Annotated[
         bool,
         told(
-            "Score mislabelled samples under their original label too, as a split of "
-            "its own, to see what a slip in labels would change."
+            "Also score mislabelled samples with their original label, as a separate "
+            "split. This shows what scoring with the wrong labels would change."
         ),
     ] = False
 
@@ -271,21 +273,23 @@ class TrainConfig(Settings):
     @classmethod
     def _fixed_by_humans(cls, rate: float, info: ValidationInfo) -> float:
         if rate and (noise := info.data.get("noise")) in data.HUMAN:
-            raise fault(f"be 0 with noise {noise!r}, which has a fixed share")
+            raise fault(
+                f"be 0 with noise {noise!r}, whose share of wrong labels is fixed"
+            )
         return rate
 
     @field_validator("nesterov")
     @classmethod
     def _of_momentum(cls, nesterov: bool, info: ValidationInfo) -> bool:
         if nesterov and info.data.get("momentum") == 0:
-            raise fault("stay False with momentum 0, of which it is a form")
+            raise fault("be False with momentum 0, as it is a form of momentum")
         return nesterov
 
     @field_validator("augment_epochs")
     @classmethod
     def _within_the_run(cls, count: int | None, info: ValidationInfo) -> int | None:
         if count is not None and info.data.get("augment") is False:
-            raise fault("stay None without augment; set augment to True")
+            raise fault("be None without augmentation; set augment to True")
         if count is not None and count > info.data.get("epochs", count):
             raise fault(f"be at most epochs, which is {info.data['epochs']}")
         return count
@@ -297,12 +301,12 @@ class TrainConfig(Settings):
             return restart
         count = info.data["augment_epochs"]
         if count is None or count >= info.data["epochs"]:
-            raise fault("stay 0 unless augment_epochs is below epochs")
+            raise fault("be 0 unless augment_epochs is below epochs")
         return restart
 
     @field_validator("shift")
     @classmethod
     def _of_augmentation(cls, shift: int, info: ValidationInfo) -> int:
         if shift != data.PADDING and info.data.get("augment") is False:
-            raise fault(f"stay {data.PADDING} without augment; set augment to True")
+            raise fault(f"be {data.PADDING} without augmentation; set augment to True")
         return shift

@@ -31,7 +31,7 @@ PARTS = ("data", "networks", "training", "scoring")  # what makes a trace
 
 
 def run_name(config: TrainConfig, splits: Mapping[str, Images]) -> str:
-    """Name of a run's folder: data set, model, and a hash of what identifies the run.
+    """Name of a run's folder: data set, model, and a hash that identifies the run.
 
     Settings at their neutral value play no part, so that a setting that is added later
     changes no name.
@@ -52,7 +52,7 @@ def run_name(config: TrainConfig, splits: Mapping[str, Images]) -> str:
 def prepare(
     config: TrainConfig, root: str | Path | None = None
 ) -> tuple[Images, Images | None]:
-    """Load what a run trains on, wrong labels included, and its held-out samples.
+    """Load the training set of a run, with its label noise, and held-out samples.
 
     Args:
         config: Of the run.
@@ -88,7 +88,7 @@ def prepare(
 
 
 def first(images: Images, count: int | None, name: str) -> Images:
-    """Select the first so many samples by index.
+    """Select the first samples by index.
 
     Args:
         images: N samples.
@@ -122,7 +122,7 @@ def fit(
     device: str | None = None,
     on_epoch: Callable[[int, nn.Module], None] | None = None,
 ) -> Trace:
-    """Train as the config says, score every sample along the way, return the trace.
+    """Train with the given settings, score every sample, and return the trace.
 
     A finished run is read, not trained again. One that was stopped, even by SIGKILL,
     goes on after its last finished epoch. On the same machine with the same number of
@@ -249,7 +249,7 @@ def _begun(
 
 @contextmanager
 def _only_one(folder: Path) -> Iterator[None]:
-    """Hold the lock of a run: whoever needs the same run waits, says so, then reads it.
+    """Hold the lock of a run: other processes that need it wait, then read it.
 
     The processes of one run wait together and meet again and again, since torch takes a
     process for dead that it has not heard of for half an hour.
@@ -294,7 +294,7 @@ def _refuse_other_machine(trace: Trace, device: str) -> None:
 
 
 def new_model(trace: Trace) -> nn.Module:
-    """Build a run's network as it was before training.
+    """Build a run's network with its initial weights.
 
     Args:
         trace: Of the run.
@@ -337,7 +337,7 @@ def passes(
     model: nn.Module | None = None,
     device: str | None = None,
 ) -> Iterator[nn.Module]:
-    """Train as ``fit`` does, but score nothing and keep nothing: for a second training.
+    """Train as ``fit`` does, but score and store nothing: for a second training.
 
     Args:
         config: How to train; its data set, noise and scoring play no part.
@@ -384,7 +384,7 @@ def _optimizer(config: TrainConfig, model: nn.Module) -> torch.optim.SGD:
 
 
 def learning_rate(config: TrainConfig, done: float) -> float:
-    """Learning rate of a step.
+    """Learning rate at a step.
 
     Args:
         config: Of the run.
@@ -411,7 +411,7 @@ def learning_rate(config: TrainConfig, done: float) -> float:
 
 
 def trained_model(trace: Trace) -> nn.Module:
-    """Load a run's network as it was after its last finished epoch.
+    """Load a run's network with the weights of its last finished epoch.
 
     Args:
         trace: Of the run.
@@ -445,7 +445,7 @@ def _checkpoint(trace: Trace) -> dict | None:
 
 
 def epochs_done(trace: Trace) -> int:
-    """Count the epochs that a run can go on after.
+    """Number of epochs after which a run can continue.
 
     Args:
         trace: Of the run.
@@ -535,7 +535,7 @@ def _refuse_shift(config: TrainConfig, images: Images) -> None:
     if config.shift != data.PADDING and isinstance(images.images, folders.Photographs):
         raise ValueError(
             f"{images.name}: photographs in files are cropped at random sizes, not "
-            f"shifted, so shift must stay {data.PADDING}, got {config.shift}"
+            f"shifted, so shift must be {data.PADDING}, got {config.shift}"
         )
 
 

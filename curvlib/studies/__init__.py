@@ -39,11 +39,13 @@ class Measured(NamedTuple):
             meaning.
         data: Checksums of the data measured on, by split: ``{"train": ...}`` at least.
         runs: The training runs behind the tables, as ``costs.of_runs`` lists them.
+        device: That the numbers were computed on, where there are no runs to say so.
     """
 
     tables: "Mapping[str, Table]"
     data: Mapping[str, str]
     runs: "pd.DataFrame | None" = None
+    device: str = "cpu"
 
 
 def config_of(parameters: Mapping, **changes: object) -> "TrainConfig":

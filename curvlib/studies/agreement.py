@@ -5,14 +5,15 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
-from curvlib import metrics, scores
+from curvlib import scores
+from curvlib.studies import statistics
 
 # Values of the column "kind".
 SEED = "seed"  # the score of one run
 MEAN = "mean of seeds"  # the score averaged over the runs
 NOTHING = "knows nothing"  # a null score
 PUBLISHED = "published"  # a score that others released
-MEASURES = metrics.Agreement._fields
+MEASURES = statistics.Agreement._fields
 SHUFFLED = "shuffled curvature_norm"
 WORDS = {  # for the columns of ``in_words``
     "spearman": "Spearman",
@@ -60,7 +61,7 @@ def of_scores(
         in shuffled order.
 
     Raises:
-        ValueError: As ``metrics.agreement`` does.
+        ValueError: As ``statistics.agreement`` does.
     """
     averaged = mean_of(by_seed)
     rows = []
@@ -70,7 +71,7 @@ def of_scores(
             rows.append(row(name, SEED, values, reference, k, seed=seed))
         if mean_of_seeds:
             rows.append(row(name, MEAN, averaged[name].to_numpy(), reference, k))
-    nulls = metrics.null_scores(averaged["curvature_norm"].to_numpy())
+    nulls = statistics.null_scores(averaged["curvature_norm"].to_numpy())
     for name, values in nulls.items():
         name = SHUFFLED if name == "shuffled" else name
         rows.append(row(name, NOTHING, values, reference, k))
@@ -96,7 +97,7 @@ def row(
         k: Length of the lists that are compared.
         seed: Of the run, for rows of the kind ``SEED``.
     """
-    found = metrics.agreement(values, reference, k)
+    found = statistics.agreement(values, reference, k)
     return {"score": score, "kind": kind, "seed": seed, **found._asdict()}
 
 
@@ -126,7 +127,7 @@ def in_words(agreements: pd.DataFrame) -> pd.DataFrame:
         part = agreements[agreements["score"] == name]
         one = part[part["kind"] != MEAN]
         shown = {
-            measure: metrics.mean_sd(one[measure])
+            measure: statistics.mean_sd(one[measure])
             if len(one) > 1
             else _text(one[measure].iloc[0])
             for measure in MEASURES
@@ -149,7 +150,7 @@ def text(agreements: pd.DataFrame, score: str, measure: str = "spearman") -> str
         score: Its name.
         measure: One of ``MEASURES``.
     """
-    return metrics.mean_sd(of(agreements, score, SEED)[measure])
+    return statistics.mean_sd(of(agreements, score, SEED)[measure])
 
 
 def of(agreements: pd.DataFrame, score: str, kind: str) -> pd.DataFrame:

@@ -20,12 +20,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from curvlib.data import Images
+from curvlib.data import Images, files
 from curvlib.data.folders import Photographs
-from curvlib.trace import write_atomically
+from curvlib.files import write_atomically, write_parts
 
 _FORMULA = re.compile(r"^'(?='*[=+\-@\t\r])")
 DECISIONS = ("wrong", "right", "unsure")
+ROWS = 20_000  # of a table, that are text at once
 LEFT_OUT = -1  # in place of a corrected label: the sample has none
 
 
@@ -88,6 +89,8 @@ def read_decisions(file: str | Path, images: Images) -> Decisions:
             encoding="utf-8-sig",
             encoding_errors="surrogateescape",
         )
+        if len(table.columns) == 1 and ";" in table.columns[0]:
+            raise ValueError("values are separated by semicolons; save it with commas")
         # The report puts ' before text that a spreadsheet would take for a formula.
         table = table.map(lambda text: _FORMULA.sub("", text))
     except (ValueError, OSError) as error:  # pandas' parser errors are ValueErrors
@@ -186,15 +189,29 @@ def corrected(images: Images, decisions: Decisions) -> np.ndarray:
     return labels
 
 
-def write_labels(images: Images, labels: np.ndarray, file: str | Path) -> None:
+def write_labels(
+    images: Images, labels: np.ndarray, file: str | Path, *, relative: bool = False
+) -> None:
     """Write a CSV with a row for each sample that has a label.
 
     Columns: path or index, and label, the name of the class.
+
+    Args:
+        images: N samples.
+        labels: As ``corrected`` returns them.
+        file: To write.
+        relative: Write paths relative to the file, so that it can be loaded where it
+            is; otherwise they are relative to the folder of the images.
     """
     kept = np.flatnonzero(labels != LEFT_OUT)
     paths = paths_of(images)
     key = "index" if paths is None else "path"
     values = images.index[kept] if paths is None else [paths[i] for i in kept]
+    here, there = Path(file).resolve().parent, images.images
+    if relative and paths is not None and there.folder.resolve() != here:
+        values = [
+            os.path.relpath(there.folder.resolve() / path, here) for path in values
+        ]
     names = [images.classes[labels[i]] for i in kept]
     write_table(file, pd.DataFrame({key: values, "label": names}))
 
@@ -265,7 +282,12 @@ def copy_moved(source: Path, images: Images, table: pd.DataFrame, out: Path) -> 
     inside = Path(images.images.folder).resolve().relative_to(source.resolve())
     partial = out.with_name(f".{out.name}.partial-{os.getpid()}")
     try:
-        shutil.copytree(source, partial, ignore=_not_copied)
+        for below, names in files.walk(source):
+            there = partial / os.path.relpath(below, source)
+            there.mkdir(parents=True)
+            for name in names:
+                if not _an_index(name) and os.path.isfile(os.path.join(below, name)):
+                    shutil.copy2(os.path.join(below, name), there / name)
         folder = partial / inside
         for start, target in zip(table["from"], table["to"], strict=True):
             if not target:
@@ -279,19 +301,15 @@ def copy_moved(source: Path, images: Images, table: pd.DataFrame, out: Path) -> 
         raise
 
 
-def _not_copied(folder: str, names: list[str]) -> list[str]:
-    """Links that lead upwards, which would be copied for ever; and index files."""
-    here = Path(os.path.realpath(folder))
-    above = {here, *here.parents}
-    return [
-        name
-        for name in names
-        if Path(os.path.realpath(os.path.join(folder, name))) in above
-        or (name.startswith("curvlib-") and name.endswith(".csv"))
-    ]
+def _an_index(name: str) -> bool:
+    return name.startswith("curvlib-") and name.endswith(".csv")
 
 
 def write_table(file: str | Path, table: pd.DataFrame) -> None:
     """Write a CSV whole or not at all; any text in it can be read back."""
-    text = table.to_csv(index=False, quoting=csv.QUOTE_MINIMAL, lineterminator="\n")
-    write_atomically(Path(file), text.encode("utf-8", "surrogateescape"))
+    how = {"index": False, "quoting": csv.QUOTE_MINIMAL, "lineterminator": "\n"}
+    parts = (
+        table.iloc[start : start + ROWS].to_csv(header=not start, **how)
+        for start in range(0, max(len(table), 1), ROWS)
+    )
+    write_parts(Path(file), (part.encode("utf-8", "surrogateescape") for part in parts))

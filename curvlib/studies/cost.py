@@ -39,21 +39,24 @@ def measure(
 
     from curvlib import data
     from curvlib.runs import networks
+    from curvlib.runs.devices import best_device
     from curvlib.studies import costs
+
+    device = best_device()
 
     images = data.load(dataset)
     images = images.select(np.arange(min(num_timed, len(images))))
-    x = data.normalise(images.tensor(), *images.statistics())
+    x = data.normalise(images.tensor().to(device), *images.statistics())
     network = networks.build(
         model,
         num_classes=len(images.classes),
         input_shape=tuple(x.shape[1:]),
         width=width,
-    )
+    ).to(device)
     timing = costs.measure(
         network,
         x,
-        torch.from_numpy(images.labels),
+        torch.from_numpy(images.labels).to(device),
         batch_size=batch_size,
         num_probes=probes,
         step=step,
@@ -68,6 +71,7 @@ def measure(
     return Measured(
         tables={"timing": timing, "scores": table.reset_index(drop=True)},
         data=checksums(dataset),
+        device=device,
     )
 
 
@@ -142,3 +146,9 @@ def numbers(record) -> dict[str, float]:
         "published_two": published.TRAININGS["curvature_norm", 2],
         "published_ten": published.TRAININGS["curvature_norm", 10],
     }
+
+
+PUBLISHED = (
+    f"{published.TRAININGS['curvature_norm', 2]:.1f} trainings (n = 2) to "
+    f"{published.TRAININGS['curvature_norm', 10]:.1f} (n = 10), Ravikumar et al. 2025"
+)

@@ -45,6 +45,26 @@ def of_runs(traces: Iterable[Trace]) -> pd.DataFrame:
     return pd.DataFrame(list(rows.values()))
 
 
+def timed(call: Callable[[], object], device: torch.device | str = "cpu") -> float:
+    """Seconds of one call, all of its work on the device included.
+
+    A GPU is handed its work and goes on while Python does: without waiting for it
+    before and after, a call would seem to take next to no time.
+
+    Args:
+        call: What is timed.
+        device: That it works on.
+    """
+    device = torch.device(device)
+    wait = {"cuda": torch.cuda.synchronize, "mps": torch.mps.synchronize}
+    wait = wait.get(device.type, lambda: None)
+    wait()
+    started = time.perf_counter()
+    call()
+    wait()
+    return time.perf_counter() - started
+
+
 def measure(
     model: nn.Module,
     x: Tensor,
@@ -62,9 +82,10 @@ def measure(
     repetition before the seconds.
 
     Args:
-        model: A network of ``curvlib.runs.networks``; a copy is trained.
+        model: A network of ``curvlib.runs.networks``, on the device of x; a copy is
+            trained.
         x: Inputs [N, C, H, W], normalised.
-        y: Labels [N].
+        y: Labels [N], on the same device.
         batch_size: Of training.
         num_probes: Numbers of probes of the finite difference.
         step: h of the finite difference.
@@ -117,11 +138,9 @@ def measure(
     }
     rows = []
     for repeat in range(repeats + 1):
-        seconds = {}
-        for what, call in contestants.items():
-            started = time.perf_counter()
-            call()
-            seconds[what] = (time.perf_counter() - started) / len(x)
+        seconds = {
+            what: timed(call, x.device) / len(x) for what, call in contestants.items()
+        }
         rows += [
             {
                 "what": what,
@@ -241,15 +260,7 @@ def at_scale(
     ):
         with FlopCounterMode(display=False) as counter:
             call()
-        seconds = []
-        for _ in range(repeats):
-            if x.device.type == "cuda":
-                torch.cuda.synchronize()
-            started = time.perf_counter()
-            call()
-            if x.device.type == "cuda":
-                torch.cuda.synchronize()
-            seconds.append(time.perf_counter() - started)
+        seconds = [timed(call, x.device) for _ in range(repeats)]
         flop = counter.get_total_flops() / len(x)
         rows.append(
             {

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from curvlib.studies import Measured, checksums, config_of
+from curvlib.studies import Measured, checksums, config_of, statistics
 
 if TYPE_CHECKING:
     from curvlib.data import Images
@@ -487,7 +487,7 @@ def enrichment(scored: pd.DataFrame, sets: Mapping[str, np.ndarray]) -> pd.DataF
     Returns:
         One row for each set, score and length of the list: set, score, images (in the
         set), median_place (as ``share_below``), auroc, top (k), found, expected and
-        p_value (as ``curvlib.metrics.enrichment``).
+        p_value (as ``curvlib.statistics.enrichment``).
     """
     from curvlib import metrics
 
@@ -505,7 +505,7 @@ def enrichment(scored: pd.DataFrame, sets: Mapping[str, np.ndarray]) -> pd.DataF
                 "auroc": metrics.auroc(values, mask),
             }
             rows += [
-                shared | {"top": k, **metrics.enrichment(values, mask, k)._asdict()}
+                shared | {"top": k, **statistics.enrichment(values, mask, k)._asdict()}
                 for k in lengths
             ]
     return pd.DataFrame(rows, columns=FOUND)
@@ -854,3 +854,90 @@ def numbers(tables: Mapping[str, pd.DataFrame], made: Any) -> dict[str, Any]:
         "expected": curvature["expected"],
         "wrong_elsewhere": tables["wrong-elsewhere"]["images"].mean(),
     }
+
+
+# ------------------------------------------------------------- several data sets
+
+COUNTED = {  # of ``numbers``, in words
+    "num_images": "training images",
+    "num_within": "groups with the same pixels",
+    "num_conflicts": "under different labels",
+    "num_across": "groups in both splits",
+    "num_planted": "planted copies",
+    "near_not_exact": "near pairs under different labels",
+    "wrong_elsewhere": "other images wrong at the end",
+}
+
+
+def most_conflicts(numbers: Mapping[str, Mapping]) -> str:
+    """The data set whose own images conflict most often, planted copies left aside.
+
+    Args:
+        numbers: What ``numbers`` returns, by label.
+
+    Returns:
+        Its label; the first one if none has conflicts of its own.
+
+    Example:
+        >>> planted = {"num_planted": 5, "num_conflicts": 5}
+        >>> own = {"num_planted": 0, "num_conflicts": 2}
+        >>> most_conflicts({"digits": planted, "CIFAR-100": own})
+        'CIFAR-100'
+    """
+    own = {
+        label: 0 if found["num_planted"] else found["num_conflicts"]
+        for label, found in numbers.items()
+    }
+    return max(own, key=own.get)
+
+
+def counted(numbers: Mapping[str, Mapping]) -> pd.DataFrame:
+    """What was found in each data set.
+
+    Args:
+        numbers: What ``numbers`` returns, by label.
+
+    Returns:
+        Column data set, and one for each value of ``COUNTED``, as texts.
+    """
+    rows = [
+        {"data set": label}
+        | {words: f"{found[key]:,.0f}" for key, words in COUNTED.items()}
+        for label, found in numbers.items()
+    ]
+    return pd.DataFrame(rows)
+
+
+def above_chance(scored: pd.DataFrame, score: str = "curvature_norm") -> bool | None:
+    """Whether a score finds more of the images than a random list (p < 0.001).
+
+    Args:
+        scored: As ``by_score`` returns it, with the scores as index.
+        score: Name of the score.
+
+    Returns:
+        None if there was nothing to find.
+    """
+    p_value = scored["p_value"].get(score)
+    return None if p_value is None else bool(p_value < 0.001)
+
+
+def won(records: Mapping[str, Mapping]) -> pd.DataFrame:
+    """Which label is ahead, in each data set.
+
+    Args:
+        records: Of this study, by label.
+
+    Returns:
+        Column data set and those of ``learned``; data sets without pairs left out.
+    """
+    rows = {label: learned(record["wins"]) for label, record in records.items()}
+    parts = [
+        found.assign(**{"data set": label})
+        for label, found in rows.items()
+        if found["pairs"].iloc[0]
+    ]
+    if not parts:
+        return pd.DataFrame({"data set": list(records), "pairs": 0})
+    table = pd.concat(parts, ignore_index=True)
+    return table[["data set", *table.columns.drop("data set")]]

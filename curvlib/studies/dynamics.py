@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from curvlib import metrics
-from curvlib.studies import Measured, checksums, config_of
+from curvlib.studies import Measured, checksums, config_of, statistics
 
 if TYPE_CHECKING:
     from curvlib.trace import Trace
@@ -20,6 +20,7 @@ RECIPE = 1
 PARTS = ("data", "networks", "training", "scoring")
 SQUARE = "squared_frobenius_norm"  # the curvature of this page, a column of a trace
 TRAINED, CLEAN, WRONG, HELDOUT = "training set", "clean", "mislabelled", "held-out"
+GROUPS = (TRAINED, CLEAN, WRONG, HELDOUT)
 ALONE, SO_FAR = "this epoch alone", "mean so far"
 LOWEST_LOSS, PEAK, END = "lowest held-out loss", "highest curvature", "the end"
 QUANTILES = {"q05": 0.05, "q25": 0.25, "median": 0.5, "q75": 0.75, "q95": 0.95}
@@ -379,7 +380,7 @@ def reached(table: pd.DataFrame) -> pd.DataFrame:
     chosen = ((SO_FAR, last), (ALONE, single.idxmax()), (ALONE, last))
     for name, (kind, epoch) in zip(names, chosen, strict=True):
         part = table[(table["score"] == kind) & (table["epoch"] == epoch)]["value"]
-        rows.append((name, float(epoch), part.mean(), metrics.mean_sd(part)))
+        rows.append((name, float(epoch), part.mean(), statistics.mean_sd(part)))
     return pd.DataFrame(rows, columns=["score", "epoch", "mean", "text"])
 
 
@@ -473,7 +474,7 @@ def calibration(
         Columns epoch, ece (15 bins), nll (in nats) and accuracy.
     """
     errors = [
-        metrics.expected_calibration_error(*both)
+        statistics.expected_calibration_error(*both)
         for both in zip(sure, hit, strict=True)
     ]
     return pd.DataFrame(
@@ -514,7 +515,7 @@ def calibrated(sure: np.ndarray, rng: np.random.Generator) -> float:
         Mean over ``NUM_DRAWN`` draws.
     """
     drawn = [
-        metrics.expected_calibration_error(sure, rng.random(len(sure)) < sure)
+        statistics.expected_calibration_error(sure, rng.random(len(sure)) < sure)
         for _ in range(NUM_DRAWN)
     ]
     return float(np.mean(drawn))
@@ -547,7 +548,7 @@ def stops_in_words(table: pd.DataFrame) -> pd.DataFrame:
     rows = [
         {"stop_at": stop}
         | {
-            column: metrics.mean_sd(part[column], places).removesuffix(" (one seed)")
+            column: statistics.mean_sd(part[column], places).removesuffix(" (one seed)")
             for column, places in digits.items()
         }
         for stop, part in table.groupby("stop_at", sort=False)
@@ -657,3 +658,67 @@ def runs_of(table: pd.DataFrame) -> pd.DataFrame:
     """
     words = table["split"].map({"train": TRAINED, "heldout": HELDOUT})
     return table.assign(run=words + ", " + table["weight_decay"].map("{:g}".format))
+
+
+# ------------------------------------------------------------- several data sets
+
+
+def stacked(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """The tables below each other, with a first column that names the data set.
+
+    Args:
+        tables: By label.
+
+    Example:
+        >>> one = pd.DataFrame({"epoch": [3]})
+        >>> stacked({"digits": one, "MNIST": one})["data set"].tolist()
+        ['digits', 'MNIST']
+    """
+    parts = [table.copy() for table in tables.values()]
+    for label, part in zip(tables, parts, strict=True):
+        part.insert(0, "data set", label)
+    return pd.concat(parts, ignore_index=True)
+
+
+def peak_table(records: Mapping[str, Mapping]) -> pd.DataFrame:
+    """Where mean curvature peaks, and what is left of it at the end.
+
+    Args:
+        records: Of this study, by label.
+
+    Returns:
+        Columns data set, epochs (of training), peak (its epoch in each seed, a text),
+        lowest and highest (share of the peak that is left at the end, over seeds).
+    """
+    rows = []
+    for label, record in records.items():
+        left = record["shares"].iloc[0]
+        rows.append(
+            {
+                "data set": label,
+                "epochs": record.parameters.epochs,
+                "peak": ", ".join(map(str, at(record["stops"], PEAK)["epoch"])),
+                "lowest": left["lowest"],
+                "highest": left["highest"],
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def decay_table(records: Mapping[str, Mapping]) -> pd.DataFrame:
+    """The runs with two weight decays, of the data sets that have them.
+
+    Args:
+        records: Of this study, by label.
+
+    Returns:
+        Columns data set and those of ``decay_summary``; the peak as a whole number.
+    """
+    found = {
+        label: decay_summary(record["weight-decay"], record["weight-decay-values"])
+        for label, record in records.items()
+        if len(record["weight-decay"])
+    }
+    if not found:
+        return pd.DataFrame(columns=["data set", "weight_decay"])
+    return stacked(found).astype({"peak": int})

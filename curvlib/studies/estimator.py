@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from curvlib import metrics, scores
-from curvlib.studies import Measured, checksums, config_of
+from curvlib.studies import Measured, checksums, config_of, statistics
 
 RECIPE = 1
 PARTS = ("data", "networks", "training", "scoring", "studies.variants")
@@ -413,7 +413,7 @@ def numbers(record: Mapping) -> dict[str, float | str]:
         "own_ten": probes.loc[("square", 10), "own_epoch"],
         "halves": facts["halves of the reference"],
     } | {
-        f"auroc_{key}": metrics.mean_sd(finds.get_group(("relu", score)))
+        f"auroc_{key}": statistics.mean_sd(finds.get_group(("relu", score)))
         for key, score in {
             "best": best,
             "paper": named(1e-3),
@@ -444,3 +444,67 @@ def loss_is_best(record: Mapping) -> bool:
     return all(
         means[a, "cumulative loss"] > means[a].loc[names].max() for a in ACTIVATIONS
     )
+
+
+OVERVIEW = {  # keys of ``numbers``, and what they mean
+    "num_samples": "samples",
+    "num_epochs": "epochs measured",
+    "power": "power of h that the square grows with, ReLU",
+    "norm_growth": "norm at h = 1e-5 over norm at 1e-3, ReLU",
+    "exact_share": "exact square over that of h = 1e-3, ReLU",
+    "count_at_step": "mean crossings at h = 1e-3",
+    "none_at_step": "samples without a crossing at 1e-3",
+    "none_at_smallest": "samples without a crossing at 1e-5",
+    "uncrossed_error": "median error without a crossing",
+    "crossed_ratio": "median ratio to exact with crossings",
+    "halves": "agreement of two halves of the reference",
+}
+_OF_ROWS = dict.fromkeys(("num_samples", "num_epochs"), "{:,.0f}") | dict.fromkeys(
+    ("exact_share", "none_at_step", "none_at_smallest"), "{:.2%}"
+)
+
+
+def overview(numbers: Mapping[str, Mapping]) -> pd.DataFrame:
+    """The numbers of several data sets side by side, as texts.
+
+    Args:
+        numbers: What ``numbers`` returns, by label.
+
+    Returns:
+        Columns quantity and one for each label.
+    """
+    rows = [
+        {"quantity": words}
+        | {
+            label: _OF_ROWS.get(key, "{:.3g}").format(found[key])
+            for label, found in numbers.items()
+        }
+        for key, words in OVERVIEW.items()
+    ]
+    return pd.DataFrame(rows)
+
+
+def label_changes(table: pd.DataFrame) -> pd.DataFrame:
+    """What another label changes, at least and at most over seeds.
+
+    Args:
+        table: ``labels`` of ``measure``.
+
+    Returns:
+        Columns median factor and largest change, by activation and score.
+    """
+    found = table.groupby(["activation", "score"], sort=False)
+    return found.agg({"median factor": "min", "largest change": "max"})
+
+
+def epoch_curves(table: pd.DataFrame) -> pd.DataFrame:
+    """Mean square by activation, variant and epoch.
+
+    Args:
+        table: ``epochs`` of ``measure``.
+
+    Returns:
+        Columns activation, score, epoch, mean and std (over seeds; 0 for one seed).
+    """
+    grouped = table.groupby(["activation", "score", "epoch"], sort=False)["mean"]
+    return grouped.agg(["mean", "std"]).fillna(0).reset_index()

@@ -5,6 +5,7 @@ one picture, so that the page can be drawn without the data set.
 """
 
 import io
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -207,3 +208,67 @@ def _sprite(images: np.ndarray, side: int | None, quality: int | None) -> Sprite
         file, "WEBP", method=4, **options
     )
     return Sprite(file.getvalue(), side, across, quality)
+
+
+def sprite_in(record: Mapping) -> "Sprite":
+    """All images of a record in one picture.
+
+    Args:
+        record: Of this study.
+    """
+    measures = record["sprite"].iloc[0]
+    quality = None if pd.isna(measures["quality"]) else int(measures["quality"])
+    side, across = int(measures["side"]), int(measures["across"])
+    return Sprite(record["sprite.webp"], side, across, quality)
+
+
+def square(correlations: pd.DataFrame) -> pd.DataFrame:
+    """The correlations of the means over seeds as a square, ones on the diagonal.
+
+    Args:
+        correlations: The table of ``measure``.
+    """
+    means = correlations[correlations["seed"] == -1]
+    names = list(dict.fromkeys([*means["first"], *means["second"]]))
+    half = means.pivot(index="second", columns="first", values="spearman")
+    half = half.reindex(index=names, columns=names)
+    return half.combine_first(half.T).loc[names, names].fillna(1.0)
+
+
+def pair(correlations: pd.DataFrame, first: str, second: str) -> float:
+    """The correlation of two scores, of their means over seeds.
+
+    Args:
+        correlations: The table of ``measure``.
+        first: Name of a score.
+        second: Name of another.
+    """
+    return float(square(correlations).loc[first, second])
+
+
+def with_random(correlations: pd.DataFrame) -> float:
+    """The largest correlation of any score with a random one, without its sign.
+
+    Args:
+        correlations: The table of ``measure``.
+    """
+    return float(square(correlations)["random"].drop("random").abs().max())
+
+
+def extremes(correlations: pd.DataFrame, count: int = 3) -> pd.DataFrame:
+    """The pairs of scores that agree most and least, random ones left out.
+
+    Args:
+        correlations: The table of ``measure``.
+        count: Pairs at each end.
+
+    Returns:
+        Columns first, second, mean and std (over seeds; NaN for one seed).
+    """
+    of_seeds = correlations[correlations["seed"] >= 0]
+    of_seeds = of_seeds[
+        (of_seeds["first"] != "random") & (of_seeds["second"] != "random")
+    ]
+    found = of_seeds.groupby(["first", "second"])["spearman"].agg(["mean", "std"])
+    found = found.sort_values("mean", ascending=False).reset_index()
+    return pd.concat([found.head(count), found.tail(count)], ignore_index=True)

@@ -12,8 +12,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from curvlib import metrics, scores
-from curvlib.studies import Measured, agreement, checksums, config_of, published
+from curvlib import scores
+from curvlib.studies import (
+    Measured,
+    agreement,
+    checksums,
+    config_of,
+    published,
+    statistics,
+)
 
 if TYPE_CHECKING:
     from curvlib.trace import Trace
@@ -214,7 +221,7 @@ def with_consistency(
         row = [name, averaged.loc[name, "spearman"], np.nan, np.nan]
         if regular is not None:
             values = mean[name].to_numpy()
-            found = metrics.agreement(values, 1 - regular, num_top)
+            found = statistics.agreement(values, 1 - regular, num_top)
             row[2:] = found.spearman, found.top_overlap
         rows.append(row)
     columns = ["score", "with_memorization", "with_irregularity", "top_overlap"]
@@ -312,7 +319,7 @@ def over_epochs(
 
     Returns:
         Columns seed, score (of ``FIELDS``), kind (``ALONE`` or ``SO_FAR``), epoch, and
-        the four measures of ``metrics.Agreement``.
+        the four measures of ``statistics.Agreement``.
     """
     rows = []
     for seed, trace in traces.items():
@@ -322,7 +329,7 @@ def over_epochs(
             so_far = np.cumsum(values, axis=0) / counts
             for kind, scored in ((ALONE, values), (SO_FAR, so_far)):
                 for epoch, row in zip(trace.epochs, scored, strict=True):
-                    found = metrics.agreement(row, reference, num_top)
+                    found = statistics.agreement(row, reference, num_top)
                     rows.append([seed, name, kind, int(epoch), *found])
     columns = ["seed", "score", "kind", "epoch", *agreement.MEASURES]
     return pd.DataFrame(rows, columns=columns)
@@ -364,7 +371,7 @@ def noise(
     for name in averaged.index.drop("random"):
         one = agreement.of(agreements, name, agreement.SEED)["spearman"].mean()
         pairs = [
-            metrics.agreement(a[name].to_numpy(), b[name].to_numpy(), 1).spearman
+            statistics.agreement(a[name].to_numpy(), b[name].to_numpy(), 1).spearman
             for a, b in combinations(by_seed.values(), 2)
         ]
         between = np.mean(pairs) if pairs else np.nan
@@ -490,7 +497,7 @@ def with_contrast(
         mean: Scores averaged over runs, N rows.
         reference: Memorization, [N].
         contrast: Of the images, [N].
-        num_top: As for ``metrics.agreement``.
+        num_top: As for ``statistics.agreement``.
 
     Returns:
         Columns score (of ``BINNED``, then memorization itself), with_contrast,
@@ -499,7 +506,7 @@ def with_contrast(
     """
 
     def spearman(a: np.ndarray, b: np.ndarray) -> float:
-        return metrics.agreement(a, b, num_top).spearman
+        return statistics.agreement(a, b, num_top).spearman
 
     rows = []
     for name in BINNED:

@@ -4,8 +4,12 @@ No label is changed. One network is trained for each seed, and scores are averag
 seeds; the images at both ends of the ranking are kept, to be looked at.
 """
 
+from collections.abc import Mapping
+from itertools import combinations
+
 import numpy as np
 import pandas as pd
+from scipy.stats import spearmanr
 
 from curvlib import scores
 from curvlib.studies import Measured, checksums, compact, config_of
@@ -176,3 +180,104 @@ def ends(
         int(c): tuple(order[label[order] == c][:count] for order in (rising, falling))
         for c in np.unique(label)
     }
+
+
+class View:
+    """A record of this study, as a page looks at it.
+
+    Attributes:
+        ranking: As the function of this name returns it.
+        score: Curvature of each image, shape [N], in the order of ``ranking``.
+        names: Class of each image, shape [N].
+        classes: Names of the classes, by number.
+        num_shown: Images kept at each end of each class.
+    """
+
+    def __init__(self, record: Mapping):
+        self._table = record["scores.parquet"]
+        self.ranking = ranking(self._table, record["epochs"]["epoch"])
+        self.score = self.ranking["curvature"].to_numpy()
+        self.classes = record["classes"]["class"].astype(str).to_numpy()
+        self.names = self.classes[self.ranking["label"]]
+        self.num_shown = record.parameters.num_shown
+        self._pixels = record["images"]
+        self._kept = {index: i for i, index in enumerate(record["shown"]["index"])}
+
+    def pixels(self, positions: np.ndarray) -> np.ndarray:
+        """Images at positions of the ranking, uint8 [n, H, W, C].
+
+        Raises:
+            KeyError: If the record kept no pixels of one of them.
+        """
+        indices = self.ranking["index"].iloc[positions]
+        return self._pixels[[self._kept[index] for index in indices]]
+
+    def extreme(self, *, highest: bool, count: int = NUM_TOP) -> np.ndarray:
+        """Positions of the highest or lowest curvature, the most extreme first."""
+        order = np.argsort(-self.score if highest else self.score, kind="stable")
+        return order[: min(count, NUM_TOP)]
+
+    def at_ends_of_classes(self) -> dict[str, np.ndarray]:
+        """What ``curvlib.book.selector.by_class`` takes: the images that were kept."""
+        kept = np.flatnonzero(self.ranking["index"].isin(list(self._kept)))
+        return {
+            "images": self.pixels(kept),
+            "label": self.ranking["label"].to_numpy()[kept],
+            "score": self.score[kept],
+            "index": self.ranking["index"].to_numpy()[kept],
+            "classes": self.classes,
+        }
+
+    def halves(self) -> dict[str, np.ndarray]:
+        """Masks, bool [N]: learned up to the median epoch, and later."""
+        early = (self.ranking["learned"] <= self.ranking["learned"].median()).to_numpy()
+        both = {"learned early": early, "learned later": ~early}
+        return {name: mask for name, mask in both.items() if mask.any()}
+
+    def agreements(self) -> list[float]:
+        """Spearman correlation of every two seeds; none with one seed."""
+        by_seed = self._table.pivot(
+            index="index", columns="seed", values="curvature_square"
+        )
+        return [
+            float(spearmanr(by_seed[a], by_seed[b]).statistic)
+            for a, b in combinations(by_seed, 2)
+        ]
+
+    def learned_at_ends(self) -> tuple[float, float]:
+        """Median epoch learned of the lowest and the highest images of each class."""
+        by_class = ends(self.score, self.ranking["label"].to_numpy(), self.num_shown)
+        low, high = (
+            self.ranking["learned"].iloc[
+                np.concatenate([s[i] for s in by_class.values()])
+            ]
+            for i in (0, 1)
+        )
+        return float(low.median()), float(high.median())
+
+
+def summary(views: Mapping[str, View]) -> pd.DataFrame:
+    """One row for each data set: how unequal curvature is, and what it agrees with.
+
+    Args:
+        views: By label.
+
+    Returns:
+        Columns data set, images, seeds, share (of the sum of curvature that the tenth
+        with the highest holds), correlation (Spearman, of curvature and the epoch
+        learned), seeds agree (lowest Spearman correlation of two seeds; NaN for one).
+    """
+    rows = []
+    for label, view in views.items():
+        falling = np.sort(view.score)[::-1]
+        rows.append(
+            {
+                "data set": label,
+                "images": len(falling),
+                "seeds": int(view._table["seed"].nunique()),
+                "share": falling[: len(falling) // 10].sum() / falling.sum(),
+                "correlation": spearmanr(view.score, view.ranking["learned"]).statistic,
+                "seeds agree": min(view.agreements(), default=np.nan),
+            }
+        )
+    return pd.DataFrame(rows)

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import spearmanr
 
-from curvlib.studies import Measured, checksums, compact, config_of, gallery
+from curvlib.studies import Measured, checksums, compact, config_of, gallery, statistics
 
 if TYPE_CHECKING:
     from curvlib.data import Images
@@ -275,11 +275,9 @@ def beside(frame: pd.DataFrame, known: np.ndarray | None = None) -> pd.DataFrame
         top_overlap (of the highest twentieth). Two scores that know nothing of the
         samples, a constant and shuffled curvature, come last.
     """
-    from curvlib import metrics
-
     curvature = frame["curvature_norm"].to_numpy()
     columns = {name: frame[name].to_numpy() for name in frame}
-    columns |= metrics.null_scores(curvature)
+    columns |= statistics.null_scores(curvature)
     references = {"curvature_norm": (curvature, np.ones(len(frame), bool))}
     if known is not None:
         references["memorization"] = (known, np.isfinite(known))
@@ -289,7 +287,7 @@ def beside(frame: pd.DataFrame, known: np.ndarray | None = None) -> pd.DataFrame
                 "score": name,
                 "reference": reference,
                 "samples": int(valued.sum()),
-                **metrics.agreement(
+                **statistics.agreement(
                     values[valued], wanted[valued], max(1, int(valued.sum()) // 20)
                 )._asdict(),
             }

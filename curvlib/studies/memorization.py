@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from curvlib import metrics
 from curvlib.runs import influence
-from curvlib.studies import Measured, agreement, checksums
+from curvlib.studies import Measured, agreement, checksums, statistics
 
 if TYPE_CHECKING:
     from curvlib.runs.ensembles import Ensemble
@@ -446,7 +445,7 @@ def convergence(ensemble: "Ensemble", num_top: int) -> pd.DataFrame:
     Returns:
         One row for each number of networks: networks (in each part), undefined
         (images without a value in one of the parts), the four measures of
-        ``metrics.Agreement``, mean_standard_error, rms_standard_error, and
+        ``statistics.Agreement``, mean_standard_error, rms_standard_error, and
         rms_error_seen, the root mean square of the difference over the root of 2.
     """
     half = len(ensemble.inside) // 2
@@ -457,7 +456,7 @@ def convergence(ensemble: "Ensemble", num_top: int) -> pd.DataFrame:
             for part in (slice(m), slice(half, half + m))
         )
         told = np.isfinite(a.value) & np.isfinite(b.value)
-        found = metrics.agreement(
+        found = statistics.agreement(
             a.value[told], b.value[told], min(num_top, int(told.sum()))
         )
         rows.append(
@@ -572,7 +571,7 @@ def cost(
         Columns what (``ensemble`` or a score of ``COMPARED``), count (networks of the
         first half, or runs that the score is averaged over), seconds (of one core),
         trainings (the same, in trainings one by one), and the four measures of
-        ``metrics.Agreement``.
+        ``statistics.Agreement``.
     """
     half = len(ensemble.inside) // 2
     second = influence.memorization(
@@ -584,7 +583,7 @@ def cost(
     for m in sizes(half):
         part = influence.memorization(ensemble.inside[:m], ensemble.correct[:m])
         guess = np.where(np.isfinite(part.value), part.value, 0)  # none: not memorised
-        found = metrics.agreement(guess[told], target, k)
+        found = statistics.agreement(guess[told], target, k)
         seconds = ensemble.seconds * m / len(ensemble.inside)
         row = {"what": "ensemble", "count": m, "seconds": seconds}
         rows.append(row | {"trainings": float(m), **found._asdict()})
@@ -596,7 +595,7 @@ def cost(
         total = 0.0
         for n, frame in enumerate(by_seed.values(), start=1):
             total = total + frame[name].to_numpy()
-            found = metrics.agreement(total[told] / n, target, k)
+            found = statistics.agreement(total[told] / n, target, k)
             rows.append(
                 {
                     "what": name,
@@ -693,3 +692,66 @@ def numbers(tables: Mapping[str, pd.DataFrame]) -> dict[str, float | str]:
         "images_r2": tables["line-fit"]["images_r2"].iloc[0],
     }
     return texts | {name: float(value) for name, value in values.items()}
+
+
+def ensembles(records: Mapping[str, Mapping]) -> pd.DataFrame:
+    """Each data set's ensemble, what it gets right, and how memorization is spread.
+
+    Args:
+        records: Of this study, by label.
+
+    Returns:
+        Column fact, and one for each label (texts).
+    """
+    columns = {}
+    for label, record in records.items():
+        told = numbers(record)
+        accuracy = record["accuracy"].set_index(record["accuracy"].columns[0])
+        facts = {
+            "images": told["num_samples"],
+            "networks": told["num_models"],
+            "images that each network is given": told["subset_size"],
+        }
+        facts |= {
+            f"accuracy: {name}": f"{value:.2%}"
+            for name, value in accuracy.iloc[:, 0].items()
+        }
+        facts |= distribution(record["memorization"]).set_index("fact")["value"]
+        facts["error that a standard error of 0 leaves"] = f"{told['smallest']:.3f}"
+        columns[label] = facts
+    return pd.DataFrame(columns).rename_axis("fact").reset_index()
+
+
+def clear_pairs(pairs: pd.DataFrame) -> tuple[int, int, int]:
+    """Pairs above three standard errors, pairs of one label, and all pairs.
+
+    Args:
+        pairs: The table ``influential-pairs``.
+    """
+    return (
+        int((pairs["second_half"] > 3 * pairs["standard_error"]).sum()),
+        int((pairs["train_class"] == pairs["test_class"]).sum()),
+        len(pairs),
+    )
+
+
+def verdicts(spent: pd.DataFrame) -> dict[str, bool]:
+    """What one run is worth beside the ensemble.
+
+    Args:
+        spent: As ``cost`` returns it.
+
+    Returns:
+        ``cheaper``: curvature takes fewer seconds than an ensemble that ranks as well.
+        ``fewer trainings``: fewer trainings, by all three measures. ``loss as good``:
+        the cumulative loss agrees at least as well, by all three.
+    """
+    rivals = as_good_as_one_run(spent)
+    curvature, loss = (
+        part.set_index("measure") for _, part in rivals.groupby("score", sort=False)
+    )
+    return {
+        "cheaper": bool(curvature["cheaper"]["spearman"]),
+        "fewer trainings": bool(curvature["fewer_trainings"].all()),
+        "loss as good": bool((loss["agreement"] >= curvature["agreement"]).all()),
+    }

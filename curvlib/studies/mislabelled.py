@@ -316,9 +316,10 @@ def _fitted(run: _Run, config: "TrainConfig", unseen: "Images | None") -> dict:
         accuracy = run.trace.read("correct", "heldout")[-1].mean()
     elif unseen is not None:
         from curvlib.runs import scoring, training
+        from curvlib.runs.devices import best_device
 
         p = scoring.probabilities(
-            training.trained_model(run.trace),
+            training.trained_model(run.trace).to(best_device()),
             unseen,
             scaling=(run.trace.info["mean"], run.trace.info["std"]),
         )
@@ -379,15 +380,17 @@ def _cost(
 
     from curvlib.data import normalise
     from curvlib.runs import training
+    from curvlib.runs.devices import best_device
     from curvlib.studies import costs
 
     images, info = first.images, first.trace.info
+    device = best_device()
     count = min(asked["num_timed"], len(images))
     chosen = np.linspace(0, len(images) - 1, count).astype(int)
     timing = costs.measure(
-        training.trained_model(first.trace),
-        normalise(images.select(chosen).tensor(), info["mean"], info["std"]),
-        torch.from_numpy(images.labels[chosen]),
+        training.trained_model(first.trace).to(device),
+        normalise(images.select(chosen).tensor().to(device), info["mean"], info["std"]),
+        torch.from_numpy(images.labels[chosen]).to(device),
         batch_size=asked["batch_size"],
         num_probes=(asked["num_probes"],),
         step=asked["step"],

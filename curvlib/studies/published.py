@@ -3,6 +3,8 @@
 A value is here only if it was read in the paper named; nothing is computed from it.
 """
 
+from typing import NamedTuple
+
 import pandas as pd
 
 # Ravikumar et al., Towards Memorization Estimation (ICML 2025): ResNet-18, 200 epochs,
@@ -109,3 +111,123 @@ def agreement_with_memorization() -> pd.DataFrame:
     table = pd.DataFrame.from_dict(AGREEMENT, orient="index", columns=columns)
     table = table.rename_axis("score").reset_index()
     return table.assign(source="ravikumar2025")
+
+
+class Claim(NamedTuple):
+    """A claim of the paper, as the paper states it.
+
+    Attributes:
+        name: By which pages mark it, in ``page.claim``.
+        text: A sentence that could be false.
+        published: Known values and who gave them; empty if none is at hand.
+        page: That answers it, in ``book/pages``.
+    """
+
+    name: str
+    text: str
+    published: str
+    page: str
+
+
+def claims() -> tuple[Claim, ...]:
+    """The claims of the paper that this book judges, in the order of its reading.
+
+    The paper's own tables were not at hand. Values are those of the re-run by Ravikumar
+    et al. (2025), and say so.
+    """
+    rerun = "re-run by Ravikumar et al. (2025)"
+    stated = "stated by Garg et al. (2024), without a value at hand"
+    cosine, pearson, top, _ = AGREEMENT["curvature_norm"]
+    low, high = (
+        edge(AUROC[data, "curvature_norm"])
+        for data, edge in (("cifar10", min), ("cifar100", max))
+    )
+    at_ten = {
+        words: AUROC["cifar10", score][-1]
+        for words, score in (
+            ("curvature", "curvature_norm"),
+            ("cumulative loss", "cumulative_loss"),
+            ("second-split forgetting", "second_split_forgetting"),
+            ("confident learning", "confident_learning"),
+        )
+    }
+    listed = ", ".join(f"{words} {value:.3f}" for words, value in at_ten.items())
+    few, many = (TRAININGS["curvature_norm", n] for n in (2, 10))
+    models, share = MEMORIZATION_MODELS["cifar100"], MEMORIZATION_SHARE
+    return (
+        Claim(
+            "rise-peak-fall",
+            "Mean curvature rises, peaks and then falls while the network overfits, on "
+            "training and on unseen images.",
+            stated,
+            "dynamics",
+        ),
+        Claim(
+            "averaging-helps",
+            "Curvature averaged over epochs shows what the last epoch alone does not.",
+            stated,
+            "mislabelled",
+        ),
+        Claim(
+            "prototypes-and-tail",
+            "Images with low curvature are prototypes of their class; those with high "
+            "curvature are long-tailed, mislabelled or ambiguous.",
+            f"{stated}; shown as images",
+            "gallery",
+        ),
+        Claim(
+            "duplicates-found",
+            "Sorting by curvature brings up identical images under different labels, "
+            "which other scores do not show at the top.",
+            f"{stated}; shown as images of CIFAR-100 and ImageNet. 250 planted "
+            f"duplicates: AUROC {PLANTED['curvature_norm'][0]:.3f} on CIFAR-10 and "
+            f"{PLANTED['curvature_norm'][1]:.3f} on CIFAR-100 ({rerun})",
+            "duplicates",
+        ),
+        Claim(
+            "agrees-with-memorization",
+            "Curvature averaged over training agrees with Feldman and Zhang's "
+            "memorization (high cosine similarity).",
+            f"CIFAR-100: cosine {cosine:.2f}, Pearson {pearson:.2f}; cosine {top:.2f} "
+            f"on the 5,000 most memorised ({rerun})",
+            "feldman_zhang",
+        ),
+        Claim(
+            "high-auroc",
+            "Curvature finds mislabelled images with high AUROC values (arXiv "
+            "abstract).",
+            f"AUROC {low:.3f} to {high:.3f} at 1 to 10 % symmetric noise on CIFAR-10 "
+            f"and CIFAR-100 ({rerun})",
+            "mislabel_summary",
+        ),
+        Claim(
+            "beats-other-scores",
+            "Curvature outperforms existing approaches at identifying mislabelled "
+            "examples (ICML abstract).",
+            f"AUROC on CIFAR-10 at 10 %: {listed} ({rerun})",
+            "mislabel_summary",
+        ),
+        Claim(
+            "one-network-against-thousands",
+            "One trained network gives the score, where memorization takes thousands.",
+            f"{few} trainings with two probes, {many} with ten ({rerun}); "
+            f"{models:,} networks, each on {share:.0%} of CIFAR-100 (Feldman and "
+            "Zhang, 2020)",
+            "cost",
+        ),
+    )
+
+
+def claim(name: str) -> Claim:
+    """One of the paper's claims.
+
+    Args:
+        name: Such as ``"high-auroc"``.
+
+    Raises:
+        KeyError: If there is no such claim; lists those there are.
+    """
+    known = {each.name: each for each in claims()}
+    if name not in known:
+        raise KeyError(f"no claim {name!r}; there are {', '.join(known)}")
+    return known[name]

@@ -24,13 +24,15 @@ from scipy.stats import rankdata
 
 from curvlib import metrics, scores
 from curvlib.data import Images, duplicates, progress
+from curvlib.data.folders import Photographs
 from curvlib.runs import head, scoring, training
 from curvlib.runs.head import HeadConfig, Vectors
 from curvlib.runs.scoring import Scaling
 from curvlib.runs.settings import TrainConfig
+from curvlib.studies import statistics
 from curvlib.trace import Trace, write_atomically
 
-RECIPE = 1  # of the order of suspects and of the estimates
+RECIPE = 2  # of the order of suspects and of the estimates
 FOLDS = 5
 NEIGHBOURS = 30
 REFERENCES = 50_000  # samples among which neighbours are looked for, at most
@@ -46,7 +48,12 @@ WHY = (
     "out-of-fold probability alone where errors are systematic, and elsewhere within "
     "about a standard error of it"
 )
-PIXELS_CONSENSUS = ("aum", "final_loss")  # without feature vectors
+# Without feature vectors. At the end the network has memorised, so the last loss says
+# little; both of these are means over the course of training.
+PIXELS_CONSENSUS = ("aum", "cumulative_loss")
+STEPS = 1800  # of a network on pixels: 20 epochs of 45,000 images in batches of 500
+SCORED = 15  # of its epochs, at most
+LEAST_EPOCHS, MOST_EPOCHS = 5, 100
 SAME = 0.8  # correlation of details from which two images count as one
 ALIKE = 0.85  # cosine of feature vectors from which two images are compared
 MOST_COMPARED = 5000  # pairs, the most alike first
@@ -286,8 +293,9 @@ def rank(
         # A trace is in the order of the index, vectors are in that of the images.
         order = np.searchsorted(table["index"].to_numpy(), vectors.index)
         table = table.iloc[order].reset_index(drop=True)
-        error = trace.read("standard_error")[:, order].astype(np.float64)
-        table["curvature_square_error"] = np.sqrt(np.square(error).sum(0)) / len(error)
+        errors = trace.read("standard_error")  # row by row: one takes 4 bytes a sample
+        squares = sum(np.square(row[order].astype(np.float64)) for row in errors)
+        table["curvature_square_error"] = np.sqrt(squares) / len(errors)
         table["out_of_fold_loss"] = held_out.loss
         table["out_of_fold_probability"] = held_out.probability
         table["suggested"] = held_out.suggested
@@ -361,76 +369,122 @@ def rank_pixels(
     *,
     runs: str | Path,
     minutes: float,
+    seeds: int = 1,
     seed: int = 0,
     device: str | None = None,
 ) -> Ranked:
     """Rank samples without feature vectors: train a network on the pixels.
 
-    Crops, flips and weight decay let it generalise first and memorise later. It takes
-    many times as long as a head and finds fewer wrong labels.
+    It generalises first, with crops and flips, and memorises later, without: the
+    network and the schedule of ``benchmarks/regime.py``, with as many steps, in smaller
+    batches where there are fewer images. It takes many times as long as a head and
+    finds fewer wrong labels.
 
     Args:
-        images: N images, small ones, or photographs cut to few pixels.
+        images: N samples in memory, small ones; or photographs in files, which are then
+            cropped at random sizes and read again in each epoch.
         runs: Folder of runs; one that was stopped goes on.
-        minutes: That the training may take.
-        seed: Of the run.
+        minutes: That the training may take, all seeds together.
+        seeds: Networks that are averaged.
+        seed: Of the first.
         device: As for ``curvlib.fit``.
     """
-    runs = Path(runs)
-    chosen = runs / f"epochs-{images.checksum}-{minutes:g}-{seed}.json"
-    config = TrainConfig(
-        dataset=images.name,
-        model="strided_resnet",
-        width=32,
-        augment=True,
-        schedule="cosine",
-        weight_decay=5e-4,
-        seed=seed,
-    )
-    if not chosen.exists():  # once: a run that goes on must be the same run
-        some = images.select(np.linspace(0, len(images) - 1, 256).astype(int))
-        some = some if len(images) >= 256 else images
-        trial = config.changed(epochs=2)
-        times = [time.perf_counter()]
-        for model in training.passes(
-            trial, some, scaling=images.statistics(), device=device
-        ):
-            times.append(time.perf_counter())  # the first epoch starts the workers
-            trained = model
-        scoring.score(
-            trained,
-            some.select(np.arange(min(len(some), 128))),
-            scaling=images.statistics(),
-            epoch=1,
-            num_probes=2,
-            step=1e-3,
-        )
-        scored = (time.perf_counter() - times[-1]) * len(some) / min(len(some), 128)
-        share = len(images) / len(some)
-        seconds = (times[2] - times[1] + scored / 3) * share
-        epochs = int(np.clip(50 * minutes / seconds, 6, 60))
-        write_atomically(chosen, json.dumps(epochs).encode())
-    epochs = json.loads(chosen.read_text())
-    config = config.changed(epochs=epochs, score_every=3)
-    trace = training.fit(config, images, runs=runs, device=device)
-    table = scores.compute(trace, seed=seed)
-    order = np.searchsorted(table["index"].to_numpy(), images.index)
-    table = table.iloc[order].reset_index(drop=True)
-    predicted = trace.read("predicted")[:, order]
-    counts = np.stack([(predicted == c).sum(0) for c in range(len(images.classes))])
-    counts[images.labels, np.arange(len(images))] = -1
-    table["suggested"] = np.where(counts.max(0) > 0, counts.argmax(0), -1)
-    table["consensus"] = consensus(table, PIXELS_CONSENSUS)
-    table["consensus_error"] = np.nan
+    tables, traces = [], []
+    for number in range(seed, seed + seeds):
+        config = _affordable(images, Path(runs), minutes / seeds, number, device)
+        trace = training.fit(config, images, runs=runs, device=device)
+        traces.append(trace)
+        table = scores.compute(trace, seed=number)
+        order = np.searchsorted(table["index"].to_numpy(), images.index)
+        table = table.iloc[order].reset_index(drop=True)
+        predicted = trace.read("predicted")[:, order]
+        counts = np.stack([(predicted == c).sum(0) for c in range(len(images.classes))])
+        counts[images.labels, np.arange(len(images))] = -1
+        table["suggested"] = np.where(counts.max(0) > 0, counts.argmax(0), -1)
+        table["suggested_probability"] = counts.max(0) / len(predicted)
+        table["consensus"] = consensus(table, PIXELS_CONSENSUS)
+        tables.append(table)
+    table = _averaged(tables).drop(columns="suggested_probability")
     table.insert(2, "original_label", images.original_labels)
     return Ranked(
         table=with_ranks(table),
-        traces=[trace],
-        epochs=[epochs],
+        traces=traces,
+        epochs=[int(trace.config["epochs"]) for trace in traces],
         space=None,
         neighbours=None,
         order=PIXELS_CONSENSUS,
     )
+
+
+def pixels_config(images: Images, *, epochs: int | None = None, seed: int = 0):
+    """Settings of the network that is trained on pixels.
+
+    ``STEPS`` steps in all, as in ``benchmarks/regime.py``: what a network can learn is
+    bounded by its steps. The batch is smaller where there are fewer images, and the
+    learning rate falls with it (Goyal et al. 2017).
+
+    Args:
+        images: N samples.
+        epochs: Fewer than that takes, if there is less time.
+        seed: Of the run.
+    """
+    batch = int(min(max(len(images) // 40, 32), 500))
+    wanted = min(math.ceil(STEPS / math.ceil(len(images) / batch)), MOST_EPOCHS)
+    epochs = max(min(epochs or wanted, wanted), LEAST_EPOCHS)
+    in_files = isinstance(images.images, Photographs)  # cropped, not shifted
+    return TrainConfig(
+        dataset=images.name,
+        model="whitened_net",
+        width=32,
+        epochs=epochs,
+        lr=0.6 * batch / 500,
+        nesterov=True,
+        weight_decay=1e-3,
+        batch_size=batch,
+        schedule="linear",
+        warmup=0.2,
+        augment=True,
+        augment_epochs=round(0.6 * epochs),
+        restart=0.2,
+        num_probes=1,
+        score_every=math.ceil(epochs / SCORED),
+        seed=seed,
+        **({} if in_files else {"shift": max(min(images.images.shape[1:3]) // 16, 1)}),
+    )
+
+
+def _affordable(images, runs: Path, minutes: float, seed: int, device) -> TrainConfig:
+    """The settings with as many epochs as there is time for, in quicker arithmetic."""
+    chosen = runs / f"epochs-{images.checksum}-{minutes:g}-{seed}.json"
+    if not chosen.exists():  # once: a run that goes on must be the same run
+        config = pixels_config(images, seed=seed)
+        some = images.select(np.linspace(0, len(images) - 1, 256).astype(int))
+        some = some if len(images) >= 256 else images
+        seconds = {}
+        for precision in ("float32", "bfloat16"):
+            trial = config.changed(precision=precision, epochs=3, augment_epochs=2)
+            times = []
+            for model in training.passes(
+                trial, some, scaling=images.statistics(), device=device
+            ):
+                times.append(time.perf_counter())  # the first starts the workers
+                trained = model
+            seconds[precision] = times[1] - times[0]
+        begun, few = time.perf_counter(), some.select(np.arange(min(len(some), 128)))
+        how = {"scaling": images.statistics(), "num_probes": 1, "step": 1e-3}
+        scoring.score(trained, few, epoch=1, **how)
+        scored = (time.perf_counter() - begun) * len(some) / len(few)
+        precision = min(seconds, key=seconds.get)
+        share, left = len(images) / len(some), 50 * minutes
+        # Epochs that fit, when SCORED of them are scored as well, or each one.
+        epochs = (left / share - SCORED * scored) / seconds[precision]
+        if epochs < SCORED:
+            epochs = left / share / (seconds[precision] + scored)
+        found = {"epochs": max(int(epochs), 1), "precision": precision}
+        write_atomically(chosen, json.dumps(found).encode())
+    found = json.loads(chosen.read_text())
+    config = pixels_config(images, epochs=found["epochs"], seed=seed)
+    return config.changed(precision=found["precision"])
 
 
 def similar(ranked: Ranked, vectors: Vectors, indices) -> list[tuple[int, int, int]]:
@@ -588,7 +642,7 @@ def compare(
         seconds["cleanlab"] = time.perf_counter() - begun
     rows = []
     for name, score in columns.items():
-        low, high = metrics.auroc_interval(score, wrong, num_resamples=num_resamples)
+        low, high = statistics.auroc_interval(score, wrong, num_resamples=num_resamples)
         rows.append(
             {
                 "score": name,

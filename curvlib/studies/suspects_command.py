@@ -8,8 +8,10 @@ import argparse
 import json
 import math
 import os
+import re
 import shutil
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -101,10 +103,13 @@ def suspects(
     out = Path(options.out)
     first = os.environ.get("RANK", "0") == "0"
     partial = out.with_name(f".{out.name}.partial-{os.getpid()}")
+    made = []
     if first:
         _check_out(out, options.overwrite)
+        _check_apart(out, options.source, options.root)
         _remove_leftovers(out)
-        partial.mkdir(parents=True)
+        made = [place for place in partial.parents if not place.exists()]
+        partial.mkdir(parents=True)  # now: a place for it is missing, or read-only
     try:
         images, checked = _load(options)
         decisions = _decisions(options, images)
@@ -120,15 +125,20 @@ def suspects(
         found = _rank(options, images, features, plan, decisions, started)
         _write(partial, options, images, checked, features, plan, found, started)
         finish(partial, images)
+        replaced = out.with_name(f".{out.name}.replaced-{os.getpid()}")
         if out.exists():
-            shutil.rmtree(out)
+            os.replace(out, replaced)
         os.replace(partial, out)
+        shutil.rmtree(replaced, ignore_errors=True)
         _plan_file(options, images).unlink(missing_ok=True)
     except KeyboardInterrupt:
         print("curvlib: stopped; the same command goes on from here", flush=True)
         raise
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+        with suppress(OSError):  # not empty: the report, or files of others
+            for place in made:
+                place.rmdir()
     print(_summary(out))
     return 0
 
@@ -140,14 +150,14 @@ def _best_device() -> str:
 
 
 def _check_options(options) -> None:
-    from curvlib.runs import features
+    from curvlib.runs import devices, features
 
     for name, valid, meaning in (
-        ("minutes", options.minutes > 0, "positive"),
+        ("minutes", 0 < options.minutes < math.inf, "positive and finite"),
         ("seeds", options.seeds >= 1, "at least 1"),
         ("seed", options.seed >= 0, "0 or more"),
         ("plant", 0 <= options.plant <= 0.5, "a share in [0, 0.5]"),
-        ("size", options.size is None or options.size >= 32, "at least 32"),
+        ("size", options.size is None or 32 <= options.size <= 1024, "32 to 1024"),
     ):
         if not valid:
             raise ValueError(
@@ -159,6 +169,8 @@ def _check_options(options) -> None:
             raise FileNotFoundError(f"there is no file {name} of feature vectors")
     elif name != "none":
         features.check_name(name)
+    if options.device:
+        devices.usable(options.device)
     if name == "none" and options.decisions:
         raise ValueError("--decisions needs feature vectors; leave out --features none")
 
@@ -175,12 +187,34 @@ def _check_out(out: Path, overwrite: bool) -> None:
         )
 
 
+def _check_apart(out: Path, source: str, root: str | None) -> None:
+    """Refuse a report among the images, where it would be taken for a class."""
+    place = _place(source, root)
+    if place.is_dir() and out.resolve().is_relative_to(place.resolve()):
+        raise ValueError(f"--out {out} lies in SOURCE, which is never changed")
+
+
+def _place(source: str, root: str | None) -> Path:
+    """The file or folder that ``data.load`` finds under a name."""
+    from curvlib.data import folders
+
+    given = Path(source).expanduser()
+    below = Path(root).expanduser() if root else folders.default_root()
+    if given.suffix and given.exists():
+        return given
+    return below / source if (below / source).exists() else given
+
+
 def _remove_leftovers(out: Path) -> None:
     """Folders of commands that were killed before they could remove them."""
     import psutil
 
-    for left in out.parent.glob(f".{out.name}.partial-*"):
-        if not psutil.pid_exists(int(left.name.rpartition("-")[2])):
+    if not out.parent.is_dir():
+        return
+    of_this = re.compile(rf"\.{re.escape(out.name)}\.(?:partial|replaced)-(\d+)")
+    for left in out.parent.iterdir():
+        found = of_this.fullmatch(left.name)
+        if found and not psutil.pid_exists(int(found[1])):
             shutil.rmtree(left, ignore_errors=True)
 
 
@@ -199,7 +233,7 @@ def _load(options):
             size = PIXELS
         if size and size != images.images.shape[1]:
             images = data.load(options.source, options.root, image_size=size, **how)
-        source = Path(options.source)
+        source = _place(options.source, options.root)
         listed = source if source.suffix.lower() == ".csv" else images.images.folder
         checked = folders.index_of(listed)
     import numpy as np
@@ -370,8 +404,12 @@ def _check_memory(images, more: int) -> None:
     """Refuse what will not fit, before hours of work."""
     import psutil
 
-    needed = more + 600 * len(images)
+    needed = more + 2000 * len(images)  # columns of 8 bytes, and copies of some
     free = psutil.virtual_memory().available
+    limit = Path("/sys/fs/cgroup/memory.max")  # of a container
+    if limit.exists() and (most := limit.read_text().strip()).isdigit():
+        used = int(Path("/sys/fs/cgroup/memory.current").read_text())
+        free = min(free, max(int(most) - used, 0))
     if needed > free:
         raise ValueError(
             f"{images.name} needs about {needed / 2**30:.1f} GiB of memory, and "
@@ -467,13 +505,48 @@ def _rank_pixels(options, images) -> dict:
     from curvlib.studies import suspects as study
 
     ranked = study.rank_pixels(
-        images,
+        _in_memory(images),
         runs=_cache(options) / "networks",
         minutes=options.minutes,
+        seeds=options.seeds,
         seed=options.seed,
         device=options.device,
     )
     return {"ranked": ranked, "vectors": None, "estimate": None, "decisions": None}
+
+
+def _in_memory(images):
+    """Photographs as one array, where it is small: decoding takes longer than training.
+
+    They are kept at ``PIXELS`` on a side.
+    """
+    from dataclasses import replace
+
+    import numpy as np
+    import psutil
+    import torch
+
+    from curvlib.data import progress
+    from curvlib.data.folders import Photographs
+
+    photographs = images.images
+    size = int(np.prod(photographs.shape))
+    if not isinstance(photographs, Photographs):
+        return images
+    if size > psutil.virtual_memory().available / 8:
+        return images
+    read = photographs.reader(torch.device("cpu"))
+    pixels, begun = np.empty(photographs.shape, np.uint8), time.perf_counter()
+    batches = torch.arange(len(images)).split(100)
+    for number, x in enumerate(read(batches)):
+        pixels[batches[number].numpy()] = x.permute(0, 2, 3, 1).numpy()
+        if number % 10 == 9:
+            pace = (time.perf_counter() - begun) / (number + 1)
+            left = pace * (len(batches) - number - 1)
+            progress.report(
+                f"read {number + 1}00 photographs, {left / 60:.1f} min left"
+            )
+    return replace(images, images=pixels)
 
 
 def _write(partial, options, images, checked, features, plan, found, started) -> None:
@@ -638,21 +711,29 @@ def apply(options: argparse.Namespace) -> int:
             f"--out must end in .csv or .npz, got {out}; or give --move to copy a "
             "folder"
         )
+    place = _place(options.source, options.root)
+    for taken in (place, Path(options.decisions)):
+        if taken.exists() and out.resolve() == taken.resolve():
+            raise ValueError(f"--out is {taken} itself, which is never changed")
     images = data.load(options.source, options.root, broken_files="skip")
     in_files = isinstance(images.images, Photographs)
-    if options.move and (not in_files or Path(options.source).suffix == ".csv"):
+    in_csv = in_files and place.suffix.lower() == ".csv" and place.is_file()
+    if options.move and (not in_files or in_csv):
         raise ValueError(f"--move is for a folder; {options.source} is none")
     decisions = corrections.read_decisions(options.decisions, images)
-    for taken in (options.source, options.decisions):
-        if Path(taken).exists() and out.resolve() == Path(taken).resolve():
-            raise ValueError(f"--out is {taken} itself, which is never changed")
     if options.move and Path(images.images.folder).resolve().is_relative_to(
         out.resolve()
     ):
         raise ValueError(f"--out {out} contains SOURCE, which is never changed")
-    if out.exists() and not (options.overwrite and out.is_file()):
-        hint = "choose another name" if out.is_dir() else "give --overwrite"
-        raise FileExistsError(f"{out} exists; {hint}")
+    beside = None  # the list of moves
+    if options.move:
+        beside = out.with_name(f"{out.name}-moves.csv")
+    elif in_files and not in_csv and out.suffix.lower() == ".csv":
+        beside = out.with_name(f"{out.stem}-moves.csv")
+    for there in (out, beside) if beside else (out,):
+        if there.exists() and not (options.overwrite and there.is_file()):
+            hint = "choose another name" if there.is_dir() else "give --overwrite"
+            raise FileExistsError(f"{there} exists; {hint}")
     labels = corrections.corrected(images, decisions)
     if options.move:
         folder = Path(images.images.folder)
@@ -660,9 +741,12 @@ def apply(options: argparse.Namespace) -> int:
         if out.resolve().is_relative_to(source.resolve()):
             raise ValueError(f"--out {out} lies in SOURCE, which is never changed")
         moved = corrections.moves(images, labels)
-        out.parent.mkdir(parents=True, exist_ok=True)
-        corrections.copy_moved(source, images, moved, out)
-        corrections.write_table(out.with_name(f"{out.name}-moves.csv"), moved)
+        corrections.write_table(beside, moved)
+        try:
+            corrections.copy_moved(source, images, moved, out)
+        except BaseException:
+            beside.unlink(missing_ok=True)
+            raise
     elif out.suffix.lower() == ".npz":
         test = None
         if not in_files:
@@ -672,12 +756,9 @@ def apply(options: argparse.Namespace) -> int:
                 test = None  # it has none
         corrections.write_npz(images, labels, out, test)
     else:
-        corrections.write_labels(images, labels, out)
-        if in_files and Path(options.source).suffix.lower() != ".csv":
-            corrections.write_table(
-                out.with_name(f"{out.stem}-moves.csv"),
-                corrections.moves(images, labels),
-            )
+        corrections.write_labels(images, labels, out, relative=in_csv)
+        if beside:
+            corrections.write_table(beside, corrections.moves(images, labels))
     counts = decisions.counts()
     changed = int((labels != images.labels).sum()) - counts["left_out"]
     print(

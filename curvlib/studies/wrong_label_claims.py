@@ -5,14 +5,14 @@ claim about two scores is judged by their difference seed by seed: it holds if S
 95 % interval lies above zero, fails if it lies below, and is undecided between.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from curvlib import metrics
-from curvlib.studies import detection, published
+from curvlib.scores import SCORES
+from curvlib.studies import detection, published, statistics
 from curvlib.studies.wrong_label_tables import (
     UNRANKED,
     at_main,
@@ -25,6 +25,25 @@ from curvlib.studies.wrong_label_tables import (
     ranked,
 )
 
+EXISTING = (  # approaches older than the paper, which it may have compared with
+    "in_confidence_max_last",
+    "forgetting_events",
+    "learning_time",
+    "aum",
+    "el2n",
+    "confident_learning",
+    "second_split_forgetting",
+)
+HIGH = 0.9  # an AUROC that counts as high; the paper names no number
+FEW = (  # scores of a short table
+    "curvature_norm",
+    "curvature_square",
+    "curvature_last",
+    "cumulative_loss",
+    "aum",
+    "confident_learning",
+    "random",
+)
 BY_INTERVAL = "Student's 95 % interval over seeds lies above zero"
 IN_MOST = "more than half of the settings"
 
@@ -387,7 +406,7 @@ def of_record(tables: Mapping) -> dict[str, dict]:
     main = at_main(found)
     square = found[found["score"] == "curvature_square"]
     missed = main.groupby("score")["false_negative_rate"]
-    texts, best = missed.agg(metrics.mean_sd), ranked(main).index[0]
+    texts, best = missed.agg(statistics.mean_sd), ranked(main).index[0]
     inside, intervals = chance_intervals(found)
     slipped = moved(leak(found, tables["leaked"], fitted)).set_index("score")
     change = slipped["change"]
@@ -420,8 +439,8 @@ def of_record(tables: Mapping) -> dict[str, dict]:
         ),
         "leak": Verdict(
             change.min() > 0,
-            f"from {change.min():+.3f} ({change.idxmin()}) to {change.max():+.3f} "
-            f"({change.idxmax()})",
+            f"from {change.min():+.3f} ({SCORES[change.idxmin()].label}) to "
+            f"{change.max():+.3f} ({SCORES[change.idxmax()].label})",
             "mean over seeds",
         ),
         "nearer": Verdict(
@@ -534,3 +553,271 @@ def most_shares(found: pd.DataFrame) -> pd.DataFrame:
     rows = found[found["record"] == counts.idxmax()]
     shares = rows.groupby("score")["noise_rate"].nunique()
     return rows[rows["score"].map(shares) == shares.max()]
+
+
+def is_symmetric(tables: Mapping) -> bool:
+    """Whether labels were replaced by another class at random, as in the paper.
+
+    Args:
+        tables: Of one record of ``mislabelled``.
+    """
+    used = tables["fitted"].iloc[0]
+    return used["noise"] == "symmetric" and not used["planted_duplicates"]
+
+
+def high(tables: Mapping, reference: str) -> Verdict:
+    """Whether a score's mean AUROC at the main share is at least ``HIGH``.
+
+    Args:
+        tables: Of one record of ``mislabelled``.
+        reference: Name of the score.
+    """
+    rows = at_main(tables["metrics"])
+    rows = rows[rows["score"] == reference]
+    return Verdict(
+        bool(rows["auroc"].mean() >= HIGH),
+        f"AUROC {statistics.mean_sd(rows['auroc'])}, {_scale(tables)}",
+        f"mean AUROC of at least {HIGH}",
+    )
+
+
+def as_high_as_published(tables: Mapping, reference: str) -> Verdict:
+    """Whether a score reaches its published AUROC, to within 0.01, at every share.
+
+    Args:
+        tables: Of one record of ``mislabelled``.
+        reference: Name of the score.
+
+    Returns:
+        Undecided if nothing is published for these labels.
+    """
+    rows = published_beside(tables["metrics"], tables["fitted"])
+    rows = rows[rows["score"] == reference]
+    rule = "at most 0.01 below the published value, at every share"
+    if rows.empty:
+        return Verdict(None, "nothing published for these labels", rule)
+    last = rows.iloc[-1]
+    return Verdict(
+        bool((rows["here"] > rows["published"] - 0.01).all()),
+        f"{last['here']:.3f} here and {last['published']:.3f} published at "
+        f"{last['noise_rate']:.0%}, {_scale(tables)}",
+        rule,
+    )
+
+
+def beats_existing(tables: Mapping, reference: str) -> Verdict:
+    """Whether a score beats every approach of ``EXISTING`` that was run.
+
+    Args:
+        tables: Of one record of ``mislabelled``.
+        reference: Name of the score.
+
+    Returns:
+        Holds if it beats all of them, fails if one of them beats it, is undecided
+        otherwise.
+    """
+    rows = at_main(tables["metrics"])
+    names = [name for name in EXISTING if name in set(rows["score"])]
+    marks = {name: beats(rows, reference, name).holds for name in names}
+    groups = {
+        word: [SCORES[name].label for name in names if marks[name] is mark]
+        for word, mark in (("ahead of", True), ("behind", False), ("undecided", None))
+    }
+    told = [f"{word} {', '.join(group)}" for word, group in groups.items() if group]
+    values = list(marks.values())
+    holds = False if False in values else True if all(values) and values else None
+    return Verdict(
+        holds,
+        f"{'; '.join(told)}; {_scale(tables)}",
+        f"{BY_INTERVAL} for all older approaches; one that beats it is enough to fail",
+    )
+
+
+def _scale(tables: Mapping) -> str:
+    """How many images and seeds, and how well the networks generalise, in words."""
+    rows = at_main(tables["fitted"])
+    seeds = rows["seed"].nunique()
+    unseen = rows["right on unseen"].mean()
+    known = "" if np.isnan(unseen) else f", {unseen:.0%} right on unseen images"
+    return (
+        f"{int(rows['samples'].iloc[0]):,} images, {seeds} "
+        f"seed{'s' * (seeds > 1)}{known}"
+    )
+
+
+def by_record(
+    shown: Mapping[str, Mapping], verdict: Callable[..., Verdict], *given: object
+) -> dict[str, object]:
+    """A verdict for each record, as ``page.claim`` takes them.
+
+    Args:
+        shown: Tables, by label.
+        verdict: Takes the tables of a record, and what is given.
+        *given: Further arguments.
+    """
+    found = {label: verdict(tables, *given) for label, tables in shown.items()}
+    return {
+        "holds": {label: each.holds for label, each in found.items()},
+        "ours": {label: each.ours for label, each in found.items()},
+        "tolerance": next((each.tolerance for each in found.values()), ""),
+    }
+
+
+def named(name: str) -> Callable[[Mapping], Verdict]:
+    """One of the verdicts of ``of_record``, as a function of the tables.
+
+    Args:
+        name: Its short name, such as ``"average"``.
+    """
+    return lambda tables: Verdict(**of_record(tables)[name])
+
+
+def by_setting(shown: Mapping[str, Mapping]) -> pd.DataFrame:
+    """AUROC of every score in every setting, with what the networks had learned.
+
+    Args:
+        shown: Tables of ``mislabelled``, by label.
+
+    Returns:
+        A row for each setting, seed and score: setting (label and share), label, share,
+        score, seed, auroc, unseen (accuracy on unseen images) and learned (share of the
+        wrong labels).
+    """
+    rows = []
+    for label, tables in shown.items():
+        fitted = tables["fitted"].set_index(["noise_rate", "seed"])
+        found = tables["metrics"][["noise_rate", "seed", "score", "auroc"]]
+        beside = fitted[["share wrong", "right on unseen", "wrong labels learned"]]
+        found = found.join(beside, on=["noise_rate", "seed"])
+        shares = found.groupby("noise_rate")["share wrong"].transform("mean")
+        percent = (100 * shares).map("{:.2g} %".format)
+        rows.append(found.assign(label=label, setting=f"{label}, " + percent))
+    table = pd.concat(rows, ignore_index=True)
+    words = {"right on unseen": "unseen", "wrong labels learned": "learned"}
+    return table.rename(columns={"share wrong": "share"} | words)
+
+
+def short_table(settings: pd.DataFrame) -> pd.DataFrame:
+    """A row for each setting: accuracies, and AUROC of the scores in ``FEW``, as text.
+
+    Args:
+        settings: As ``by_setting`` returns it.
+
+    Returns:
+        Columns setting, right on unseen images, wrong labels learned, then one for each
+        score, named in words; the settings with the highest accuracy first.
+    """
+    grouped = settings.groupby("setting", sort=False)
+    table = grouped[["unseen", "learned"]].mean()
+    few = settings[settings["score"].isin(FEW)]
+    texts = few.groupby(["setting", "score"])["auroc"].agg(statistics.mean_sd).unstack()
+    for name in FEW:
+        if name in texts:
+            table[SCORES[name].label] = texts[name]
+    table = table.sort_values("unseen", ascending=False, kind="stable").reset_index()
+    words = {"unseen": "right on unseen images", "learned": "wrong labels learned"}
+    return table.rename(columns=words)
+
+
+def in_practice(shown: Mapping[str, Mapping]) -> pd.DataFrame:
+    """What a practitioner would do, beside scores of a head on the same features.
+
+    Args:
+        shown: Tables of ``wrong_label_tools``, by label.
+
+    Returns:
+        Columns data, right on unseen images (out of fold), then AUROC as text for the
+        out-of-fold probability, cumulative loss, curvature and random numbers.
+    """
+    names = {
+        "out_of_fold_probability": "out-of-fold probability",
+        "cumulative_loss": "cumulative loss of a head",
+        "curvature_norm": "curvature of a head",
+        "random": "random",
+    }
+    rows = []
+    for label, tables in shown.items():
+        found = tables["scores"].groupby("score")["auroc"].agg(statistics.mean_sd)
+        accuracy = tables["cases"]["accuracy"].mean()
+        row = {"data": label, "right on unseen images": accuracy}
+        rows.append(row | {word: found.get(name) for name, word in names.items()})
+    return pd.DataFrame(rows)
+
+
+def of_study(shown: Mapping[str, Mapping], study: str) -> dict[str, Mapping]:
+    """Those records that come from one study.
+
+    Args:
+        shown: Records by label, as ``page.records`` gives them.
+        study: Its name.
+    """
+    return {n: record for n, record in shown.items() if record.made["study"] == study}
+
+
+def at_main_share(settings: pd.DataFrame) -> pd.DataFrame:
+    """The rows of each record's main share of wrong labels.
+
+    Args:
+        settings: As ``by_setting`` returns it.
+    """
+    return settings.groupby("label", sort=False, group_keys=False)[
+        list(settings.columns)
+    ].apply(at_main)
+
+
+def summary(settings: pd.DataFrame, reference: str) -> dict:
+    """The numbers that the page opens with, for ``page.tell``, at the main shares.
+
+    Args:
+        settings: As ``by_setting`` returns it.
+        reference: The score that stands for curvature.
+
+    Returns:
+        num_settings; best and worst AUROC of the reference over settings, mean over
+        seeds, each with the setting and with the accuracy on unseen images of its
+        networks; loss_best and loss_worst, of the cumulative loss in the same two
+        settings; loss_ahead, the number of settings in which its mean is higher;
+        correlation, Spearman's, between accuracy and AUROC of the reference.
+    """
+    rows = at_main_share(settings)
+    mean = rows.groupby(["setting", "score"])["auroc"].mean().unstack()
+    unseen = rows.groupby("setting")["unseen"].mean()
+    ordered = mean[reference].sort_values()
+    told = {"num_settings": len(mean)}
+    for word, name in (("best", ordered.index[-1]), ("worst", ordered.index[0])):
+        told |= {
+            f"{word}": ordered[name],
+            f"{word}_setting": name,
+            f"{word}_unseen": unseen[name],
+            f"loss_{word}": mean.loc[name, "cumulative_loss"],
+        }
+    told["loss_ahead"] = int((mean["cumulative_loss"] > mean[reference]).sum())
+    told["correlation"] = mean[reference].corr(unseen, method="spearman")
+    return told
+
+
+def honest_is_close(tables: Mapping) -> Verdict:
+    """Whether honest labels come close to what is published for curvature and loss.
+
+    Args:
+        tables: Of one record of ``mislabelled``.
+
+    Returns:
+        At the main share; holds if both AUROCs are at most 0.01 below the published
+        ones, undecided if nothing is published for these labels.
+    """
+    rule = "at most 0.01 below the published AUROC, for both"
+    table = leak(tables["metrics"], tables["leaked"], tables["fitted"])
+    both = table.set_index("score").loc[["curvature_norm", "cumulative_loss"]]
+    if both["published"].isna().any():
+        return Verdict(None, "nothing published for these labels", rule)
+    told = [
+        f"{SCORES[row.Index].label} {row.given:.3f} ({row.published:.3f} published, "
+        f"{row.true:.3f} with the slip)"
+        for row in both.itertuples()
+    ]
+    return Verdict(
+        bool((both["given"] >= both["published"] - 0.01).all()),
+        f"{'; '.join(told)}; {_scale(tables)}",
+        rule,
+    )

@@ -9,8 +9,8 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
-from curvlib import metrics
-from curvlib.studies import detection, published
+from curvlib.scores import SCORES
+from curvlib.studies import detection, published, statistics
 from curvlib.studies.mislabelled import SETS, main_rate
 
 # These take no place of their own in a ranking: final_loss orders the samples as
@@ -77,21 +77,21 @@ def headline(found: pd.DataFrame, fitted: pd.DataFrame) -> dict:
 
     Returns:
         kind of wrong labels; share of them, num_samples, num_seeds; num_scores that are
-        ranked, best, its name; auroc_best, auroc_square, auroc_loss and auroc_random,
+        ranked, best, its label; auroc_best, auroc_square, auroc_loss and auroc_random,
         mean ± standard deviation over seeds, as text; rank_square and rank_norm, places
         of curvature.
     """
     used, main = fitted.iloc[0], at_main(found)
     order = ranked(main)
     place = {name: i for i, name in enumerate(order.index, start=1)}
-    auroc = main.groupby("score")["auroc"].agg(metrics.mean_sd)
+    auroc = main.groupby("score")["auroc"].agg(statistics.mean_sd)
     return {
         "kind": kind_of(used["noise"], used["planted_duplicates"]),
         "share": float(at_main(fitted)["share wrong"].mean()),
         "num_samples": int(at_main(fitted)["samples"].iloc[0]),
         "num_seeds": fitted["seed"].nunique(),
         "num_scores": len(order),
-        "best": order.index[0],
+        "best": SCORES[order.index[0]].label,
         "auroc_best": auroc[order.index[0]],
         "auroc_square": auroc["curvature_square"],
         "auroc_loss": auroc["cumulative_loss"],
@@ -140,7 +140,7 @@ def by_share(found: pd.DataFrame, fitted: pd.DataFrame) -> pd.DataFrame:
         the main share, random last.
     """
     grouped = found.groupby(["score", "noise_rate"], sort=False)["auroc"]
-    table = grouped.agg(metrics.mean_sd).unstack()
+    table = grouped.agg(statistics.mean_sd).unstack()
     shares = fitted.groupby("noise_rate")["share wrong"].mean()
     table.columns = [f"{100 * shares[rate]:.3g} %" for rate in table.columns]
     names = dict.fromkeys([*at_main(found)["score"], *found["score"]])
@@ -161,7 +161,7 @@ def for_checking(found: pd.DataFrame, cost: pd.DataFrame) -> pd.DataFrame:
         Student's 95 % interval as text; trainings and seconds, of one run.
     """
     by_score = found.groupby("score", sort=False)
-    table = by_score[list(MEASURES)].agg(metrics.mean_sd)
+    table = by_score[list(MEASURES)].agg(statistics.mean_sd)
     first = found[found["seed"] == found["seed"].iloc[0]].set_index("score")
     change = detection.paired_difference(found, "curvature_square")
     table.insert(0, "interval", first.apply(_interval, axis=1))
@@ -242,7 +242,7 @@ def combinations(combined: pd.DataFrame, cost: pd.DataFrame) -> pd.DataFrame:
         dearest member.
     """
     grouped = combined.groupby(["scores", "how"], sort=False)["auroc"]
-    table = grouped.agg(metrics.mean_sd).unstack().loc[list(SETS)]
+    table = grouped.agg(statistics.mean_sd).unstack().loc[list(SETS)]
     of_score = cost.set_index("score")["trainings"]
     table["trainings"] = [of_score[members].max() for members in SETS.values()]
     return table.reset_index()
@@ -292,7 +292,7 @@ def planted_beside(planted: pd.DataFrame, fitted: pd.DataFrame) -> pd.DataFrame:
         value).
     """
     ways = ["both copies", "only the wrong one"]
-    table = planted.groupby("score", sort=False)[ways].agg(metrics.mean_sd)
+    table = planted.groupby("score", sort=False)[ways].agg(statistics.mean_sd)
     known = published.auroc_planted_duplicates()
     known = known[known["dataset"] == fitted["dataset"].iloc[0]]
     table["published"] = known.set_index("score")["auroc"].reindex(table.index)
@@ -348,7 +348,7 @@ def all_numbers(tables: Mapping) -> tuple[pd.DataFrame, pd.DataFrame]:
         "FPR at 95 % TPR": (means[MEASURES[1]], asked[MEASURES[1]]),
         "missed": (means[MEASURES[2]], asked[MEASURES[2]]),
         "minus curvature": (change, asked["difference"]),
-        "AUROC with the leak": (true.mean(), true.agg(metrics.mean_sd)),
+        "AUROC with the leak": (true.mean(), true.agg(statistics.mean_sd)),
         "change by the leak": (slip["change"], slip["change"].map("{:+.3f}".format)),
         "trainings": (asked["trainings"], asked["trainings"].map("{:.2f}".format)),
         "seconds": (asked["seconds"], asked["seconds"].map("{:.0f}".format)),
@@ -356,7 +356,7 @@ def all_numbers(tables: Mapping) -> tuple[pd.DataFrame, pd.DataFrame]:
     if "planted" in tables:
         grouped = tables["planted"].groupby("score", sort=False)
         for way in ("both copies", "only the wrong one"):
-            means, texts_of = grouped[way].mean(), grouped[way].agg(metrics.mean_sd)
+            means, texts_of = grouped[way].mean(), grouped[way].agg(statistics.mean_sd)
             columns[f"AUROC, {way}"] = (means, texts_of)
     for name, (value, text) in columns.items():
         values[name], texts[name] = value, text

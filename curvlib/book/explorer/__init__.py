@@ -5,8 +5,8 @@ be opened from a folder, sent by mail, and be read in ten years. ``page.html``,
 ``style.css`` and ``script.js`` beside this module are its parts, with gaps such as
 ``@@META@@`` in the page:
 
-- META: JSON; name, count N, classes, scores and their signs, side and across of the
-  sprite, whose i-th image stands at row ``i // across``.
+- META: JSON; name, count N, classes, scores, their labels and signs, side and across of
+  the sprite, whose i-th image is in row ``i // across``.
 - COLUMNS: zlib, base64; index, label and each score, four planes of N bytes each: the
   first bytes of N big-endian words, then the second ones, and so on. Indices have two
   words, the upper half first.
@@ -14,6 +14,7 @@ be opened from a folder, sent by mail, and be read in ten years. ``page.html``,
 """
 
 import base64
+import html
 import json
 import re
 import zlib
@@ -158,6 +159,9 @@ def _parts(
         "count": len(frame),
         "classes": list(classes),
         "scores": names,
+        "labels": [
+            SCORES[n].label if n in SCORES else n.replace("_", " ") for n in names
+        ],
         "signs": [known[name] for name in names],
     }
     parts = {
@@ -296,3 +300,21 @@ def _plot() -> str:
         ids, lambda m: f'"{numbers.setdefault(m[1], f"m{len(numbers)}")}"', text
     )
     return _json(json.loads(text))
+
+
+def placeholder(label: str, file: str) -> str:
+    """The place in a page where the book's script shows an explorer.
+
+    Args:
+        label: Of the data set.
+        file: Name of the explorer's file, which the page offers for download.
+
+    Returns:
+        HTML that points to the file where no script runs.
+    """
+    label, file = html.escape(label), html.escape(file)
+    return (
+        f'<div class="explorer" data-file="{file}" data-label="{label}">'
+        f"<p>The explorer of {label} is the file <code>{file}</code>, among the data "
+        "of this page. Any browser opens it.</p></div>"
+    )

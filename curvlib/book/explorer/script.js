@@ -3,6 +3,7 @@ const $ = (id) => document.getElementById(id);
 const META = JSON.parse($("meta").textContent);
 const N = META.count,
   SCORES = META.scores,
+  LABELS = META.labels,
   SIGNS = META.signs;
 // Tableau's ten, with blue in place of the grey, which is for all the others.
 const COLOURS = [
@@ -148,14 +149,14 @@ function draw() {
     const range = doc.get_model_by_name(`${way}_range`);
     range.setv({ start: low - pad, end: high + pad });
     range.setv({ reset_start: low - pad, reset_end: high + pad });
-    doc.get_model_by_name(`${way}_axis`).axis_label = SCORES[score];
+    doc.get_model_by_name(`${way}_axis`).axis_label = LABELS[score];
     doc
       .get_model_by_name(`${way}_zero`)
       .setv({ visible: line !== null, location: line });
     if (line !== null) {
       const side = way === "x" ? "left of" : "below";
       notes.push(
-        `${thousands(zeros)} images with ${SCORES[score]} 0 stand ${side} ` +
+        `${thousands(zeros)} images with ${LABELS[score]} 0 are ${side} ` +
           "the dashed line.",
       );
     }
@@ -239,7 +240,7 @@ function tip(event) {
   add("index", String(index[best]), true);
   add("class", className(best), true);
   const width = $("place").clientWidth;
-  SCORES.forEach((name, s) => {
+  LABELS.forEach((name, s) => {
     const bold = [$("x").value, $("y").value].includes(String(s));
     if (bold || width > 420) add(name, number(values[s][best]), bold);
   });
@@ -296,7 +297,7 @@ function choose(i) {
     element("th", {}, "value"),
     element("th", {}, "rank"),
   );
-  const body = SCORES.map((name, s) =>
+  const body = LABELS.map((name, s) =>
     element(
       "tr",
       {},
@@ -313,7 +314,7 @@ function choose(i) {
       "p",
       { className: "note" },
       `Rank 1 of ${thousands(N)} is the most ` +
-        "suspect; equal values share the best rank of theirs.",
+        "suspect; equal values share the best of their ranks.",
     ),
   );
   mark();
@@ -325,7 +326,7 @@ function choose(i) {
 
 const INDEX = { name: "index", of: (i) => index[i], text: (i) => String(index[i]) };
 const CLASS = { name: "class", of: className, text: className, left: true };
-const VALUES = SCORES.map((name, s) => ({
+const VALUES = LABELS.map((name, s) => ({
   name,
   of: (i) => values[s][i],
   text: (i) => number(values[s][i]),
@@ -398,7 +399,7 @@ function fill() {
   const way = SIGNS[by] < 0 ? "low" : "high";
   $("tablenote").textContent =
     `${rows.length} of ${thousands(count)} images. ` +
-    `Of ${SCORES[by]}, ${way} values are suspect. ` +
+    `Of ${LABELS[by]}, ${way} values are suspect. ` +
     "A column's name sorts these rows; a row marks its image.";
 }
 
@@ -432,7 +433,7 @@ function pick(c, on) {
 }
 
 function controls() {
-  const options = SCORES.map((name, s) => [name, s]);
+  const options = LABELS.map((name, s) => [name, s]);
   for (const id of ["x", "y", "by"])
     $(id).append(...options.map(([name, s]) => new Option(name, s)));
   const wish = (name, other) => Math.max(SCORES.indexOf(name), 0) || other;
