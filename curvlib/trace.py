@@ -158,13 +158,13 @@ class Trace:
         if trace.config != config:
             keys = sorted(config.keys() | trace.config.keys())
             lines = [
-                f"{key}: {trace.config.get(key)!r} there, {config.get(key)!r} asked for"
+                f"{key}: {trace.config.get(key)!r} there, {config.get(key)!r} requested"
                 for key in keys
                 if trace.config.get(key) != config.get(key)
             ]
             raise ValueError(
-                f"{folder} holds a run of another config ({'; '.join(lines)}); choose "
-                "another folder, or delete it"
+                f"{folder} holds a run with other settings ({'; '.join(lines)}); "
+                "choose another folder, or delete it"
             )
         if trace.info["checksums"] != checksums:
             raise ValueError(

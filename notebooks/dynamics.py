@@ -41,9 +41,8 @@ records: list = None  # records to show; None measures with the values above
 results = "results/scratch/dynamics"  # folder of the record that is measured
 
 # %%
-from curvlib import metrics
 from curvlib.book import Page, figures
-from curvlib.studies import dynamics
+from curvlib.studies import dynamics, statistics
 
 page = Page.begin(In)
 shown = page.records(dynamics.measure)
@@ -262,7 +261,7 @@ page.claim(
     "A network stopped at the peak of curvature is better calibrated than at the end.",
     {k: dynamics.in_every_seed(peaks[k]["ece"] < ends[k]["ece"]) for k in shown},
     ours={
-        k: f"{metrics.mean_sd(peaks[k]['ece'])} against {metrics.mean_sd(ends[k]['ece'])}"
+        k: f"{statistics.mean_sd(peaks[k]['ece'])} against {statistics.mean_sd(ends[k]['ece'])}"
         for k in shown
     },
     tolerance="every seed; undecided if seeds differ",

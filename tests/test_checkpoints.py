@@ -121,7 +121,7 @@ def test_the_command_scores_a_folder_of_checkpoints(run, tmp_path, capsys):
     assert main([*command, "--device=foo"]) == 2
     assert "device 'foo' cannot be used here" in capsys.readouterr().err
     assert main([*command, "--width=16"]) == 2
-    assert "is of another network" in capsys.readouterr().err
+    assert "holds another network" in capsys.readouterr().err
 
 
 def test_weights_of_torchvision_are_scored_on_photographs(place, tmp_path):  # noqa: F811
@@ -187,7 +187,7 @@ def test_weights_of_another_network_are_refused_before_any_is_scored(run, tmp_pa
     other = networks.build("mlp", num_classes=10, input_shape=(1, 8, 8), width=8)
     torch.save(other.state_dict(), tmp_path / "z_99.pt")
     files = [*files_in(folder), tmp_path / "z_99.pt"]
-    with pytest.raises(ValueError, match=r"z_99.pt is of another network: it lacks"):
+    with pytest.raises(ValueError, match=r"z_99.pt holds another network: it lacks"):
         score_checkpoints(
             files, images, model="slim_resnet", width=8, runs=tmp_path / "runs"
         )
@@ -434,7 +434,7 @@ def test_states_under_other_names_and_hidden_files_are_no_epochs(tmp_path):
     ]  # fmt: skip
     for file in tmp_path.glob("net?_*"):
         file.unlink()
-    with pytest.raises(FileNotFoundError, match=r"no checkpoint in .*, but for \._net"):
+    with pytest.raises(FileNotFoundError, match=r"no checkpoint in .* except \._net"):
         files_in(tmp_path)
 
 
@@ -474,7 +474,7 @@ def test_a_file_whose_place_in_the_order_is_unknown_is_refused(tmp_path):
     for number in (1, 2):
         torch.save(prefixed("", number), tmp_path / f"epoch_{number}.pt")
     torch.save(prefixed("", 0), tmp_path / "init.pt")
-    message = r"unknown where init\.pt belongs in the order of epoch_1\.pt and the like"
+    message = r"cannot tell where init\.pt belongs among files such as epoch_1\.pt"
     with pytest.raises(ValueError, match=message):
         files_in(tmp_path)
     (tmp_path / "init.pt").rename(tmp_path / "epoch_0.pt")

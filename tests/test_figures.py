@@ -710,6 +710,30 @@ def test_a_sortable_table_sorts_by_values_and_shows_texts():
         figures.sortable_table(values, texts.rename(columns=str.upper), caption="")
 
 
+def test_a_map_of_the_plane_covers_its_corners_and_points_lie_on_it():
+    corners = pd.DataFrame({"low": [-1.0, -2.0], "high": [1.0, 2.0]})
+    values = np.linspace(0, 1, 25).reshape(5, 5)
+    levels = np.linspace(0, 1, 6)
+    ax = figures.plane(corners, values, levels=levels, label="p", boundary=0.5)
+    assert ax.get_xlim() == (-1, 1) and ax.get_ylim() == (-2, 2)
+    frame = pd.DataFrame({"x": [0.0, 0.5], "y": [1.0, -1.0], "label": [0, 1]})
+    before = len(ax.collections)
+    figures.points(frame.assign(wrong=[False, True]), ax=ax)
+    (dots,) = ax.collections[before:]
+    np.testing.assert_array_equal(dots.get_offsets(), frame[["x", "y"]])
+    assert [(text.get_text(), text.xy) for text in ax.texts] == [("≠", (0.5, -1.0))]
+
+
+def test_ranked_values_go_from_high_to_low_and_keep_their_group():
+    values = pd.Series([1.0, 100.0, 10.0])
+    mask = np.array([False, True, False])
+    _, (ax,) = figures.panels(1)
+    figures.ranked(values, {"right": ~mask, "wrong": mask}, ylabel="score", ax=ax)
+    right, wrong = (dots.get_offsets().tolist() for dots in ax.collections)
+    assert right == [[2, 10], [3, 1]] and wrong == [[1, 100]]
+    assert ax.get_yscale() == "log"
+
+
 def test_settings_are_sorted_by_the_accuracy_of_their_networks():
     settings = pd.DataFrame(
         {

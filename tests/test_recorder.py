@@ -466,7 +466,7 @@ def test_a_recorder_goes_on_where_another_stopped_and_overwrites_nothing(tmp_pat
     mine.record(3, mlp(), batch)
     with pytest.raises(ValueError, match="run on other images or labels"):
         recorder(tmp_path / "a", labels=(y + 1) % C)
-    with pytest.raises(ValueError, match="num_probes: 2 there, 5 asked for"):
+    with pytest.raises(ValueError, match="num_probes: 2 there, 5 requested"):
         recorder(tmp_path / "a", num_probes=5)
     assert recorder(tmp_path / "b").folder.exists() is False
 

@@ -167,11 +167,11 @@ def test_forgetting_takes_the_held_out_epochs_along(tmp_path):
 def test_another_config_is_refused_with_what_differs(tmp_path):
     written(tmp_path)
     other = CONFIG | {"lr": 0.2, "more": True}
-    with pytest.raises(ValueError, match="run of another config") as caught:
+    with pytest.raises(ValueError, match="run with other settings") as caught:
         create(tmp_path, config=other)
     message = str(caught.value)
-    assert "lr: 0.1 there, 0.2 asked for" in message
-    assert "more: None there, True asked for" in message
+    assert "lr: 0.1 there, 0.2 requested" in message
+    assert "more: None there, True requested" in message
     assert "epochs" not in message
     assert "choose another folder, or delete it" in message
 

@@ -290,7 +290,7 @@ def test_a_run_from_before_a_setting_existed_is_read(tmp_path, monkeypatch):
     # With another value it is another run, even in that folder by another's hand.
     other = QUICK.changed(warmup=0.5)
     before.folder.rename(tmp_path / name_of(other))
-    with pytest.raises(ValueError, match=r"warmup: None there, 0\.5 asked for"):
+    with pytest.raises(ValueError, match=r"warmup: None there, 0\.5 requested"):
         fit(other, runs=tmp_path)
 
 
@@ -836,7 +836,7 @@ def test_held_out_samples_alone_or_of_other_classes_are_refused(tmp_path):
     with pytest.raises(ValueError, match="no training samples: give both, or set num_"):
         fit(QUICK, heldout=train, runs=tmp_path)
     eleven = replace(train, classes=(*train.classes, "ten"))
-    with pytest.raises(ValueError, match=r"of the same classes, got .*'ten'\)"):
+    with pytest.raises(ValueError, match=r"have the same classes, got .*'ten'\)"):
         fit(QUICK, train, eleven, runs=tmp_path)
     assert not any(tmp_path.iterdir())
 

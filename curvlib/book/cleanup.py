@@ -212,11 +212,11 @@ def clean(
         cell["metadata"] = _kept_metadata(cell)
         if cell["cell_type"] == "code":
             _clean_code_cell(cell, number, replaced)
-    glued = _glued(cells)
+    told = glued(cells)
     prefix = re.sub(r"[^a-z0-9]+", "-", name.lower()) + "-"
     labels = _labels(cells)
     for number, cell in _numbered(cells):
-        _clean_texts(cell, number, glued, prefix, labels)
+        _clean_texts(cell, number, told, prefix, labels)
     if title:
         cells[0]["source"] = re.sub(
             r"^# .*", lambda _: f"# {title}", cells[0]["source"], count=1
@@ -334,7 +334,8 @@ def _replace(text: str, replaced: Mapping[str, str]) -> str:
     return "".join(pieces)
 
 
-def _glued(cells: list[dict]) -> dict[str, str]:
+def glued(cells: list[dict]) -> dict[str, str]:
+    """Numbers that a notebook told, by name, as Python writes them."""
     return {
         output["metadata"]["scrapbook"]["name"]: output["data"].get(
             f"{GLUE}text/plain", ""
@@ -346,7 +347,7 @@ def _glued(cells: list[dict]) -> dict[str, str]:
 
 
 def _clean_texts(
-    cell: dict, number: int, glued: dict[str, str], prefix: str, labels: list[str]
+    cell: dict, number: int, told: dict[str, str], prefix: str, labels: list[str]
 ) -> None:
     options = cell["metadata"].get("mystnb", {})
     texts = [options.get("figure", {}).get("caption", "")]
@@ -354,10 +355,10 @@ def _clean_texts(
     texts += [cell["source"]] if cell["cell_type"] == "markdown" else []
     for text in texts:
         for match in GLUE_ROLE.finditer(str(text)):
-            if match["key"] not in glued:
+            if match["key"] not in told:
                 raise PageError(
                     f"cell {number} shows {match['key']!r}, which is not among the "
-                    f"numbers glued: {', '.join(sorted(glued)) or 'none'}"
+                    f"numbers glued: {', '.join(sorted(told)) or 'none'}"
                 )
     if cell["cell_type"] == "markdown":
         cell["source"] = _prefixed(cell["source"], prefix, labels)
@@ -365,19 +366,28 @@ def _clean_texts(
         options["figure"][key] = _prefixed(options["figure"][key], prefix, labels)
     if alt := options.get("image", {}).get("alt"):
         options["image"]["alt"] = GLUE_ROLE.sub(
-            lambda match: _formatted(match, glued, number), alt
+            lambda match: _formatted(match, told, number), alt
         )
 
 
-def _formatted(match: re.Match, glued: dict[str, str], number: int) -> str:
-    from myst_nb.core.variables import format_plain_text
-
+def _formatted(match: re.Match, told: Mapping[str, str], number: int) -> str:
     try:
-        return format_plain_text(glued[match["key"]], match["format"] or "")
+        return formatted(told[match["key"]], match["format"] or "")
     except (ValueError, TypeError) as error:
         raise PageError(
-            f"cell {number}: {glued[match['key']]} does not fit {match[0]}: {error}"
+            f"cell {number}: {told[match['key']]} does not fit {match[0]}: {error}"
         ) from error
+
+
+def formatted(value: str, format: str) -> str:
+    """A number that ``glued`` gives, as the text of a page shows it.
+
+    Raises:
+        ValueError: If the format does not fit; also TypeError.
+    """
+    from myst_nb.core.variables import format_plain_text
+
+    return format_plain_text(value, format)
 
 
 def _prefixed(text: str, prefix: str, labels: list[str]) -> str:

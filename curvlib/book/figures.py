@@ -19,20 +19,23 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.colors import LogNorm
+from matplotlib.colors import Colormap, LinearSegmentedColormap, LogNorm
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.textpath import TextPath
 from sklearn.isotonic import isotonic_regression
 
 from curvlib.book import artwork
-from curvlib.book.palette import COLOURS, GREY, GRID
+from curvlib.book.palette import COLOURS, GREY, GRID, PAPER
 from curvlib.scores import SCORES
 
 LINES = ("-", "--", "-.", ":")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 NAMED = 6  # lines of a figure that have a name and a colour
 ROWS = 6  # of a table that are in sight; a click shows the others
+TWO_CLASSES = LinearSegmentedColormap.from_list(  # of the labels 0 and 1
+    "two classes", [COLOURS[1], PAPER, COLOURS[0]]
+)
 WIDTH = 7.0  # inches, the page at 100 dots an inch
 STYLE = {  # of every figure of the book
     "figure.dpi": 100,
@@ -1403,5 +1406,78 @@ def against_truth(
         )
     ax.set(xscale="log", yscale="log", xlim=(low, high), ylim=(low, high))
     ax.set(xlabel="labels that are wrong", ylabel="estimate with its 90 % interval")
+    ax.legend(frameon=False, fontsize=9)
+    return ax
+
+
+def plane(
+    corners: pd.DataFrame,
+    values: np.ndarray,
+    *,
+    levels: np.ndarray,
+    label: str | None = None,
+    cmap: str | Colormap = "viridis",
+    boundary: float | None = None,
+    ax: Axes | None = None,
+) -> Axes:
+    """A map of values over the plane.
+
+    Args:
+        corners: Columns ``low`` and ``high``, a row for each coordinate.
+        values: Shape [side, side], over an even grid between the corners.
+        levels: Where one colour ends and the next begins.
+        label: Of the colour bar; None for no bar.
+        cmap: Matplotlib's colours, or ``TWO_CLASSES`` for a probability of class 1.
+        boundary: Value at which to draw a black line; None for none.
+        ax: Where to draw; a new figure if None.
+    """
+    ax = _axes(ax)
+    across, up = (
+        np.linspace(*ends, len(values)) for ends in corners[["low", "high"]].to_numpy()
+    )
+    shown = ax.contourf(across, up, values, levels=levels, cmap=cmap, alpha=0.75)
+    if boundary is not None:
+        ax.contour(across, up, values, levels=[boundary], colors="black", linewidths=1)
+    if label is not None:
+        ax.figure.colorbar(shown, ax=ax, label=label)
+    ax.grid(visible=False)
+    ax.set(xticks=[], yticks=[], aspect="equal")
+    return ax
+
+
+def points(frame: pd.DataFrame, *, area: np.ndarray | float = 34.0, ax: Axes) -> Axes:
+    """Points in the plane in the colour of their label; a wrong label gets a ≠.
+
+    Args:
+        frame: Columns ``x``, ``y``, ``label`` (0 or 1) and ``wrong`` (bool).
+        area: Of the discs, in square points; one for each point, or one for all.
+        ax: Where to draw.
+    """
+    colours = [COLOURS[1 - label] for label in frame["label"]]
+    ax.scatter(
+        frame["x"], frame["y"], s=area, color=colours, edgecolor="white", zorder=3
+    )
+    for place in frame.loc[frame["wrong"], ["x", "y"]].to_numpy():
+        ax.annotate("≠", place, (4, 4), textcoords="offset points", weight="bold")
+    return ax
+
+
+def ranked(
+    values: pd.Series, groups: Mapping[str, np.ndarray], *, ylabel: str, ax: Axes
+) -> Axes:
+    """Values from the highest to the lowest, each group in its colour and marker.
+
+    Args:
+        values: One a sample, positive.
+        groups: Name to bool mask of the samples, as for :func:`distributions`.
+        ylabel: Name of the values.
+        ax: Where to draw.
+    """
+    order = np.argsort(-values.to_numpy(), kind="stable")
+    for k, (name, mask) in enumerate(groups.items()):
+        place = np.flatnonzero(np.asarray(mask)[order])
+        look = {"color": COLOURS[k], "marker": MARKERS[k], "s": 22, "label": name}
+        ax.scatter(place + 1, values.to_numpy()[order][place], **look)
+    ax.set(yscale="log", xlabel="rank", ylabel=ylabel)
     ax.legend(frameon=False, fontsize=9)
     return ax

@@ -29,7 +29,7 @@ from sphinx.ext.napoleon import Config, GoogleDocstring
 from sphinx.util.nodes import nested_parse_with_titles
 
 import curvlib
-from curvlib.book import catalogue, drawing, launch, records
+from curvlib.book import catalogue, cleanup, drawing, launch, records
 from curvlib.book.page import MARKS
 from curvlib.book.parameters import LIBRARY
 
@@ -39,7 +39,10 @@ LAYERS = {"core": CORE} | {
 }
 IN_FULL = ("core", "data", "runs")  # of the others, what notebooks call
 DEFINITIONS = (ast.FunctionDef, ast.ClassDef)
-DOCSTRINGS = Config(napoleon_use_ivar=True, napoleon_use_param=False)
+DOCSTRINGS = Config(
+    napoleon_use_param=False,
+    napoleon_custom_sections=[("Attributes", "params_style")],  # as Args are shown
+)
 
 
 # -------------------------------------------------------------- the library, parsed
@@ -292,8 +295,12 @@ class Measured(_Generated):
         for page in known.pages.values():
             if not page.file.exists():
                 continue
-            yield from _heading(f":doc:`/book/pages/{page.name}`")
-            for claim in (page.drawn or {}).get("claims", []):
+            title = cleanup.read(page.file)["cells"][0]["source"].splitlines()[0]
+            yield from _heading(title.removeprefix("# "))
+            claims = (page.drawn or {}).get("claims", [])
+            says = "claims:" if claims else "makes no claim."
+            yield from (f":doc:`This page </book/pages/{page.name}>` {says}", "")
+            for claim in claims:
                 yield f"- {claim['text']} ({_verdicts(claim['verdicts'])})"
             yield ""
             if rows := [

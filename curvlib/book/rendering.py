@@ -7,6 +7,7 @@ import sys
 import time
 from pathlib import Path
 
+from curvlib.book import slides
 from curvlib.book.drawing import duration
 from curvlib.book.parameters import PageError
 
@@ -51,6 +52,7 @@ def render(root: Path, *, force: bool = False) -> Path:
     """
     build = root / "book" / "_build"
     html, stamp = build / "html", build / ".rendered-from"
+    slides.write(root)
     now = sources_hash(root)
     if not force and html.exists() and stamp.exists() and stamp.read_text() == now:
         print("nothing in the book changed since it was rendered")

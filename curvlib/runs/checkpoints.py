@@ -123,14 +123,14 @@ def files_in(place: str | Path) -> list[Path]:
             left_out[file] = "it is unknown after which epoch it was saved"
         else:
             raise ValueError(
-                f"it is unknown where {file.relative_to(place)} belongs in the order "
-                f"of {found[0].relative_to(place)} and the like; rename it as they are "
-                "named, or move it away"
+                f"cannot tell where {file.relative_to(place)} belongs among files such "
+                f"as {found[0].relative_to(place)}; rename it like them, or move it "
+                "away"
             )
     for file, why in sorted(left_out.items()):
         progress.report(f"left out {file.relative_to(place)}: {why}")
     if not candidates:
-        without = f", but for {sorted(left_out)[0].name} and such" if left_out else ""
+        without = f" except {sorted(left_out)[0].name} and such" if left_out else ""
         raise FileNotFoundError(
             f"no checkpoint in {place}{without}: expected files ending in "
             f"{', '.join(SUFFIXES)}"
@@ -139,7 +139,7 @@ def files_in(place: str | Path) -> list[Path]:
 
 
 def _weights_in(folder: Path) -> tuple[list[Path], dict[Path, str]]:
-    """Files of a folder that may hold weights; those that do not, and what they are."""
+    """Files that may hold weights; and the others, with what they are."""
     found, left_out = [], {}
     for file in folder.glob("*"):
         if file.suffix.lower() not in SUFFIXES or not file.is_file():
@@ -154,7 +154,7 @@ def _weights_in(folder: Path) -> tuple[list[Path], dict[Path, str]]:
 
 
 def _companion(file: Path) -> str | None:
-    """What a file is, if it is kept beside weights; None if it may hold some."""
+    """What a file is, if it is known to hold no weights; None if it may."""
     words = _words(file)
     if words & _COMPANIONS and words <= _COMPANIONS | _AROUND:
         return "by its name, kept to go on with training"
@@ -171,7 +171,7 @@ def _companion(file: Path) -> str | None:
 
 
 def _series(files: list[Path], place: Path) -> tuple[list[Path], list[Path]]:
-    """Files that are numbered alike, and the rest, both in order."""
+    """Files with the same numbering, and the rest, both in order."""
 
     def pattern(file: Path) -> str:
         name = str(file.relative_to(place)).lower()
@@ -245,7 +245,7 @@ def _without_prefixes(weights: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _weights(file: Path, *, mmap: bool = False) -> dict[str, Tensor]:
-    """The state dict in a file, with what wrappers put before all names."""
+    """The state dict in a file, with the prefixes that wrappers add to names."""
     content = _content(file, mmap=mmap)
     choices = [content]
     if isinstance(content, dict):
@@ -419,7 +419,7 @@ def score_checkpoints(
 
 
 def _adopted(trace: Trace) -> Trace:
-    """Take over the epochs that another trace has at the same weights and number."""
+    """Copy epochs from another trace that has the same weights and number."""
 
     def settings(one: Trace) -> list:
         lists = ("checkpoints", "contents")
@@ -449,7 +449,7 @@ def _digest(file: Path) -> str:
 
 
 def _fill(network: torch.nn.Module, file: Path) -> None:
-    """Load a file's weights, whatever wrappers put before their names."""
+    """Load a file's weights, and ignore prefixes that wrappers add to names."""
     own = network.state_dict()
     weights = _fitting(_weights(Path(file)), own, file)
     try:
@@ -458,11 +458,11 @@ def _fill(network: torch.nn.Module, file: Path) -> None:
         wrong = [n for n in own if n not in weights or weights[n].shape != own[n].shape]
         extra = sorted(weights.keys() - own.keys())
         raise ValueError(
-            f"{file} is of another network: "
+            f"{file} holds another network: "
             + (
                 f"it lacks {wrong[0]} of shape {list(own[wrong[0]].shape)}"
                 if wrong
-                else f"it has {extra[0]}, which the network has not"
+                else f"it has {extra[0]}, which the network lacks"
             )
             + f" ({len(wrong) + len(extra)} differences); check model, width and the "
             "number of classes"
@@ -472,7 +472,7 @@ def _fill(network: torch.nn.Module, file: Path) -> None:
 def _fitting(
     weights: dict[str, Tensor], own: dict[str, Tensor], file: Path
 ) -> dict[str, Tensor]:
-    """The part of the weights that bears the network's names after one prefix."""
+    """The weights that have the network's names after one common prefix."""
     names = [n for n in own if not n.endswith("num_batches_tracked")]  # not in old ones
     prefixes = [
         name.removesuffix(names[0])

@@ -62,9 +62,9 @@ def prepare(
         Training samples, and held-out samples or None.
 
     Raises:
-        ValueError: If more samples are asked for than there are, or ``curvlib.load``
+        ValueError: If there are fewer samples than requested, or ``curvlib.load``
             refuses the data.
-        FileNotFoundError: If the data is neither there nor to be downloaded.
+        FileNotFoundError: If the data is missing and cannot be downloaded.
     """
     how = {"image_size": config.image_size, "broken_files": config.broken_files}
     whole = data.load(config.dataset, root, **how)
@@ -92,11 +92,11 @@ def first(images: Images, count: int | None, name: str) -> Images:
 
     Args:
         images: N samples.
-        count: How many to select; None: all.
-        name: Of the setting, for the error message.
+        count: Number of samples to select; None: all.
+        name: Name of the setting, for the error message.
 
     Returns:
-        The samples selected.
+        The selected samples.
 
     Raises:
         ValueError: If the count is below 1 or above N.
@@ -124,34 +124,35 @@ def fit(
 ) -> Trace:
     """Train with the given settings, score every sample, and return the trace.
 
-    A finished run is read, not trained again. One that was stopped, even by SIGKILL,
-    goes on after its last finished epoch. On the same machine with the same number of
-    threads it ends with the same bytes in its trace as an unbroken one.
+    A finished run is read, not trained again. An interrupted one, even by SIGKILL,
+    continues after its last finished epoch. On the same machine, with the same number
+    of threads, its trace has the same bytes as that of an uninterrupted run.
 
-    Under an initialised ``torch.distributed`` group (``torchrun -m curvlib train``
-    makes one) each process trains and scores a share, and the first writes. Scores at
-    given weights are then exactly those of one process. The weights differ by the order
-    in which floats are summed: by rounding at the first step, by more with each epoch.
+    In a ``torch.distributed`` group, such as ``torchrun -m curvlib train`` creates, each
+    process trains and scores a share, and the first one writes. For given weights the
+    scores are exactly those of a single process. The weights differ, because floats are
+    summed in another order: by rounding at the first step, and more with each epoch.
 
     Args:
-        config: How to train and score.
-        train: N samples to train on; None: those of ``prepare(config)``. The labels
-            given are those trained on and scored with.
-        heldout: Samples to score only; they go with train.
+        config: Settings of training and scoring.
+        train: N samples to train on; None: those of ``prepare(config)``. Their given
+            labels are used for training and scoring.
+        heldout: Samples to score only; requires train.
         runs: Folder of all runs; this one gets ``runs/<run_name(config, splits)>``.
-        root: Where data sets lie, as for ``curvlib.load``.
-        device: ``"cpu"``, ``"cuda"`` or ``"mps"``; None: the fastest there is.
-        on_epoch: Called after each epoch trained here with its number and the model.
+        root: Folder of the data sets, as for ``curvlib.load``.
+        device: ``"cpu"``, ``"cuda"`` or ``"mps"``; None: the fastest available.
+        on_epoch: Called with number and model after each epoch trained by this call.
 
     Returns:
         The finished trace: E scored epochs of N samples.
 
     Raises:
-        FloatingPointError: If the loss is not finite; says where and what to try.
-        ValueError: If the folder holds a run of another config or on other data; if it
-            was begun on another kind of device or with another torch; if held-out
-            samples come without training samples or of other classes; if the network
-            has dropout, or photographs in files are to be shifted.
+        FloatingPointError: If the loss is not finite. The message says where, and what
+            to try.
+        ValueError: If the folder holds a run with other settings or data, or one that
+            began on another kind of device or with another version of torch; if
+            held-out samples come without training samples, or with other classes; if
+            the network has dropout; or if photographs in files are to be shifted.
     """
     if train is None and heldout is not None:
         raise ValueError(
@@ -162,7 +163,7 @@ def fit(
         train, heldout = prepare(config, root)
     if heldout is not None and heldout.classes != train.classes:
         raise ValueError(
-            "training and held-out samples must be of the same classes, got "
+            "training and held-out samples must have the same classes, got "
             f"{train.classes} and {heldout.classes}"
         )
     if len(train.classes) < 2:
@@ -173,8 +174,8 @@ def fit(
     device = usable(device or best_device())
     if len(set(distributed.gathered(lambda: train.checksum))) > 1:
         raise ValueError(
-            "the processes were given different training samples; each needs all of "
-            "them, in one order"
+            "the processes got different training samples; each needs all of them, in "
+            "the same order"
         )
     splits = splits_of(config, train, heldout)
     folder = Path(runs) / run_name(config, splits)
@@ -251,8 +252,8 @@ def _begun(
 def _only_one(folder: Path) -> Iterator[None]:
     """Hold the lock of a run: other processes that need it wait, then read it.
 
-    The processes of one run wait together and meet again and again, since torch takes a
-    process for dead that it has not heard of for half an hour.
+    The processes of one run wait together and exchange messages now and then, because
+    torch assumes that a process is dead after half an hour of silence.
     """
     folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / ".lock")
@@ -276,7 +277,7 @@ def _only_one(folder: Path) -> Iterator[None]:
 
 
 def _refuse_other_machine(trace: Trace, device: str) -> None:
-    """Refuse to go on elsewhere: the trace would mix two kinds of arithmetic."""
+    """Refuse to continue elsewhere: the trace would mix two kinds of arithmetic."""
     begun, now = trace.info, {"versions": versions(), "hardware": hardware(device)}
     for name, then, here in (
         (
@@ -288,8 +289,8 @@ def _refuse_other_machine(trace: Trace, device: str) -> None:
     ):
         if then != here:
             raise ValueError(
-                f"{trace.folder} was begun with {name} {then} and is not finished; "
-                f"here it is {here}. Finish it there, or delete it to begin again"
+                f"{trace.folder} began with {name} {then} and is not finished; this "
+                f"machine has {here}. Finish it there, or delete it to start again"
             )
 
 
@@ -592,7 +593,7 @@ def _train_epoch(config, scaling, model, optimizer, epoch, read, labels) -> dict
     if len(batches[-1]) < world:
         raise ValueError(
             f"a batch of {len(batches[-1])} samples cannot be shared among {world} "
-            "processes; raise batch_size, or start fewer"
+            "processes; raise batch_size, or start fewer processes"
         )
     share = slice(distributed.rank(), None, world)  # of every batch
     losses = torch.zeros(len(batches), device=labels.device)
