@@ -17,17 +17,6 @@
 # curvature is {glue:text}`norm_cosine`, where a constant reaches
 # {glue:text}`constant_cosine:.3f` and curvature in shuffled order
 # {glue:text}`shuffled_cosine:.3f`. {numref}`fig-scores` shows every score.
-#
-# *Ten minutes to read. Read first: [the method](/book/method.md). After this page you can
-# judge an agreement beside its null values, say what averaging over epochs gains, and tell
-# noise between runs from a real difference between two scores.*
-#
-# {cite:t}`feldman2020` call a training sample memorised if networks get it right when they
-# were trained on it, and wrong when they were not. They measured this with thousands of
-# networks. We train one network for each seed and compare its scores with theirs, sample by
-# sample. {cite:t}`garg2024` report that curvature averaged over training agrees with
-# memorization, and that single epochs agree less. They report a cosine, which flatters:
-# every value below has that of a constant and of shuffled scores beside it.
 
 # %% tags=["parameters"]
 dataset = "cifar100"  # a data set that curvlib.load knows
@@ -56,13 +45,33 @@ results = "results/scratch/feldman_zhang"  # folder of the record that is measur
 
 # %%
 from curvlib.book import Page, figures
-from curvlib.studies import agreement, feldman_zhang
+from curvlib.studies import agreement, feldman_zhang, published
 
 page = Page.begin(In)
 record = page.record(feldman_zhang.measure)
 page.tell(**feldman_zhang.numbers(record), num_top=f"{record.parameters.num_top:,}")
 
+# %% mystnb={"figure": {"caption": "Every score agrees better with the released memorization than a random score does: Spearman correlation over all {glue:text}`num_samples` images.", "name": "fig-scores"}, "image": {"alt": "Dots with error bars: rank correlation of each score with released memorization, the best on top, a random score at zero."}}
+scored = record["agreement"]
+one_run = scored[scored["kind"] == agreement.SEED]
+_ = figures.score_dots(one_run, value="spearman", xlabel="Spearman", chance=0)
+
 # %% [markdown]
+# *Ten minutes to read. Read first: [the method](/book/method.md).*
+#
+# **After this page you can**
+#
+# - judge an agreement beside its null values;
+# - say what averaging over epochs gains;
+# - tell noise between runs from a real difference between two scores.
+#
+# {cite:t}`feldman2020` call a training sample memorised if networks get it right when they
+# were trained on it, and wrong when they were not. They measured this with thousands of
+# networks. We train one network for each seed and compare its scores with theirs, sample by
+# sample. {cite:t}`garg2024` report that curvature averaged over training agrees with
+# memorization, and that single epochs agree less. They report a cosine, which flatters:
+# every value below has that of a constant and of shuffled scores beside it.
+#
 # (sec-runs)=
 # ## The runs
 #
@@ -91,12 +100,7 @@ axes[1].set_xscale("log")
 # its cosine means nothing. C-scores are another reference; the section below uses them.
 
 # %%
-scored = record["agreement"]
 figures.table(agreement.in_words(scored), **agreement.WORDS)
-
-# %% mystnb={"figure": {"caption": "Every score agrees better with the released memorization than a random score does: Spearman correlation over all {glue:text}`num_samples` images.", "name": "fig-scores"}, "image": {"alt": "Dots with error bars: rank correlation of each score with released memorization, the best on top, a random score at zero."}}
-one_run = scored[scored["kind"] == agreement.SEED]
-_ = figures.score_dots(one_run, value="spearman", xlabel="Spearman", chance=0)
 
 # %% [markdown]
 # When we average over the seeds, the norm of curvature has place {glue:text}`place` among
@@ -107,11 +111,12 @@ _ = figures.score_dots(one_run, value="spearman", xlabel="Spearman", chance=0)
 # %%
 cosine = agreement.cosines(scored)
 page.claim(
-    "The cosine of curvature with memorization is above that of a constant and above that "
-    "of shuffled curvature.",
+    "Curvature agrees with memorization: its cosine with the released scores is above that "
+    "of a constant and above that of shuffled curvature.",
     cosine.idxmax() == "curvature_norm",
-    ours=", ".join(f"{name} {value:.3f}" for name, value in cosine.items()),
-    published="0.69 for curvature alone (Ravikumar et al., 2025)",
+    ours=", ".join(f"{figures.words(name)} {v:.3f}" for name, v in cosine.items()),
+    published=published.claim("agrees-with-memorization").published,
+    name="agrees-with-memorization",
 )
 ranks = agreement.ranking(scored)
 page.claim(
@@ -304,10 +309,36 @@ page.claim(
 # %% [markdown]
 # ## Exercises
 #
-# 1. *To think about.* The cosine of a constant with memorization depends on two numbers
-#    only. Which are they, and when does it come near 1?
-# 2. *To run.* Set `score_every = 1` and `num_probes = 10`. How much closer do two runs come
-#    to each other, and to memorization?
+# ```{exercise}
+# :label: ex-constant
+# The cosine of a constant with memorization depends on two numbers only. Which are they,
+# and when does it come near 1?
+# ```
+#
+# ```{solution} ex-constant
+# :class: dropdown
+# It is the mean of the memorization scores divided by their root mean square. With
+# standard deviation $s$ and mean $m$ it equals $1 / \\sqrt{1 + (s/m)^2}$. It comes near 1
+# where the scores vary little compared with their mean, as among the most memorised images.
+# ```
+#
+# ```{exercise}
+# :label: ex-order
+# Does the cosine order the scores as the rank correlation does? AUM changes its sign, so
+# leave it out.
+# ```
+#
+# ```{solution-start} ex-order
+# :class: dropdown
+# ```
+
+# %% tags=["solution"]
+means = one_run.groupby("score")[["cosine", "spearman"]].mean()
+means.drop(index=["aum", "aum_softmax"], errors="ignore").corr(method="spearman")
+
+# %% [markdown]
+# ```{solution-end}
+# ```
 #
 # Read next: [memorization measured here](/book/pages/memorization), with a standard
 # error for each image, and [duplicates under two labels](/book/pages/duplicates).

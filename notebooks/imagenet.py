@@ -16,18 +16,6 @@
 # {glue:text}`rank_correlation:.2f`. {glue:text}`top_count` of the {glue:text}`num_top`
 # photographs with the highest curvature are of the class {glue:text}`top_class`
 # ({numref}`fig-top`).
-#
-# *Eight minutes to read. Read first: [the method](/book/method.md). After this page you can
-# score your own photographs in class folders, judge the photographs at both ends of the
-# ranking, and estimate what a run at the scale of ImageNet takes.*
-#
-# ImageNet is a tree of folders, one for each class. It holds more photographs than fit into
-# memory, and some of its files are broken. This page runs the method on such a tree. The
-# files are examined once and decoded when they are needed. The paper {cite}`garg2024` trained
-# on 1.28 million photographs of 1,000 classes at 224 by 224 pixels. It reports that
-# photographs with the highest curvature show their object small, from an odd side, or beside
-# others; that mean curvature rises, peaks and falls; and that near duplicates under two
-# labels are among the highest.
 
 # %% tags=["parameters"]
 dataset = "digits"  # a folder with train/<class>/ and val/<class>/, or another data set
@@ -78,7 +66,47 @@ made = record.parameters
 names = imagenet.named(record["classes"]["class"], class_names)
 page.tell(**imagenet.numbers(record, made, names))
 
+# %%
+table = record["scores.parquet"]  # a row for each seed and photograph
+ranked = imagenet.ranking(table)
+place = {index: i for i, index in enumerate(record["shown"]["index"])}  # in the pixels
+pixels = record["images"]
+
+
+def show(rows, columns=made.num_shown):
+    """Photographs of the ranking, with class, curvature and index below each."""
+    return figures.gallery(
+        pixels[[place[index] for index in rows["index"]]],
+        label=names[rows["label"]],
+        score=rows["curvature"].to_numpy(),
+        error=rows["error"].to_numpy(),
+        index=rows["index"].tolist(),
+        columns=columns,
+    )
+
+
+top, bottom = imagenet.at_ends(ranked, made.num_shown)
+
+# %% mystnb={"figure": {"caption": "The {glue:text}`num_top` photographs with the highest curvature of {glue:text}`num_samples:,`; {glue:text}`top_count` of them are of the class {glue:text}`top_class`, and {glue:text}`in_every_seed` are among the {glue:text}`num_top` highest of every single seed ({glue:text}`num_seeds` seeds).", "name": "fig-top"}, "image": {"alt": "The photographs with the highest curvature."}}
+_ = show(ranked.iloc[top])
+
 # %% [markdown]
+# *Eight minutes to read. Read first: [the method](/book/method.md).*
+#
+# **After this page you can**
+#
+# - score your own photographs in class folders;
+# - judge the photographs at both ends of the ranking;
+# - estimate what a run at the scale of ImageNet takes.
+#
+# ImageNet is a tree of folders, one for each class. It holds more photographs than fit into
+# memory, and some of its files are broken. This page runs the method on such a tree. The
+# files are examined once and decoded when they are needed. The paper {cite}`garg2024` trained
+# on 1.28 million photographs of 1,000 classes at 224 by 224 pixels. It reports that
+# photographs with the highest curvature show their object small, from an odd side, or beside
+# others; that mean curvature rises, peaks and falls; and that near duplicates under two
+# labels are among the highest.
+#
 # ## Files and runs
 #
 # The index of a folder lists every file; `files.csv` below has a line for each. *Unusual*
@@ -98,7 +126,6 @@ figures.table(imagenet.files_by_status(record["files"]))
 # trains on and scores its share.
 
 # %%
-table = record["scores.parquet"]  # a row for each seed and photograph
 agreements = imagenet.agreements_of_seeds(table)
 page.claim(
     "Two training runs rank the photographs alike (Spearman correlation above .5).",
@@ -113,9 +140,6 @@ page.claim(
 # averaged over epochs and seeds, each with its index and its score.
 
 # %%
-ranked = imagenet.ranking(table)
-place = {index: i for i, index in enumerate(record["shown"]["index"])}  # in the pixels
-pixels = record["images"]
 ends = ranked.iloc[imagenet.ends_of_classes(ranked, made.num_shown)]
 HTML(
     selector.by_class(
@@ -130,26 +154,8 @@ HTML(
 )
 
 # %% [markdown]
-# The next figures show the ends of the whole ranking: mean ± standard error over the seeds.
-
-
-# %%
-def show(rows, columns=made.num_shown):
-    """Photographs of the ranking, with class, curvature and index below each."""
-    return figures.gallery(
-        pixels[[place[index] for index in rows["index"]]],
-        label=names[rows["label"]],
-        score=rows["curvature"].to_numpy(),
-        error=rows["error"].to_numpy(),
-        index=rows["index"].tolist(),
-        columns=columns,
-    )
-
-
-top, bottom = imagenet.at_ends(ranked, made.num_shown)
-
-# %% mystnb={"figure": {"caption": "The {glue:text}`num_top` photographs with the highest curvature of {glue:text}`num_samples:,`; {glue:text}`top_count` of them are of the class {glue:text}`top_class`, and {glue:text}`in_every_seed` are among the {glue:text}`num_top` highest of every single seed ({glue:text}`num_seeds` seeds).", "name": "fig-top"}, "image": {"alt": "The photographs with the highest curvature."}}
-_ = show(ranked.iloc[top])
+# The next figure shows the other end of the whole ranking: mean ± standard error over the
+# seeds.
 
 # %% mystnb={"figure": {"caption": "The {glue:text}`num_top` photographs with the lowest curvature of {glue:text}`num_samples:,`; {glue:text}`bottom_count` of them are of the class {glue:text}`bottom_class`.", "name": "fig-bottom"}, "image": {"alt": "The photographs with the lowest curvature."}}
 _ = show(ranked.iloc[bottom])
@@ -296,11 +302,34 @@ page.tell(
 #
 # ## Exercises
 #
-# 1. *To think about.* Among the photographs with the lowest curvature, the class
-#    {glue:text}`bottom_class` is the most frequent. What do these photographs have in
-#    common, and are they memorised?
-# 2. *To run.* Set `image_size = 32`. Which of the photographs with the highest curvature
-#    stay, and why might others go?
+# ```{exercise}
+# :label: ex-lowest
+# Among the photographs with the lowest curvature, the class {glue:text}`bottom_class` is the
+# most frequent. What do these photographs have in common, and are they memorised?
+# ```
+#
+# ```{solution} ex-lowest
+# :class: dropdown
+# They show one object, large, on a plain background: prototypes. The network is confident
+# about them early. They are not memorised, since it would be right without having seen them.
+# ```
+#
+# ```{exercise}
+# :label: ex-class
+# Which class has the highest median curvature, and which the lowest?
+# ```
+#
+# ```{solution-start} ex-class
+# :class: dropdown
+# ```
+
+# %% tags=["solution"]
+median = ranked.groupby("label")["curvature"].median()
+names[median.idxmax()], names[median.idxmin()]
+
+# %% [markdown]
+# ```{solution-end}
+# ```
 #
 # Read next: [which images occur twice under different labels](/book/pages/duplicates),
 # and [how curvature moves during training](/book/pages/dynamics).

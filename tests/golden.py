@@ -724,6 +724,7 @@ STUDIES: dict[str, dict[str, Any]] = {
     "memorization": RUNS_OF_STUDIES
     | {"num_test": 30, "num_models": 12, "models_at_once": 6, "n_jobs": 1}
     | {"num_top": 8, "num_influence": 20},
+    "regime": RUNS_OF_STUDIES | {"num_heldout": 20, "noise_rate": 0.2},
     "removal": {n: v for n, v in RUNS_OF_STUDIES.items() if n != "num_train"}
     | {"num_images": 200, "num_unseen": 60, "shares": [0.2]},
     "what_is_curvature": {

@@ -190,9 +190,22 @@ def test_the_regime_is_measured_in_speed_and_at_the_ends_of_both_parts(tmp_path)
     assert rates.shape == (2, 3) and (rates > 0).all().all()
     parts = pd.read_csv(tmp_path / "out" / "regime_accuracy.csv")
     assert parts["last epoch"].tolist() == [1, 2]
-    shares = parts.filter(like="(%)")
-    assert shares.shape == (2, 2)
+    shares = parts.filter(like="(%)").drop(columns="labels replaced (%)")
+    assert shares.shape == (2, 3)
     assert ((shares >= 0) & (shares <= 100)).all().all()
+
+
+def test_what_is_there_of_the_regime_is_read_without_training(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    regime = importlib.import_module("regime")
+    small = regime.QUICK.changed(num_train=200)
+    assert regime.accuracy([small], tmp_path, finished=True).empty
+    trained = regime.accuracy([small], tmp_path)
+    monkeypatch.setattr(regime, "fit", None)  # nothing may be trained now
+    pd.testing.assert_frame_equal(
+        regime.accuracy([small, small.changed(seed=1)], tmp_path, finished=True),
+        trained,
+    )
 
 
 def test_the_chosen_regime_is_the_row_of_the_comparison(monkeypatch):
@@ -210,7 +223,6 @@ def test_the_chosen_regime_is_the_row_of_the_comparison(monkeypatch):
     assert ", ".join(map(str, widths)) == row["channels of the blocks"]
     assert model.whitening.weight.shape == (first[2], 3, first[0], first[0])
     assert [b.conv2.out_channels for b in model.blocks] == list(widths)
-    assert row["augmented epochs run"] == regime.CHOSEN.augment_epochs
     parameters = sum(p.numel() for p in model.parameters())
     assert parameters / 1000 == pytest.approx(row["parameters (thousands)"], abs=1)
 
@@ -268,3 +280,19 @@ def test_without_a_gpu_the_command_says_so(gpu, monkeypatch, capsys):
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     assert gpu.main() == 2
     assert "there is none here" in capsys.readouterr().out
+
+
+def test_what_the_command_finds_is_compared_with_the_truth(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    own_images = importlib.import_module("own_images")
+    vectors = tmp_path / "vectors.npy"
+    images = own_images.data.load("digits").select(np.arange(150))
+    rng = np.random.default_rng(0)
+    centres = 3 * rng.standard_normal((10, 8))
+    x = centres[images.labels] + rng.standard_normal((150, 8))
+    np.save(vectors, x.astype(np.float32))
+    words = ["--features", str(vectors), "--minutes", "30", "--plant", "0"]
+    found = own_images.measure("digits", 0.06, words, 150)
+    assert found["wrong"] == 9 and found["images"] == 150
+    assert found["precision"] > 0.7 and found["auroc"] > 0.9
+    assert found["estimate"] is None and found["minutes"] >= 0

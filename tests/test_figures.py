@@ -710,6 +710,59 @@ def test_a_sortable_table_sorts_by_values_and_shows_texts():
         figures.sortable_table(values, texts.rename(columns=str.upper), caption="")
 
 
+def test_settings_lie_at_their_accuracy_in_the_panel_of_their_score():
+    points = pd.DataFrame(
+        {
+            "dataset": ["digits", "digits", "CIFAR-10"],
+            "kind": ["network", "head on pretrained features", "network"],
+            "noise": ["symmetric", "symmetric", "pair"],
+            "score": ["aum", "aum", "aum"],
+            "auroc": [0.9, 0.8, 0.7],
+            "right on unseen": [0.95, 0.85, 0.5],
+            "wrong labels learned": 1.0,
+        }
+    )
+    few = points[:1].assign(**{"right on unseen": 0.9, "wrong labels learned": 0.1})
+    points = pd.concat([points, few], ignore_index=True)
+    figure = figures.against_accuracy(
+        points,
+        ["aum", "random"],
+        reference={"aum": [0.98]},
+        curves={"aum": (np.array([0.2, 0.8]), np.array([0.6, 0.9]))},
+    )
+    first, second = figure.axes
+    drawn = {
+        (float(x), float(y)): line.get_marker()
+        for line in first.get_lines()
+        for x, y in zip(line.get_xdata(), line.get_ydata(), strict=False)
+    }
+    assert (
+        drawn[0.95, 0.9] == "o" and drawn[0.5, 0.7] == "x" and drawn[1.02, 0.98] == "<"
+    )
+    assert drawn[0.9, 0.9] == "."
+    hollow = [a for a in first.get_lines() if list(a.get_xdata()) == [0.85]]
+    assert hollow[0].get_markerfacecolor() == "white"
+    assert (0.2, 0.6) in drawn and first.get_title() == figures.words("aum")
+    assert second.get_title() == "random"
+    assert [t.get_text() for t in figure.legends[0].get_texts()] == [
+        "digits",
+        "CIFAR-10",
+    ]
+
+
+def test_a_run_has_shares_above_and_auroc_below():
+    found = {
+        "right": pd.Series([0.1, 0.5], index=[2, 4]),
+        "alone": pd.Series([0.6, 0.7], index=[2, 4]),
+    }
+    above, below = figures.along_run(found, shares=["right"], turn=3).axes
+    assert [list(a.get_lines()[0].get_ydata()) for a in (above, below)] == [
+        [0.1, 0.5],
+        [0.6, 0.7],
+    ]
+    assert above.get_lines()[-1].get_xdata()[0] == 3
+
+
 def test_a_map_of_the_plane_covers_its_corners_and_points_lie_on_it():
     corners = pd.DataFrame({"low": [-1.0, -2.0], "high": [1.0, 2.0]})
     values = np.linspace(0, 1, 25).reshape(5, 5)

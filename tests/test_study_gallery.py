@@ -37,6 +37,15 @@ def test_every_score_of_every_seed_and_sample_is_kept_in_the_smallest_types(meas
     assert table.notna().all(axis=None)
 
 
+def test_of_many_samples_the_scores_that_the_page_shows_are_kept(measured, monkeypatch):
+    runs, found = measured
+    monkeypatch.setattr(gallery, "NUM_KEPT", 100)
+    fewer = gallery.measure(**SMALL, num_shown=3, runs=str(runs))
+    table = fewer.tables["scores.parquet"]
+    pd.testing.assert_frame_equal(table, found.tables["scores.parquet"][gallery.KEPT])
+    np.testing.assert_array_equal(fewer.tables["images"], found.tables["images"])
+
+
 def traces(runs):
     return [Trace.open(folder) for folder in sorted(runs.glob("digits-*"))]
 

@@ -1233,6 +1233,79 @@ def by_group(curves: pd.DataFrame) -> Figure:
     return figure
 
 
+def expected_precision(curve: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
+    """Share of wrong labels among the first suspects, as estimated and as it is.
+
+    Args:
+        curve: Columns rank, precision, low and high; and truth, where it is known.
+        ax: Where to draw; a new figure if None.
+
+    Raises:
+        ValueError: If a column is missing, or a value is not finite.
+    """
+    ax = lines(
+        curve.assign(line="estimate, 90 % interval"),
+        "rank",
+        "precision",
+        by="line",
+        band=("low", "high"),
+        log="x",
+        ax=ax,
+    )
+    if "truth" in curve:
+        lines(curve.assign(line="truth"), "rank", "truth", by="line", ax=ax)
+    ax.set(
+        xlabel="suspects looked at",
+        ylabel="share of wrong labels",
+        ylim=(0, 1.03),
+        xscale="log",
+    )
+    return ax
+
+
+def against_truth(
+    counts: pd.DataFrame, *, by: str = "data", ax: Axes | None = None
+) -> Axes:
+    """Estimated against true numbers of wrong labels, with intervals, on log axes.
+
+    Args:
+        counts: Columns wrong (the truth), estimate, low and high.
+        by: Column that names the groups, each in its own colour and marker.
+        ax: Where to draw; a new figure if None.
+
+    Raises:
+        ValueError: If a column is missing, or a value is not finite.
+    """
+    for column in (by, "estimate", "low", "high", "wrong"):
+        if column != by:
+            _check_columns(counts, column)
+    ax = _axes(ax, height=4.8)
+    ends = counts[["wrong", "low", "high"]].clip(lower=1)
+    low, high = ends.min(axis=None) / 1.5, ends.max(axis=None) * 1.5
+    ax.plot([low, high], [low, high], color=GREY, linestyle=":", linewidth=1.2)
+    for k, (name, some) in enumerate(counts.groupby(by, sort=False)):
+        middle = some["estimate"].clip(lower=1)
+        around = [
+            middle - some["low"].clip(lower=1),
+            some["high"].clip(lower=1) - middle,
+        ]
+        ax.errorbar(
+            some["wrong"],
+            middle,
+            yerr=np.maximum(np.array(around), 0),
+            fmt=MARKERS[k % len(MARKERS)],
+            color=COLOURS[k % len(COLOURS)],
+            markersize=5,
+            capsize=2,
+            elinewidth=0.9,
+            label=str(name),
+        )
+    ax.set(xscale="log", yscale="log", xlim=(low, high), ylim=(low, high))
+    ax.set(xlabel="labels that are wrong", ylabel="estimate with its 90 % interval")
+    ax.legend(frameon=False, fontsize=9)
+    return ax
+
+
 def density(
     counts: np.ndarray,
     x_edges: np.ndarray,
@@ -1337,77 +1410,113 @@ def dots(
     return ax
 
 
-def expected_precision(curve: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
-    """Share of wrong labels among the first suspects, as estimated and as it is.
+def against_accuracy(
+    points: pd.DataFrame,
+    shown: Sequence[str],
+    *,
+    accuracy: str = "right on unseen",
+    reference: Mapping[str, Sequence[float]] | None = None,
+    curves: Mapping[str, tuple[np.ndarray, np.ndarray]] | None = None,
+) -> Figure:
+    """AUROC of some scores against accuracy on unseen images, one panel for each score.
+
+    A colour and a marker stand for a data set. Heads on pretrained features are hollow.
+    Small crosses: labels that are wrong in another way than at random. Small dots:
+    networks that learned fewer than half of the wrong labels.
 
     Args:
-        curve: Columns rank, precision, low and high; and truth, where it is known.
-        ax: Where to draw; a new figure if None.
+        points: A row for each setting and score: dataset, kind, noise, score, auroc,
+            wrong labels learned and the accuracy.
+        shown: Names of scores, in the order of the panels.
+        accuracy: Column of the accuracy, from 0 to 1.
+        reference: For some scores values whose accuracy is not known; they are marked
+            at the right edge.
+        curves: For some scores a line: accuracies and AUROCs.
 
     Raises:
-        ValueError: If a column is missing, or a value is not finite.
+        ValueError: If a column is missing.
     """
-    ax = lines(
-        curve.assign(line="estimate, 90 % interval"),
-        "rank",
-        "precision",
-        by="line",
-        band=("low", "high"),
-        log="x",
-        ax=ax,
+    learned = "wrong labels learned"
+    needed = ("dataset", "kind", "noise", "score", "auroc", learned, accuracy)
+    _check_columns(points, *needed)
+    rows = math.ceil(len(shown) / 2)
+    figure, axes = plt.subplots(
+        rows,
+        2,
+        figsize=(WIDTH, 0.5 + 2.6 * rows),
+        layout="constrained",
+        sharex=True,
+        sharey=True,
+        squeeze=False,
     )
-    if "truth" in curve:
-        lines(curve.assign(line="truth"), "rank", "truth", by="line", ax=ax)
-    ax.set(
-        xlabel="suspects looked at",
-        ylabel="share of wrong labels",
-        ylim=(0, 1.03),
-        xscale="log",
-    )
-    return ax
+    datasets = list(dict.fromkeys(points["dataset"]))
+    for ax, score in zip(axes.flat, shown, strict=False):
+        _axes(ax).set_title(words(score))
+        ax.axhline(0.5, color=GREY, linestyle=":", linewidth=1.2)
+        for k, dataset in enumerate(datasets):
+            part = points[(points["dataset"] == dataset) & (points["score"] == score)]
+            colour, marker = COLOURS[k % len(COLOURS)], MARKERS[k % len(MARKERS)]
+            random = part["noise"] == "symmetric"
+            head, known = part["kind"] != "network", part[learned] >= 0.5
+            for chosen, look in (
+                (random & ~head & known, {"marker": marker, "markersize": 6}),
+                (random & ~head & ~known, {"marker": ".", "markersize": 5}),
+                (random & head, {"marker": marker, "markerfacecolor": "white"}),
+                (~random, {"marker": "x", "markersize": 5}),
+            ):
+                some = part[chosen]
+                ax.plot(some[accuracy], some["auroc"], color=colour, ls="none", **look)
+            if score == shown[0]:
+                ax.plot([], [], color=colour, ls="none", marker=marker, label=dataset)
+        for value in (reference or {}).get(score, ()):
+            ax.plot(1.02, value, color="black", marker="<", clip_on=False)
+        if score in (curves or {}):
+            ax.plot(*curves[score], color=GREY, linewidth=1.2)
+    for ax in axes.flat[len(shown) :]:
+        ax.set_axis_off()
+    for ax in axes[-1]:
+        ax.set_xlabel("accuracy on unseen images")
+    for ax in axes[:, 0]:
+        ax.set_ylabel("AUROC")
+    axes[0, 0].set(xlim=(0, 1.02), ylim=(0.4, 1.02))
+    figure.legend(loc="outside lower center", ncols=4, fontsize=9)
+    return figure
 
 
-def against_truth(
-    counts: pd.DataFrame, *, by: str = "data", ax: Axes | None = None
-) -> Axes:
-    """Estimated against true numbers of wrong labels, with intervals, on log axes.
+def along_run(
+    found: Mapping[str, pd.Series], *, shares: Sequence[str], turn: float | None = None
+) -> Figure:
+    """Shares of a run by epoch above, and AUROC by epoch below.
 
     Args:
-        counts: Columns wrong (the truth), estimate, low and high.
-        by: Column that names the groups, each in its own colour and marker.
-        ax: Where to draw; a new figure if None.
-
-    Raises:
-        ValueError: If a column is missing, or a value is not finite.
+        found: Series by name, indexed by epoch.
+        shares: Names of those that are drawn above; all others are AUROCs.
+        turn: An epoch to mark, such as the end of augmentation.
     """
-    for column in (by, "estimate", "low", "high", "wrong"):
-        if column != by:
-            _check_columns(counts, column)
-    ax = _axes(ax, height=4.8)
-    ends = counts[["wrong", "low", "high"]].clip(lower=1)
-    low, high = ends.min(axis=None) / 1.5, ends.max(axis=None) * 1.5
-    ax.plot([low, high], [low, high], color=GREY, linestyle=":", linewidth=1.2)
-    for k, (name, some) in enumerate(counts.groupby(by, sort=False)):
-        middle = some["estimate"].clip(lower=1)
-        around = [
-            middle - some["low"].clip(lower=1),
-            some["high"].clip(lower=1) - middle,
-        ]
-        ax.errorbar(
-            some["wrong"],
-            middle,
-            yerr=np.maximum(np.array(around), 0),
-            fmt=MARKERS[k % len(MARKERS)],
-            color=COLOURS[k % len(COLOURS)],
-            markersize=5,
-            capsize=2,
-            elinewidth=0.9,
-            label=str(name),
-        )
-    ax.set(xscale="log", yscale="log", xlim=(low, high), ylim=(low, high))
-    ax.set(xlabel="labels that are wrong", ylabel="estimate with its 90 % interval")
-    ax.legend(frameon=False, fontsize=9)
-    return ax
+    figure, axes = plt.subplots(
+        2, 1, figsize=(WIDTH, 4.8), layout="constrained", sharex=True
+    )
+    for ax, names, ylabel in (
+        (axes[0], shares, "share of the images"),
+        (axes[1], [name for name in found if name not in shares], "AUROC"),
+    ):
+        _axes(ax).set_ylabel(ylabel)
+        for k, name in enumerate(names):
+            ax.plot(
+                found[name].index,
+                found[name],
+                color=COLOURS[k],
+                linestyle=LINES[k],
+                marker=MARKERS[k],
+                markersize=4,
+                label=name,
+            )
+        if turn is not None:
+            ax.axvline(turn, color=GREY, linestyle=":", linewidth=1.2)
+        ax.legend(fontsize=9)
+    axes[1].set_xlabel("epoch")
+    axes[1].xaxis.get_major_locator().set_params(integer=True)
+    return figure
 
 
 def plane(

@@ -610,6 +610,22 @@ def _ask(model, vectors: Vectors, scaling: Scaling, device) -> dict[str, np.ndar
     }
 
 
+def right(trace: Trace, vectors: Vectors, scaling: Scaling) -> np.ndarray:
+    """Whether the head of a finished run gives the label of each sample, bool [N].
+
+    Args:
+        trace: As ``fit_head`` returned it.
+        vectors: Any samples with features of the same kind.
+        scaling: Of the features that the head was trained on.
+    """
+    config = HeadConfig(**trace.config)
+    file = trace.folder / "checkpoint.pt"
+    state = torch.load(file, map_location="cpu", weights_only=True)
+    model = build(config, vectors.features.shape[1], len(vectors.classes))
+    model.load_state_dict(state["model"])
+    return _ask(model.eval(), vectors, scaling, "cpu")["place"] == 0
+
+
 def softmax_margin(
     config: HeadConfig,
     vectors: Vectors,

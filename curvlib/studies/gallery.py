@@ -18,6 +18,9 @@ from curvlib.trace import Trace
 RECIPE = 1
 PARTS = ("data", "networks", "training", "scoring")
 NUM_TOP = 40  # images kept at either end of the whole ranking
+NUM_KEPT = 20_000  # samples of which every score is kept
+KEPT = ["seed", "index", "label", "curvature_square", "curvature_square_se"]
+KEPT += ["curvature_norm", "learning_time"]  # of more samples
 
 
 def measure(
@@ -51,8 +54,9 @@ def measure(
     Returns:
         ``scores.parquet``: a row for each seed and sample, every score of the trace,
         ``curvature_square_se`` and ``curvature_norm_se`` (standard error over scored
-        epochs). ``epochs``: those scored. ``classes``: their names. ``shown`` and
-        ``images``: index and pixels of the images at the ends.
+        epochs); of more than ``NUM_KEPT`` samples only the columns in ``KEPT``.
+        ``epochs``: those scored. ``classes``: their names. ``shown`` and ``images``:
+        index and pixels of the images at the ends.
     """
     asked = locals()
     # Imported here: a page is drawn without PyTorch.
@@ -67,6 +71,8 @@ def measure(
         tables.append(_table(trace, seed))
         traces.append(trace)
     table = compact(pd.concat(tables, ignore_index=True))
+    if len(images) > NUM_KEPT:
+        table = table[KEPT]
     shown = at_ends(table, trace.epochs, num_shown)
     chosen = images.select(shown)
     return Measured(
