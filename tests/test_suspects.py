@@ -256,6 +256,24 @@ def test_the_interval_spans_the_count_of_confident_learning():
     assert (many.curve["high"] >= plain.curve["high"]).all()
 
 
+def test_what_confident_learning_misses_of_the_planted_it_may_miss_elsewhere():
+    runs, _ = simulated(0, share=0.1, distance=4.0)
+    rng = np.random.default_rng(0)
+    # It finds all planted labels of any class, and about half of the likeliest one.
+    seen = [
+        (*run, (run[1] == 1) | ((run[1] == 2) & (rng.random(4000) < 0.5)))
+        for run in runs
+    ]
+    share = np.mean(
+        [np.concatenate([r[3][r[1] == k] for r in seen]).mean() for k in (1, 2)]
+    )
+    found = study.estimate(seen, num_resamples=20, confident=600)
+    assert found.high == pytest.approx(600 / share) and 700 < found.high < 900
+    plain = study.estimate(runs, num_resamples=20, confident=600)
+    assert found.wrong == plain.wrong and found.low == plain.low
+    assert (found.curve["high"] >= plain.curve["high"]).all()
+
+
 def test_no_wrong_labels_are_estimated_as_few():
     runs, _ = simulated(0, share=0.0, distance=4.0)
     assert study.estimate(runs, num_resamples=20).wrong < 0.03 * 4000

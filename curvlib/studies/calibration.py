@@ -139,7 +139,7 @@ def estimated(
     with np.load(file) as kept:
         arrays = [kept[name] for name in kept.files]
     found = suspects.estimate(
-        [tuple(arrays[i : i + 3]) for i in range(0, len(arrays), 3)],
+        [tuple(arrays[i : i + 4]) for i in range(0, len(arrays), 4)],
         confident=suspects.confident_count(ranked.table),
         num_resamples=num_resamples,
         seed=seed,

@@ -32,7 +32,7 @@ from curvlib.runs.settings import TrainConfig
 from curvlib.studies import statistics
 from curvlib.trace import Trace, write_atomically
 
-RECIPE = 2  # of the order of suspects and of the estimates
+RECIPE = 3  # of the order of suspects and of the estimates
 FOLDS = 5
 NEIGHBOURS = 30
 REFERENCES = 50_000  # samples among which neighbours are looked for, at most
@@ -783,12 +783,12 @@ def second_consensus(
     seed: int = 0,
     device: str = "cpu",
     scaling: Scaling | None = None,
-) -> tuple[np.ndarray, np.ndarray]:
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The consensus under other labels, without curvature: a second, cheaper run.
 
     Returns:
-        The consensus [N], and how many classes are more probable out of fold than the
-        label, [N].
+        The consensus [N]; how many classes are more probable out of fold than the
+        label, [N]; and what confident learning takes for wrong, bool [N].
     """
     scaling = scaling or head.statistics(vectors)
     planted = vectors.relabelled(labels)
@@ -809,13 +809,17 @@ def second_consensus(
             "out_of_fold_loss": held_out.loss,
             "aum_softmax": margin,
             "neighbour_agreement": space.neighbours(labels).agreement,
+            "label": labels,
+            "suggested": held_out.suggested,
+            "out_of_fold_probability": held_out.probability,
+            "suggested_probability": held_out.suggested_probability,
         }
     )
-    return consensus(table), held_out.place
+    return consensus(table), held_out.place, confident(table)
 
 
-def confident_count(table: pd.DataFrame) -> int:
-    """Number of labels that confident learning takes for wrong.
+def confident(table: pd.DataFrame) -> np.ndarray:
+    """The labels that confident learning takes for wrong, bool [N].
 
     Northcutt et al. (2021): a label is taken for wrong if another class is at least as
     probable, out of fold, as that class is on average where it is the label given.
@@ -828,7 +832,12 @@ def confident_count(table: pd.DataFrame) -> int:
     other = table["suggested_probability"]
     sure = other >= table["suggested"].map(threshold).fillna(np.inf)
     doubted = (own < label.map(threshold)) | (other > own)
-    return int((sure & doubted).sum())
+    return (sure & doubted).to_numpy()
+
+
+def confident_count(table: pd.DataFrame) -> int:
+    """Number of labels that confident learning takes for wrong."""
+    return int(confident(table).sum())
 
 
 def planted_runs(
@@ -843,7 +852,7 @@ def planted_runs(
     planted: int = PLANTED,
     enough: Callable[[], bool] = lambda: False,
     on_stage: Callable[[str], None] = progress.report,
-) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+) -> list[tuple[np.ndarray, ...]]:
     """Rank again with planted labels, as often as it takes to plant enough.
 
     Args:
@@ -876,7 +885,7 @@ def planted_runs(
             seed=seed + 1000 * number,
             fixed=fixed,
         )
-        score, place = second_consensus(
+        columns = second_consensus(
             vectors,
             labels,
             ranked.space,
@@ -886,12 +895,13 @@ def planted_runs(
             device=device,
             scaling=scaling,
         )
-        found.append((score[~fixed], kind[~fixed], place[~fixed]))
+        score, place, doubted = (column[~fixed] for column in columns)
+        found.append((score, kind[~fixed], place, doubted))
     return found
 
 
 def estimate(
-    runs: list[tuple[np.ndarray, np.ndarray, np.ndarray]],
+    runs: list[tuple[np.ndarray, ...]],
     *,
     confident: int | None = None,
     level: float = 0.9,
@@ -910,7 +920,9 @@ def estimate(
     errors, such as those of people who confuse two classes, it counts a part only: on
     5,000 images of CIFAR-10 163 of 469 human errors, and 86 of 499 pair flips. The
     count of confident learning misses fewer there (396 and 645), and counts too many
-    elsewhere. So the intervals span both.
+    elsewhere. It misses some of the planted labels, and may miss the same share of the
+    wrong ones. So the intervals span the estimate, that count, and the count over the
+    share of planted labels that it finds, half of them of either kind.
 
     Planted labels are of two kinds, any class and the likeliest other class. They are
     weighted so that among the most suspicious samples the label given is the
@@ -919,7 +931,8 @@ def estimate(
     Args:
         runs: One or more rankings of the same samples, each with other planted labels:
             the score [N], high is suspect; the kind [N], as ``plant`` returns it; how
-            many classes are more probable than the label, [N].
+            many classes are more probable than the label, [N]; and, where it is known,
+            what confident learning takes for wrong, bool [N].
         confident: As ``confident_count`` returns it; None: left aside.
         level: Of the interval, in (0, 1).
         num_resamples: Of the bootstrap, over samples and planted labels.
@@ -931,7 +944,10 @@ def estimate(
     owner, others, second = (
         np.concatenate(parts)
         for parts in zip(
-            *((np.flatnonzero(k == 0), s[k == 0], p[k == 0] == 1) for s, k, p in runs),
+            *(
+                (np.flatnonzero(k == 0), s[k == 0], p[k == 0] == 1)
+                for s, k, p, *_ in runs
+            ),
             strict=True,
         )
     )
@@ -940,7 +956,7 @@ def estimate(
     planted, kind, runner_up = (
         np.concatenate(parts)
         for parts in zip(
-            *((s[k > 0], k[k > 0], p[k > 0] == 1) for s, k, p in runs), strict=True
+            *((s[k > 0], k[k > 0], p[k > 0] == 1) for s, k, p, *_ in runs), strict=True
         )
     )
     shown = np.unique(np.geomspace(1, count, 400).astype(int))
@@ -968,9 +984,13 @@ def estimate(
     low, high = np.quantile(counts[1:], [tail, 1 - tail])
     ends = np.quantile(curves[1:], [tail, 1 - tail], axis=0)
     if confident is not None:
-        low, high = min(low, confident), max(high, confident)
-        other = np.minimum(curves[0] * confident / max(counts[0], 1), 1)
-        ends = np.minimum(ends[0], other), np.maximum(ends[1], other)
+        most = confident / _found_by_confident(runs)
+        low, high = min(low, confident), max(high, most)
+        fewer, more = (
+            np.minimum(curves[0] * number / max(counts[0], 1), 1)
+            for number in (confident, most)
+        )
+        ends = np.minimum(ends[0], fewer), np.maximum(ends[1], more)
     last = round(counts[0] / count * len(others))
     threshold = others[min(max(last, 1), len(others)) - 1]
     return Estimate(
@@ -990,6 +1010,15 @@ def estimate(
             }
         ),
     )
+
+
+def _found_by_confident(runs: list[tuple[np.ndarray, ...]]) -> float:
+    """Share of planted labels, half of either kind, that confident learning finds."""
+    if len(runs[0]) < 4:
+        return 1.0
+    kind, doubted = (np.concatenate([run[i] for run in runs]) for i in (1, 3))
+    shares = [doubted[kind == k].mean() for k in (1, 2) if (kind == k).any()]
+    return max(float(np.mean(shares)), 0.25)
 
 
 def _hard_share(others, of_others, second, planted, kind, runner_up) -> float:

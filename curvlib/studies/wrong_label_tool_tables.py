@@ -10,9 +10,14 @@ import numpy as np
 import pandas as pd
 
 from curvlib.scores import SCORES
-from curvlib.studies.wrong_label_tools import CLEANLAB, ORDER, mean_table, verdict
+from curvlib.studies.wrong_label_tools import (
+    CLEANLAB,
+    HEAD,
+    ORDER,
+    mean_table,
+    verdict,
+)
 
-HEAD = "out_of_fold_probability"
 MINUTES = "minutes of one core, mean"
 WORDS = {
     ORDER: "our default order",
@@ -167,16 +172,22 @@ def gains(found: pd.DataFrame) -> pd.DataFrame:
     ).reset_index(drop=True)
 
 
-def verdicts(found: Mapping[str, pd.DataFrame]) -> tuple[dict, dict]:
-    """Whether our order is at least as good as cleanlab's, and better, by record.
+def verdicts(
+    found: Mapping[str, pd.DataFrame],
+    other: str = CLEANLAB,
+    column: str = "difference",
+) -> tuple[dict, dict]:
+    """Whether our order is at least as good as another score, and better, by record.
 
     Args:
         found: The table ``scores`` of each record, by label.
+        other: Name of the other score.
+        column: Of the difference to it.
 
     Returns:
-        Two dictionaries by label; None where cleanlab was missing.
+        Two dictionaries by label; None where the other is missing.
     """
-    both = {label: verdict(table) for label, table in found.items()}
+    both = {n: verdict(t, other=other, column=column) for n, t in found.items()}
     at_least = {label: None if v is None else v[0] for label, v in both.items()}
     better = {label: None if v is None else v[1] for label, v in both.items()}
     return at_least, better

@@ -20,6 +20,7 @@ RECIPE = 1
 PARTS = ("data", "features", "head", "scoring", "studies.suspects")
 ORDER = "consensus"  # the default order of `curvlib suspects`
 CLEANLAB = "cleanlab"  # its default score
+HEAD = "out_of_fold_probability"  # the same, of our head's probabilities
 # What the page compares; a trace has more scores than these.
 COMPARED = (
     ORDER,
@@ -60,10 +61,11 @@ def measure(
         ``scores``: a row for each seed and score: auroc, error (its standard error over
         samples), average_precision, precision_at_wrong (among as many samples as are
         wrong), difference (of the AUROC to cleanlab's), difference_error (over samples,
-        which both share), seconds (of one core, without the features). ``cases``: a row
-        for each seed: samples, classes, wrong, accuracy (out of fold, against the
-        truth), epochs of the trace, feature_seconds. ``tools``: versions of the other
-        packages; without cleanlab its rows are left out.
+        which both share), over_head and over_head_error (the same, to cleanlab's with
+        our head's probabilities), seconds (of one core, without the features).
+        ``cases``: a row for each seed: samples, classes, wrong, accuracy (out of fold,
+        against the truth), epochs of the trace, feature_seconds. ``tools``: versions of
+        the other packages; without cleanlab its rows are left out.
     """
     from curvlib.studies import wrong_label_cases
 
@@ -272,11 +274,11 @@ def judged(
             "average_precision": metrics.average_precision(score, wrong),
             "precision_at_wrong": metrics.precision_at_k(score, wrong, count),
         }
-        if CLEANLAB in ranks:
-            row["difference"] = row["auroc"] - metrics.auroc(ranks[CLEANLAB], wrong)
-            row["difference_error"] = (resampled[name] - resampled[CLEANLAB]).std(
-                ddof=1
-            )
+        for column, other in (("difference", CLEANLAB), ("over_head", HEAD)):
+            if other in ranks:
+                row[column] = row["auroc"] - metrics.auroc(ranks[other], wrong)
+                apart = resampled[name] - resampled[other]
+                row[f"{column}_error"] = apart.std(ddof=1)
         rows.append(row)
     return pd.DataFrame(rows)
 
@@ -311,22 +313,25 @@ def mean_table(found: pd.DataFrame) -> pd.DataFrame:
     return numbers.drop(columns="seed").reset_index()
 
 
-def verdict(found: pd.DataFrame, *, name: str = ORDER) -> tuple[bool, bool] | None:
-    """Whether an order is at least as good as cleanlab's, and whether it is better.
+def verdict(
+    found: pd.DataFrame, *, other: str = CLEANLAB, column: str = "difference"
+) -> tuple[bool, bool] | None:
+    """Whether our order is at least as good as another score, and whether it is better.
 
-    At least as good: its mean AUROC is below cleanlab's by no more than cleanlab's
+    At least as good: its mean AUROC is below the other's by no more than the other's
     standard error. Better: above it by more than the standard error of the difference.
 
     Args:
         found: The table ``scores`` of a record.
-        name: Of the order.
+        other: Name of the other score.
+        column: Of the difference to it.
 
     Returns:
-        The two; None if cleanlab was missing.
+        The two; None if the other is missing, as cleanlab may be.
     """
     means = mean_table(found).set_index("score")
-    if CLEANLAB not in means.index:
+    if other not in means.index:
         return None
-    row = means.loc[name]
-    at_least = row["difference"] >= -means.loc[CLEANLAB, "error"]
-    return bool(at_least), bool(row["difference"] > row["difference_error"])
+    row = means.loc[ORDER]
+    at_least = row[column] >= -means.loc[other, "error"]
+    return bool(at_least), bool(row[column] > row[f"{column}_error"])
