@@ -826,3 +826,41 @@ def test_accuracy_after_removal_has_a_panel_for_each_group_and_one_legend():
     ]
     with pytest.raises(ValueError, match="needs rows and the columns"):
         figures.by_group(curves.drop(columns="sd"))
+
+
+def test_the_expected_precision_stands_beside_the_truth_where_it_is_known():
+    curve = pd.DataFrame({"rank": [1, 10, 100], "precision": [0.9, 0.8, 0.3]})
+    curve = curve.assign(low=curve["precision"] - 0.1, high=curve["precision"] + 0.1)
+    ax = figures.expected_precision(curve)
+    assert len(ax.get_lines()) == 1 and ax.get_xscale() == "log"
+    ax = figures.expected_precision(curve.assign(truth=[1.0, 0.7, 0.4]))
+    names = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert names == ["estimate, 90 % interval", "truth"]
+    assert ax.get_lines()[1].get_ydata().tolist() == [1.0, 0.7, 0.4]
+
+
+def test_estimates_stand_against_the_truth_with_their_intervals():
+    counts = pd.DataFrame(
+        {
+            "data": ["a", "a", "b"],
+            "wrong": [10, 100, 50],
+            "estimate": [12.0, 90.0, 0.0],
+            "low": [8.0, 80.0, 0.0],
+            "high": [20.0, 130.0, 70.0],
+        }
+    )
+    ax = figures.against_truth(counts)
+    names = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert names == ["a", "b"] and ax.get_xlim() == ax.get_ylim()
+    with pytest.raises(ValueError, match="needs rows and the columns"):
+        figures.against_truth(counts.drop(columns="low"))
+
+
+def test_dots_take_errors_that_are_given():
+    frame = pd.DataFrame(
+        {"score": ["x", "y"], "tool": "t", "auroc": [0.1, 0.2], "sd": [0.01, 0.02]}
+    )
+    ax = figures.dots(frame, group="tool", order=["y", "x"], error="sd", chance=0)
+    (bars,) = ax.containers
+    ends = [segment[:, 0] for segment in bars[2][0].get_segments()]
+    np.testing.assert_allclose(ends, [[0.18, 0.22], [0.09, 0.11]])

@@ -1253,13 +1253,9 @@ def expected_precision(curve: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
         ax=ax,
     )
     if "truth" in curve:
-        lines(curve.assign(line="truth"), "rank", "truth", by="line", ax=ax)
-    ax.set(
-        xlabel="suspects looked at",
-        ylabel="share of wrong labels",
-        ylim=(0, 1.03),
-        xscale="log",
-    )
+        known = curve.assign(line="truth")
+        lines(known, "rank", "truth", by="line", log="x", ax=ax)
+    ax.set(xlabel="suspects looked at", ylabel="share of wrong labels", ylim=(0, 1.03))
     return ax
 
 
