@@ -99,6 +99,19 @@ def test_a_space_of_some_references_compares_every_sample(monkeypatch):
     assert (found.nearest != np.arange(200)).all()
 
 
+def test_wide_vectors_have_the_same_neighbours_without_a_matrix_of_features(
+    monkeypatch,
+):
+    monkeypatch.setattr(study, "DIMENSIONS", 8)
+    vectors = clusters(count=120, wrong=6, dimension=40)
+    scaling = study.head.statistics(vectors)
+    every = study.Space(vectors, scaling).neighbours(vectors.labels)
+    monkeypatch.setattr(study, "WIDE", 16)
+    found = study.Space(vectors, scaling).neighbours(vectors.labels)
+    np.testing.assert_array_equal(found.nearest, every.nearest)
+    np.testing.assert_allclose(found.ratio, every.ratio, atol=1e-3)
+
+
 def test_the_nearest_of_a_class_are_of_that_class():
     vectors = clusters(count=90, wrong=3)
     space = study.Space(vectors, study.head.statistics(vectors))

@@ -1150,7 +1150,8 @@ def lines(
         ax.set_xscale("log")
     if "y" in log:
         ax.set_yscale("log")
-    if "x" not in log and frame[x].dtype.kind in "iu":  # whole numbers, such as epochs
+    linear = ax.get_xscale() == "linear"
+    if linear and frame[x].dtype.kind in "iu":  # whole numbers, such as epochs
         ax.xaxis.get_major_locator().set_params(integer=True)
     ax.set(xlabel=xlabel or words(x), ylabel=ylabel or words(y))
     if by is not None:

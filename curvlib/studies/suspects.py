@@ -36,6 +36,8 @@ RECIPE = 3  # of the order of suspects and of the estimates
 FOLDS = 5
 NEIGHBOURS = 30
 REFERENCES = 50_000  # samples among which neighbours are looked for, at most
+WIDE = 4096  # features; of wider vectors, such as pixels, some samples give the axes
+SAMPLED = 2048  # samples that do
 DIMENSIONS = 128  # principal components in which they are
 LINEAR = HeadConfig(hidden=0, epochs=30, lr=0.001)
 HIDDEN = HeadConfig(hidden=512, epochs=20, lr=0.005)
@@ -107,18 +109,31 @@ class Space:
         if len(rows) > REFERENCES:
             rows = np.sort(rng.permutation(rows)[:REFERENCES])
         self.references = rows
+        if inputs <= DIMENSIONS:
+            self._axes = torch.eye(inputs)
+        elif inputs <= WIDE:
+            self._axes = self._principal_axes(rows, inputs)
+        else:
+            self._axes = self._axes_of_wide(rng.permutation(rows)[:SAMPLED])
+        parts = np.array_split(rows, math.ceil(len(rows) / 4096))
+        self._placed = torch.cat([self.at(some) for some in parts])
+
+    def _principal_axes(self, rows: np.ndarray, inputs: int) -> torch.Tensor:
         covariance = torch.zeros(inputs, inputs, dtype=torch.float64)
         for some in np.array_split(rows, math.ceil(len(rows) / 4096)):
             x = self._centred(some)
             covariance += (x.T @ x).double()
-        if inputs > DIMENSIONS:
-            # In float32 it does not converge where many features are constant.
-            _, axes = torch.linalg.eigh(covariance)
-            self._axes = axes[:, -DIMENSIONS:].float()
-        else:
-            self._axes = torch.eye(inputs)
-        parts = np.array_split(rows, math.ceil(len(rows) / 4096))
-        self._placed = torch.cat([self.at(some) for some in parts])
+        # In float32 it does not converge where many features are constant.
+        _, axes = torch.linalg.eigh(covariance)
+        return axes[:, -DIMENSIONS:].float()
+
+    def _axes_of_wide(self, rows: np.ndarray) -> torch.Tensor:
+        """Principal axes of some samples, without a matrix of all pairs of features."""
+        x = self._centred(np.sort(rows))
+        squares, places = torch.linalg.eigh((x @ x.T).double())
+        kept = squares > squares.max() * 1e-6
+        kept[:-DIMENSIONS] = False
+        return x.T @ (places[:, kept] / squares[kept].sqrt()).float()
 
     def _centred(self, positions: np.ndarray) -> torch.Tensor:
         rows = self.vectors.rows[positions]
