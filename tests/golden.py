@@ -772,9 +772,13 @@ def study(name: str) -> Values:
 
 
 def _column(values: pd.Series) -> Any:
-    """A checksum of text; of numbers the mean, root mean square and a projection."""
+    """A checksum of text; of numbers the mean, root mean square and a projection.
+
+    Text counts in any order: rows that tie are in another order on another processor.
+    The order of the rows is in the projections.
+    """
     if not pd.api.types.is_numeric_dtype(values):
-        return zlib.crc32("|".join(map(str, values)).encode())
+        return zlib.crc32("|".join(sorted(map(str, values))).encode())
     numbers = values.dropna().to_numpy(np.float64)
     if not len(numbers):
         return "unknown"
