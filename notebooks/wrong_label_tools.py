@@ -57,6 +57,7 @@ _ = (
         error="difference_error",
         xlabel="AUROC minus cleanlab's",
         chance=0,
+        legend_above=True,
     )
     if "difference" in found
     else figures.note("cleanlab is missing: pip install curvlib[compare]")

@@ -1358,6 +1358,7 @@ def dots(
     error: str | None = None,
     xlabel: str = "AUROC",
     chance: float | None = 0.5,
+    legend_above: bool = False,
     ax: Axes | None = None,
 ) -> Axes:
     """Mean and standard deviation of a metric by score and group, side by side.
@@ -1371,6 +1372,7 @@ def dots(
             deviation over seeds.
         xlabel: Name of the metric.
         chance: Value of knowing nothing, drawn as a line; None for no line.
+        legend_above: Whether the legend is above the axes, or in their lower left.
         ax: Where to draw; a new figure if None.
 
     Raises:
@@ -1403,7 +1405,10 @@ def dots(
     ax.set_yticks(place, [words(name) for name in order], fontsize=9)
     ax.set_xlabel(xlabel)
     ax.grid(axis="y", visible=False)
-    ax.legend(frameon=False, fontsize=9, loc="lower left")
+    where = {"loc": "lower left"}
+    if legend_above:
+        where = {"loc": "lower center", "bbox_to_anchor": (0.4, 1), "ncols": 2}
+    ax.legend(frameon=False, fontsize=9, **where)
     return ax
 
 

@@ -30,6 +30,12 @@ WORDS = {
     "predicted_agreement": "agreement over epochs",
     "random": "random numbers",
 }
+SHORT = {  # in tables with a column for each tool
+    "aum_softmax": "AUM",
+    "cumulative_loss": "loss, summed",
+    "final_loss": "loss at the end",
+    "curvature_norm": "curvature",
+}
 IN_TABLE = (
     ORDER,
     CLEANLAB,
@@ -39,7 +45,6 @@ IN_TABLE = (
     "aum_softmax",
     "cumulative_loss",
     "curvature_norm",
-    "random",
 )
 LOSS_AND_AGREEMENT = (
     "final_loss",
@@ -110,7 +115,7 @@ def wide(
     value: str = "auroc",
     with_error: Sequence[str] = (ORDER, CLEANLAB),
 ) -> pd.DataFrame:
-    """One row a set of labels, one column a tool; minutes of a core in the last row.
+    """One row a set of labels, one column a tool; below AUROC the minutes of a core.
 
     Args:
         found: As ``by_data`` returns it.
@@ -128,8 +133,11 @@ def wide(
             texts += some["error"].map(" ± {:.3f}".format)
         seconds = some["seconds"].dropna()
         minutes = f"{seconds.mean() / 60:.1f}" if len(seconds) else "–"
-        columns[words(name)] = pd.concat([texts, pd.Series({MINUTES: minutes})])
-    table = pd.DataFrame(columns).reindex([*found["data"].unique(), MINUTES])
+        columns[SHORT.get(name, words(name))] = pd.concat(
+            [texts, pd.Series({MINUTES: minutes})]
+        )
+    rows = [*found["data"].unique(), *([MINUTES] if value == "auroc" else [])]
+    table = pd.DataFrame(columns).reindex(rows)
     return table.fillna("–").rename_axis("labels").reset_index()
 
 
@@ -161,12 +169,16 @@ def gains(found: pd.DataFrame) -> pd.DataFrame:
     table = found.pivot(index="data", columns="score", values="auroc")
     table = table.reindex(found["data"].unique())
     cleanlab = table.get(CLEANLAB, pd.Series(np.nan, index=table.index))
+
+    def signed(values: pd.Series) -> pd.Series:
+        return (values.round(3) + 0.0).map("{:+.3f}".format)  # no minus zero
+
     return pd.DataFrame(
         {
             "data": table.index,
-            "cleanlab": cleanlab.map("{:.3f}".format).to_numpy(),
-            "gain from our head": (table[HEAD] - cleanlab).map("{:+.3f}".format),
-            "gain from the rest": (table[ORDER] - table[HEAD]).map("{:+.3f}".format),
+            "cleanlab": cleanlab.map("{:.3f}".format),
+            "gain from our head": signed(table[HEAD] - cleanlab),
+            "gain from the rest": signed(table[ORDER] - table[HEAD]),
             "our default order": table[ORDER].map("{:.3f}".format),
         }
     ).reset_index(drop=True)
