@@ -7,6 +7,7 @@ them. The same arguments give the same bytes. Keep the result, as in
 ``ax = epoch_band(...)``: a notebook would otherwise show the figure twice.
 """
 
+import functools
 import html
 import math
 import os
@@ -918,14 +919,20 @@ def _short(value: float) -> str:
     return f"{value:,.0f}" if 1000 <= abs(value) < 1e6 else f"{value:.3g}"
 
 
+@functools.cache
+def _width(line: str) -> float:
+    """Width of a line of 8 points, in points."""
+    return TextPath((0, 0), line, size=8).get_extents().width
+
+
+@functools.cache  # the same names stand below many images
 def _wrap(text: str, points: float) -> str:
     """Break a text of 8 points into lines no wider than so many points."""
     for characters in range(len(text), 1, -1):
         lines = textwrap.wrap(text, characters)
         if any(_inside_number(text, lines)):
             return text
-        widths = [TextPath((0, 0), line, size=8).get_extents().width for line in lines]
-        if max(widths, default=0) <= points:
+        if max(map(_width, lines), default=0) <= points:
             return "\n".join(lines)
     return text
 
