@@ -72,7 +72,10 @@ _ = figures.against_truth(counts)
 # Half of the planted labels are any class, and half are the class that the head finds
 # likeliest. Real errors can be harder to see than both: people confuse what looks alike.
 # So the interval spans a second estimate, the count of confident learning
-# {cite}`northcutt2021`, which sees systematic errors too and counts too many elsewhere.
+# {cite}`northcutt2021`, which sees systematic errors too and counts too many elsewhere. It
+# misses some planted labels, and may miss as many of the real errors. So the upper end
+# divides its count by the share of the planted labels that it finds. We chose this rule
+# after human labels had fallen outside the interval, so those cases do not test it.
 #
 # ## How many labels are wrong?
 #

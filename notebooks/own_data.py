@@ -40,7 +40,7 @@ from curvlib.studies import calibration, own_data
 page = Page.begin(In)
 shown = page.records(own_data.measure)
 known = {name: r for name, r in shown.items() if r["counts"]["known"].iloc[0]}
-name = list(shown)[min(1, len(shown) - 1)]  # whose numbers the text tells
+name = list(shown)[min(2, len(shown) - 1)]  # whose numbers the text tells
 (first,) = shown[name]["counts"].to_dict("records")
 at_looked = calibration.at_ranks(shown[name]["curve"], [max(first["looked"], 1)])
 page.tell(
@@ -56,7 +56,7 @@ def pictures(record, role):
     rows = (record["shown"]["role"] == role).to_numpy()
     index = record["shown"]["index"][rows]
     found = record["suspects.parquet"].set_index("index").loc[index]
-    names = record["classes"]["class"].astype(str).to_numpy()
+    names = own_data.class_names(record["classes"])
     given, suggested = names[found["label"]], names[found["suggested"]]
     return figures.gallery(
         record["images"][rows],
@@ -176,7 +176,7 @@ tabs.show(
         n: figures.table(
             own_data.pairs(
                 r["suspects.parquet"],
-                r["classes"]["class"].astype(str).tolist(),
+                own_data.class_names(r["classes"]),
                 max(int(r["counts"]["looked"].iloc[0]), 1),
             )
         )

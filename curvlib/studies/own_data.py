@@ -5,6 +5,7 @@ is known, the pictures show what was found, what was missed, and what a person w
 have checked for nothing.
 """
 
+from collections.abc import Sequence
 from dataclasses import asdict
 
 import numpy as np
@@ -22,6 +23,18 @@ PARTS = (
     "studies.calibration",
 )
 SIDE = 64  # pixels of a small picture, at most
+IMAGENET10 = {  # folders of the ten classes, and what they hold
+    "n01440764": "tench",
+    "n02102040": "English springer",
+    "n02979186": "cassette player",
+    "n03000684": "chain saw",
+    "n03028079": "church",
+    "n03394916": "French horn",
+    "n03417042": "garbage truck",
+    "n03425413": "gas pump",
+    "n03445777": "golf ball",
+    "n03888257": "parachute",
+}
 ROLES = {
     "suspect": "the most suspicious",
     "missed": "wrong labels that are not among the suspects",
@@ -145,6 +158,16 @@ def chosen(
 # ----------------------------------------------------------------- what the page says
 
 
+def class_names(classes: pd.DataFrame) -> np.ndarray:
+    """Names of the classes for readers, [C].
+
+    Args:
+        classes: A record's table.
+    """
+    names = classes["class"].astype(str)
+    return names.map(lambda name: IMAGENET10.get(name, name)).to_numpy()
+
+
 def found_and_missed(
     suspects: pd.DataFrame, counts: pd.DataFrame, lists=(0.5, 1.0, 2.0)
 ) -> pd.DataFrame:
@@ -180,7 +203,7 @@ def found_and_missed(
 
 
 def pairs(
-    suspects: pd.DataFrame, classes: list[str], looked: int, count: int = 6
+    suspects: pd.DataFrame, classes: Sequence[str], looked: int, count: int = 6
 ) -> pd.DataFrame:
     """Pairs of classes that suspects are confused between: given, suggested, how many.
 
@@ -199,26 +222,3 @@ def pairs(
     )
     sizes = named.value_counts().rename("suspects").reset_index()
     return sizes.head(count)
-
-
-def suspect_table(
-    suspects: pd.DataFrame, classes: list[str], shown: pd.DataFrame
-) -> pd.DataFrame:
-    """The first suspects in words: rank, image, label given, label suggested.
-
-    Args:
-        suspects: A record's table.
-        classes: Names.
-        shown: A record's table, which knows the paths of photographs.
-    """
-    first = shown[shown["role"] == "suspect"].merge(suspects, on="index")
-    path = first["path"].fillna("").astype(str)
-    return pd.DataFrame(
-        {
-            "rank": first["rank"],
-            "image": path.where(path != "", first["index"].astype(str)),
-            "label given": [classes[c] for c in first["label"]],
-            "label suggested": [classes[c] for c in first["suggested"]],
-            "its probability": first["suggested_probability"],
-        }
-    )

@@ -43,7 +43,6 @@ IN_TABLE = (
     "neighbour_ratio",
     "neighbour_agreement",
     "aum_softmax",
-    "cumulative_loss",
     "curvature_norm",
 )
 LOSS_AND_AGREEMENT = (
