@@ -9,11 +9,13 @@
 # %% [markdown]
 # # Which of my labels are wrong?
 #
-# **In short.** Of {glue:text}`samples:,` images of {glue:text}`name`, about
-# {glue:text}`estimate:.0f` labels are wrong (90 % interval {glue:text}`low:.0f` to
-# {glue:text}`high:.0f`), by an estimate that is not told which. Somebody who looks at the
-# first {glue:text}`looked` suspects can expect that {glue:text}`expected:.0%` of them are
-# wrong. {numref}`fig-suspects` shows the first suspects.
+# **In short.** Look at as many suspects as there are wrong labels: where we know the truth,
+# you find {glue:text}`found_low` to {glue:text}`found_high` of the wrong labels, depending on
+# the data. The tool does not need the truth. On {glue:text}`name`, it estimates
+# {glue:text}`estimate:.0f` wrong labels among {glue:text}`samples:,` images (90 % interval
+# {glue:text}`low:.0f` to {glue:text}`high:.0f`), and expects {glue:text}`expected:.0%` of the
+# first {glue:text}`looked` suspects to be wrong. {numref}`fig-suspects` shows the first
+# suspects.
 
 # %% tags=["parameters"]
 dataset = "digits"  # a folder of class folders, an .npz, a .csv, or a known data set
@@ -43,8 +45,11 @@ known = {name: r for name, r in shown.items() if r["counts"]["known"].iloc[0]}
 name = list(shown)[min(2, len(shown) - 1)]  # whose numbers the text tells
 (first,) = shown[name]["counts"].to_dict("records")
 at_looked = calibration.at_ranks(shown[name]["curve"], [max(first["looked"], 1)])
+found_low, found_high = own_data.shares_found(known)
 page.tell(
     name=name,
+    found_low=found_low,
+    found_high=found_high,
     expected=float(at_looked["precision"].iloc[0]),
     **{n: first[n] for n in ("samples", "estimate", "low", "high", "looked")},
 )

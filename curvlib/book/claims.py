@@ -126,8 +126,8 @@ def glance(rows: list[Row]) -> str:
     }
     sentence = (
         f"**{counts[True]} of {len(judged)} claims of the paper hold on most of the "
-        f"data sets tried here, {counts[False]} fail on most, and {counts[None]} are "
-        "undecided.**"
+        f"data sets tried here.** Claims that fail on most: {counts[False]}. "
+        f"Undecided: {counts[None]}."
     )
     body = [
         [_plain(row.claim.text), _summary(row), f"[](pages/{row.page}.ipynb)"]

@@ -5,7 +5,7 @@ is known, the pictures show what was found, what was missed, and what a person w
 have checked for nothing.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
 import numpy as np
@@ -200,6 +200,24 @@ def found_and_missed(
             }
         )
     return pd.DataFrame(rows)
+
+
+def shares_found(known: Mapping[str, Mapping]) -> tuple[str, str]:
+    """Lowest and highest share of the wrong labels that as many suspects hold.
+
+    Args:
+        known: Records whose truth is known, by label.
+
+    Returns:
+        Two texts; dashes if there is no such record.
+    """
+    shares = [
+        found_and_missed(r["suspects.parquet"], r["counts"], [1.0])["share found"][0]
+        for r in known.values()
+    ]
+    if not shares:
+        return "–", "–"
+    return f"{min(shares):.0%}", f"{max(shares):.0%}"
 
 
 def pairs(
