@@ -52,7 +52,7 @@ scored = {label: duplicates.by_score(r["enrichment"]) for label, r in shown.item
 main_label = duplicates.most_conflicts(n)
 page.tell(main_label=main_label, **n[main_label])
 
-# %% mystnb={"figure": {"caption": "Images that occur twice under different labels are dark in the columns of the scores that find them. Place of each image in the ranking of every score: 1, dark, is the top. At most 40 rows, highest curvature (norm) first.", "name": "fig-places"}, "image": {"alt": "Heat map of the places of images that occur twice, one column for each score."}}
+# %% mystnb={"figure": {"caption": "Good scores rank the images that occur twice under different labels near the top, on the left. One dot for each of at most 40 images: the share of all images that the score ranks above it (logarithmic axis; bar: median).", "name": "fig-places"}, "image": {"alt": "One row of dots for each score: the share of images ranked above each image that occurs twice."}}
 
 
 def place_map(record):
@@ -62,7 +62,7 @@ def place_map(record):
     return figures.place_map(ranks, nothing="There are no such images.")
 
 
-alt = "One row for each image, one column for each score; the colour is the place."
+alt = "One row of dots for each score; the dots of the best scores are far to the left."
 tabs.show({label: place_map(record) for label, record in shown.items()}, alt=alt)
 
 # %% [markdown]
