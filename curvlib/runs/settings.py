@@ -40,8 +40,8 @@ Model = Annotated[
 Width = Annotated[
     int,
     told(
-        "Channels of the first stage (at least 8), or units of a hidden layer. Networks "
-        "of torchvision have a fixed width."
+        "Channels of the first stage (at least 8), or units of a hidden layer. "
+        "Networks of torchvision have a fixed width."
     ),
     POSITIVE,
 ]
@@ -167,8 +167,8 @@ class TrainConfig(Settings):
     noise_rate: Annotated[
         float,
         told(
-            "Share of the training labels to replace. Must be 0 for human labels, which "
-            "have a fixed share of wrong ones."
+            "Share of the training labels to replace. Must be 0 for human labels, "
+            "which have a fixed share of wrong ones."
         ),
         FRACTION,
     ] = 0.0

@@ -128,8 +128,8 @@ def fit(
     continues after its last finished epoch. On the same machine, with the same number
     of threads, its trace has the same bytes as that of an uninterrupted run.
 
-    In a ``torch.distributed`` group, such as ``torchrun -m curvlib train`` creates, each
-    process trains and scores a share, and the first one writes. For given weights the
+    In a ``torch.distributed`` group, such as ``torchrun -m curvlib train`` creates,
+    each process trains and scores a share, and the first one writes. For given weights the
     scores are exactly those of a single process. The weights differ, because floats are
     summed in another order: by rounding at the first step, and more with each epoch.
 
