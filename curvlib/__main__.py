@@ -113,13 +113,22 @@ def _catalogue():
 
 
 def _run(options: argparse.Namespace) -> int:
-    from curvlib.book import claims, runner
+    from curvlib.book import runner
 
     known = _catalogue()
     chosen = known.choose(options.names, options.profile)
+    before = _drawn_when(known)
     status = runner.bring_up_to_date(known, *chosen, force=options.force)
-    claims.write(known.root)
+    if _drawn_when(known) != before:
+        from curvlib.book import claims  # imports pandas, which takes a second
+
+        claims.write(known.root)
     return status
+
+
+def _drawn_when(known) -> dict[str, float]:
+    files = {name: page.file for name, page in known.pages.items()}
+    return {name: f.stat().st_mtime for name, f in files.items() if f.exists()}
 
 
 def _book(options: argparse.Namespace) -> int:

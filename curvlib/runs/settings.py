@@ -53,7 +53,7 @@ Activation = Annotated[
 Epochs = Annotated[int, told("Passes over the training set."), POSITIVE]
 LearningRate = Annotated[
     float,
-    told("Learning rate at the start, or at the end of a warm-up."),
+    told("Learning rate at the start, or after the warmup."),
     FINITE,
 ]
 Momentum = Annotated[

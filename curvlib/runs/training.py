@@ -129,9 +129,10 @@ def fit(
     of threads, its trace has the same bytes as that of an uninterrupted run.
 
     In a ``torch.distributed`` group, such as ``torchrun -m curvlib train`` creates,
-    each process trains and scores a share, and the first one writes. For given weights the
-    scores are exactly those of a single process. The weights differ, because floats are
-    summed in another order: by rounding at the first step, and more with each epoch.
+    each process trains and scores a share, and the first one writes. For given weights
+    the scores are exactly those of a single process. The weights differ, because floats
+    are summed in another order: by rounding at the first step, and more with each
+    epoch.
 
     Args:
         config: Settings of training and scoring.
