@@ -224,8 +224,9 @@ def explorer(read):
     """The frame of the digits explorer in its page, ready; and the page's reader."""
     reader = read(viewport=WIDE)
     page = reader.open(EXPLORER)
-    page.locator(".explorer iframe").scroll_into_view_if_needed()
-    frame = page.frame_locator(".explorer iframe")
+    digits = '.explorer iframe[title$="digits"]'
+    page.locator(digits).scroll_into_view_if_needed()
+    frame = page.frame_locator(digits)
     frame.locator("html[data-ready]").wait_for(timeout=60_000)
     return frame, reader
 
@@ -393,8 +394,9 @@ def test_pointing_at_an_image_shows_it_and_a_click_keeps_it(explorer, scored):
 def test_the_explorer_is_as_dark_as_its_page_and_fits_a_phone(read):
     reader = read(viewport=PHONE, color_scheme="dark")
     page = reader.open(EXPLORER)
-    page.locator(".explorer iframe").scroll_into_view_if_needed()
-    frame = page.frame_locator(".explorer iframe")
+    digits = '.explorer iframe[title$="digits"]'
+    page.locator(digits).scroll_into_view_if_needed()
+    frame = page.frame_locator(digits)
     root = frame.locator("html[data-ready]")
     root.wait_for(timeout=60_000)
     expect(root).to_have_attribute("data-theme", "dark")

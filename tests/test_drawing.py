@@ -1,6 +1,8 @@
 import io
 import json
 import shutil
+import subprocess
+import sys
 
 import pytest
 from filelock import FileLock
@@ -15,7 +17,7 @@ from toy_book import (
 )
 
 from curvlib.book import catalogue, cleanup, drawing, parameters, runner
-from curvlib.book.parameters import PageError
+from curvlib.book.parameters import LIBRARY, PageError
 
 __all__ = ["book", "made_book"]  # fixtures
 
@@ -290,15 +292,32 @@ def test_changed_figure_code_is_to_be_drawn_and_changed_training_is_not(
     monkeypatch.setattr(drawing, "LIBRARY", library)
     drawing.library_hash.cache_clear()
     try:
-        with (library / "runs" / "training.py").open("a") as file:
-            file.write("\nNEW = 1\n")
-        assert drawing.why_draw(page_of(book)) == []
-        drawing.library_hash.cache_clear()
+        for unused in ("runs/training.py", "book/theme.py", "book/report/script.js"):
+            with (library / unused).open("a") as file:
+                file.write("\n")
+            assert drawing.why_draw(page_of(book)) == []
+            drawing.library_hash.cache_clear()
         with (library / "book" / "figures.py").open("a") as file:
             file.write("\nNEW = 1\n")
         assert drawing.why_draw(page_of(book)) == ["figure code changed"]
     finally:
         drawing.library_hash.cache_clear()
+
+
+def test_no_code_that_draws_needs_what_only_renders():
+    assert [x for x in drawing.RENDERS if not (LIBRARY / "book" / x).exists()] == []
+    program = "\n".join(
+        [
+            "import sys",
+            "from curvlib.book import explorer, figures, selector, tabs, drawing",
+            f"names = {[x.removesuffix('.py') for x in drawing.RENDERS]}",
+            "print(*[x for x in names if f'curvlib.book.{x}' in sys.modules])",
+        ]
+    )
+    found = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert found.stdout.split() == []
 
 
 def test_an_edited_sentence_is_drawn_and_nothing_is_measured(book, monkeypatch):

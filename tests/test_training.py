@@ -1115,7 +1115,7 @@ def test_an_unfinished_run_is_not_gone_on_with_under_another_torch(tmp_path):
     info = json.loads(path.read_text())
     info["versions"]["torch"] = "1.0"
     path.write_text(json.dumps(info))
-    with pytest.raises(ValueError, match=r"begun with torch 1\.0 and is not finished"):
+    with pytest.raises(ValueError, match=r"began with torch 1\.0 and is not finished"):
         fit(QUICK, runs=tmp_path)
 
 

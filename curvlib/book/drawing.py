@@ -37,6 +37,17 @@ from curvlib.files import write_atomically
 
 DRAWS = ("book", "studies")  # folders of the library that a page's look depends on
 CORE = ("scores.py", "metrics.py")
+RENDERS = (  # parts of the book that run after a page is drawn, or without pages
+    "assignments.py",
+    "claims.py",
+    "readme.py",
+    "reference.py",
+    "rendering.py",
+    "report",
+    "runner.py",
+    "slides.py",
+    "theme.py",
+)
 CLAIM = "curvlib-claim"
 
 
@@ -101,7 +112,9 @@ def library_hash() -> str:
         files += [
             file
             for file in sorted((LIBRARY / folder).rglob("*"))
-            if file.is_file() and "__pycache__" not in file.parts
+            if file.is_file()
+            and "__pycache__" not in file.parts
+            and file.relative_to(LIBRARY / folder).parts[0] not in RENDERS
         ]
     digest = hashlib.sha256()
     for file in files:

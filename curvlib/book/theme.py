@@ -18,7 +18,25 @@ def without_live_code(app: Any, page: str, template: str, context: dict, doctree
     ]
 
 
+def with_named_toggles(app: Any, page: str, template: str, context: dict, doctree: Any):
+    """Say what each arrow of the list of pages opens."""
+    make = context.get("generate_toctree_html")
+    if make is None:  # a page without a list
+        return
+
+    def named(*args: Any, **options: Any):
+        soup = make(*args, **options)
+        for summary in soup.select("li.has-children > details > summary"):
+            if not summary.get_text(strip=True):
+                title = summary.find_parent("li").find("a").get_text(strip=True)
+                summary["aria-label"] = f"Pages of: {title}"
+        return soup
+
+    context["generate_toctree_html"] = named
+
+
 def setup(app: Any) -> dict[str, bool]:
     """Tell Sphinx what this module does."""
     app.connect("html-page-context", without_live_code, priority=900)
+    app.connect("html-page-context", with_named_toggles, priority=900)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
