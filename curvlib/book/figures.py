@@ -78,6 +78,11 @@ def words(text: object) -> str:
     return text if re.search(r"[/.]\S", text) else text.replace("_", " ")
 
 
+def listed(values: pd.Series) -> str:
+    """Values beside the words of their names: "cumulative loss 0.712, random 0.001"."""
+    return ", ".join(f"{words(name)} {value:.3f}" for name, value in values.items())
+
+
 def by_dataset(
     data: Mapping[str, Any],
     draw: Callable[..., Any],
@@ -1354,6 +1359,54 @@ def density(
         ax.figure.colorbar(cells, ax=ax, label=bar)
     ax.set(xlabel=xlabel, ylabel=ylabel)
     return ax
+
+
+def densities(
+    cells: Mapping[str, np.ndarray],
+    x_edges: np.ndarray,
+    y_edges: np.ndarray,
+    *,
+    ylabel: str,
+) -> Figure:
+    """``density`` side by side, with one scale of colours.
+
+    Args:
+        cells: By the label of the horizontal axis: counts of images, shape [X, Y].
+        x_edges: Of the cells, shape [X + 1].
+        y_edges: Shape [Y + 1].
+        ylabel: Name and unit of the vertical axis.
+    """
+    figure, axes = panels(len(cells), height=3.2, sharey=True)
+    top = max(np.max(counts) for counts in cells.values())
+    for ax, (xlabel, counts) in zip(axes, cells.items(), strict=True):
+        bar = "images" if ax is axes[-1] else None
+        density(counts, x_edges, y_edges, xlabel=xlabel, top=top, bar=bar, ax=ax)
+    axes[0].set_ylabel(ylabel)
+    return figure
+
+
+def histograms(frame: pd.DataFrame, by: str, *, log: Sequence[str] = ()) -> Figure:
+    """Histograms side by side, from numbers of images in bins.
+
+    Args:
+        frame: A row for each bin: low and high (its ends), images, and the column
+            ``by``.
+        by: Column that names the panel.
+        log: Names of the panels whose horizontal axis is logarithmic.
+
+    Raises:
+        ValueError: If a column is missing.
+    """
+    _check_columns(frame, by, "low", "high", "images")
+    parts = list(frame.groupby(by, sort=False))
+    figure, axes = panels(len(parts), height=2.6)
+    for ax, (name, part), colour in zip(axes, parts, COLOURS, strict=False):
+        edges = [*part["low"], part["high"].iloc[-1]]
+        ax.stairs(part["images"], edges, fill=True, color=colour)
+        ax.set(xlabel=words(name), ylabel="images")
+        if name in log:
+            ax.set_xscale("log")
+    return figure
 
 
 def dots(

@@ -159,6 +159,11 @@ def of(agreements: pd.DataFrame, score: str, kind: str) -> pd.DataFrame:
     return agreements[chosen]
 
 
+def single_runs(agreements: pd.DataFrame) -> pd.DataFrame:
+    """Rows of the scores of single runs, one for each score and seed."""
+    return agreements[agreements["kind"] == SEED]
+
+
 def ranking(agreements: pd.DataFrame, kind: str = SEED) -> pd.Series:
     """Scores by their Spearman correlation, the highest first, without ``random``.
 

@@ -35,6 +35,12 @@ FIELDS = {  # of a trace, for the agreement of single epochs
     "cumulative_loss": "loss",
 }
 ALONE, SO_FAR = "this epoch alone", "mean so far"
+WORDS = {  # for the columns of ``networks``
+    "unseen": "right on unseen",
+    "norm": "curvature (norm)",
+    "epoch": "curvature at its best epoch",
+    "loss": "cumulative loss",
+}
 NUM_CELLS = 35  # of the plots of density, on a side
 TARGET = 0.65  # agreement that the number of runs is asked for
 FACTS = ("fitted", "reference_mean", "reference_none", "reference_all", "epoch_error")
@@ -71,9 +77,11 @@ def measure(
 
     Returns:
         ``summary`` (one row): images, scored_epochs, fitted (lowest training accuracy
-        of the runs), reference_mean, reference_none and reference_all (shares of images
-        whose memorization is at most 0, and at least 1) and epoch_error (standard error
-        over epochs of an image's curvature, as a share of the mean curvature).
+        of the runs), unseen (accuracy on held-out images at the best scored epoch, of
+        the worst run; only with held-out images), reference_mean, reference_none and
+        reference_all (shares of images whose memorization is at most 0, and at least 1)
+        and epoch_error (standard error over epochs of an image's curvature, as a share
+        of the mean curvature).
         ``agreement`` over all images and ``agreement-top`` over the ``num_top`` most
         memorised, as ``agreement.of_scores`` returns them. The other tables are
         described where they are made: ``agreement-consistency``, ``spread``,
@@ -106,6 +114,11 @@ def measure(
     over_all = np.concatenate(per_epoch)
     fitted = min(float(trace.read("correct")[-1].mean()) for trace in traces)
 
+    unseen = {}
+    if num_heldout:
+        right = [trace.read("correct", "heldout").mean(1) for trace in traces]
+        unseen["unseen"] = min(float(values.max()) for values in right)
+
     mean = agreement.mean_of(by_seed)
     norm = mean["curvature_norm"].to_numpy()
     agreements = agreement.of_scores(by_seed, reference, num_top)
@@ -131,7 +144,7 @@ def measure(
     return Measured(
         tables={
             "summary": summary(norm, errors, reference).assign(
-                scored_epochs=len(traces[0].epochs), fitted=fitted
+                scored_epochs=len(traces[0].epochs), fitted=fitted, **unseen
             ),
             "agreement": agreements,
             "agreement-top": agreement.of_scores(
@@ -422,7 +435,8 @@ def beside_published(
 
     Returns:
         Columns score, and cosine_all, published_cosine_all, pearson_all, ..., the same
-        with _top; means over seeds, NaN where there is none.
+        with _top; means over seeds, NaN where there is none. One row for each score
+        with a published value, and for those that know nothing.
     """
     known = published.agreement_with_memorization().set_index("score")
     if dataset != "cifar100":
@@ -436,7 +450,9 @@ def beside_published(
             found[column] = means[measure].mean()
             found[f"published_{column}"] = known[column]
     names = list(dict.fromkeys(agreements["score"]))
-    return pd.DataFrame(found).reindex(names).rename_axis("score").reset_index()
+    table = pd.DataFrame(found).reindex(names).rename_axis("score").reset_index()
+    compared = table.iloc[:, 2::2].notna().any(axis=1)
+    return table[compared | table["score"].isin(["constant", agreement.SHUFFLED])]
 
 
 def disagreements(
@@ -552,6 +568,47 @@ def gap_to_loss(noise: pd.DataFrame) -> dict[str, float]:
     gap, left = float(gaps["one_seed"]), float(gaps["without_noise"])
     explained = (gap - left) / gap if gap > 0 else np.nan
     return {"one_seed": gap, "without_noise": left, "explained": explained}
+
+
+def networks(shown: Mapping[str, Mapping[str, pd.DataFrame]]) -> pd.DataFrame:
+    """How well the scores of each network agree with released memorization.
+
+    Args:
+        shown: By label of the network: tables as ``measure`` returns them.
+
+    Returns:
+        Indexed by label; Spearman correlations averaged over seeds: norm and loss (of
+        the scores averaged over all epochs), epoch (of the norm at its best single
+        epoch), seeds (how many), and unseen, as ``measure`` has it, NaN if unknown.
+    """
+    rows = {}
+    for label, tables in shown.items():
+        ranks = agreement.ranking(tables["agreement"])
+        epochs = by_epoch(tables["epochs"])
+        alone = (epochs["score"] == "curvature_norm") & (epochs["kind"] == ALONE)
+        facts = tables["summary"].iloc[0]
+        rows[label] = {
+            "unseen": facts.get("unseen", np.nan),
+            "seeds": tables["epochs"]["seed"].nunique(),
+            "norm": ranks["curvature_norm"],
+            "epoch": epochs.loc[alone, "mean"].max(),
+            "loss": ranks["cumulative_loss"],
+        }
+    return pd.DataFrame(rows).T.astype({"seeds": int})
+
+
+def beside(networks: pd.DataFrame, first: str, second: str = "") -> dict[str, str]:
+    """One column of ``networks`` for each label, or two: "0.712 against 0.650"."""
+    names = [name for name in (first, second) if name]
+    return {
+        label: " against ".join(f"{row[name]:.3f}" for name in names)
+        for label, row in networks.iterrows()
+    }
+
+
+def above(one: float, other: float) -> bool | None:
+    """Whether the first is higher; None if either is unknown."""
+    return None if np.isnan([one, other]).any() else bool(one > other)
 
 
 def numbers(tables: Mapping[str, pd.DataFrame]) -> dict[str, float | str]:
