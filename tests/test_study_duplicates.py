@@ -423,3 +423,12 @@ def test_a_data_set_without_a_test_split_is_compared_with_itself_alone(tmp_path)
     )  # fmt: skip
     assert measured.tables["splits"]["images"].tolist() == [150, 0]
     assert set(measured.tables["exact"]["index"]) == {3, 140}
+
+
+def test_the_lowest_rank_is_that_of_the_last_image_found():
+    splits = pd.DataFrame({"split": ["train", "test"], "images": [101, 9]})
+    places = pd.DataFrame({"place_curvature_norm": [1.0, 0.9]})  # ranks 1 and 11
+    assert duplicates.lowest_rank(places, splits) == 11
+    assert duplicates.lowest_rank(places[:0], splits) is None
+    many = pd.concat([places] * duplicates.NUM_PLACES)
+    assert duplicates.lowest_rank(many, splits) is None

@@ -922,6 +922,22 @@ def above_chance(scored: pd.DataFrame, score: str = "curvature_norm") -> bool | 
     return None if p_value is None else bool(p_value < 0.001)
 
 
+def lowest_rank(places: pd.DataFrame, splits: pd.DataFrame) -> int | None:
+    """Rank by curvature (norm) of the last of the images with two labels; 1 is first.
+
+    Args:
+        places: As ``places`` returns it.
+        splits: Columns split and images.
+
+    Returns:
+        None without such images, or with more of them than ``places`` keeps.
+    """
+    if not 0 < len(places) < NUM_PLACES:
+        return None
+    total = splits.set_index("split").loc["train", "images"]
+    return round((1 - places["place_curvature_norm"].min()) * (total - 1)) + 1
+
+
 def won(records: Mapping[str, Mapping]) -> pd.DataFrame:
     """Which label is ahead, in each data set.
 
