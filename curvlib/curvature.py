@@ -85,7 +85,7 @@ def input_curvature(
     - ``"zero-order"``: 4 K + 1 forward passes, for models without a gradient. Pairs of
       probes (v, u) give (vᵀHu)² for ‖Hv‖², and sqrt(π/2) times the absolute value of
       vᵀHu for ‖Hv‖. The second is right if Hv spreads over many coordinates; otherwise
-      it is up to 25 % too large (one coordinate) or 11 % too small (two). In float32
+      it is up to 25% too large (one coordinate) or 11% too small (two). In float32
       choose a step of 1e-2 or more.
 
     The function does not change the model: mode, ``.grad``, ``requires_grad``, buffers

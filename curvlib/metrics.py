@@ -63,7 +63,7 @@ def average_precision(score: np.ndarray, positive: np.ndarray) -> float:
 
 
 def fpr_at_95_tpr(score: np.ndarray, positive: np.ndarray) -> float:
-    """Share of negatives flagged when the threshold flags 95 % of the positives.
+    """Share of negatives flagged when the threshold flags 95% of the positives.
 
     The threshold is the highest that flags them. Samples at or above it are flagged, so
     equal scores are flagged together. **Low** is good; a random score gives about 0.95.
@@ -79,7 +79,7 @@ def fpr_at_95_tpr(score: np.ndarray, positive: np.ndarray) -> float:
         ValueError: As for ``auroc``.
     """
     score, positive = checked(score, positive)
-    needed = -(-19 * np.count_nonzero(positive) // 20)  # 95 %, rounded up, in integers
+    needed = -(-19 * np.count_nonzero(positive) // 20)  # 95%, rounded up, in integers
     threshold = np.sort(score[positive])[-needed]
     return float(np.mean(score[~positive] >= threshold))
 

@@ -9,7 +9,7 @@
 # %% [markdown]
 # # Can the estimated number of wrong labels be trusted?
 #
-# **In short.** In {glue:text}`num_cases` cases whose truth we know, the 90 % interval
+# **In short.** In {glue:text}`num_cases` cases whose truth we know, the 90% interval
 # holds the number of wrong labels in {glue:text}`inside:.0%`, and the estimate is
 # {glue:text}`ratio:.2f` times the truth (median). The share of wrong labels among the
 # first suspects lies in its interval at {glue:text}`precision_inside:.0%` of the ranks.
@@ -50,7 +50,7 @@ page.tell(
     precision_inside=overall["precision inside"],
 )
 
-# %% mystnb={"figure": {"caption": "Estimated against true numbers of wrong labels, with 90 % intervals; one point for each case. On the dotted line the estimate is the truth.", "name": "fig-counts"}, "image": {"alt": "Points with error bars around a diagonal: the estimated number of wrong labels against the true one."}}
+# %% mystnb={"figure": {"caption": "Estimated against true numbers of wrong labels, with 90% intervals; one point for each case. On the dotted line the estimate is the truth.", "name": "fig-counts"}, "image": {"alt": "Points with error bars around a diagonal: the estimated number of wrong labels against the true one."}}
 _ = figures.against_truth(counts)
 
 # %% [markdown]
@@ -80,7 +80,7 @@ _ = figures.against_truth(counts)
 # ## How many labels are wrong?
 #
 # The table counts cases by kind of wrong labels. *Inside* is the share of cases whose true
-# number lies in the 90 % interval. *Estimate over truth* is a median over cases.
+# number lies in the 90% interval. *Estimate over truth* is a median over cases.
 
 # %%
 figures.table(
@@ -98,7 +98,7 @@ by_data = {
     for n, r in shown.items()
 }
 page.claim(
-    "The 90 % interval holds the true number in at least nine of ten cases.",
+    "The 90% interval holds the true number in at least nine of ten cases.",
     by_data,
     ours={
         n: f"{calibration.inside(r['counts'], 'wrong').sum()} of {len(r['counts'])}"
@@ -143,7 +143,7 @@ _ = ax.set(ylabel="true share", xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
 
 # %%
 page.claim(
-    "The 90 % interval holds the true precision at nine of ten ranks.",
+    "The 90% interval holds the true precision at nine of ten ranks.",
     {
         n: bool(calibration.inside(r["precision"], "truth").mean() >= 0.9)
         for n, r in shown.items()

@@ -111,7 +111,7 @@ page.claim(
 )
 smooth = {k: max(v["softplus_error"], v["gelu_error"]) for k, v in n.items()}
 page.claim(
-    "On smooth networks steps up to 0.01 give the exact value, within 5 %.",
+    "On smooth networks steps up to 0.01 give the exact value, within 5%.",
     {label: error < 0.05 for label, error in smooth.items()},
     ours={label: f"within {error:.1%}" for label, error in smooth.items()},
 )

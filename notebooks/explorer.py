@@ -194,7 +194,7 @@ page.claim(
 # ```{exercise}
 # :label: ex-shared
 # Of the tenth of the images that is most suspect by cumulative loss, which share is also in
-# the most suspect tenth by curvature? By chance it would be 10 %.
+# the most suspect tenth by curvature? By chance it would be 10%.
 # ```
 #
 # ```{solution-start} ex-shared

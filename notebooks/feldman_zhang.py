@@ -199,10 +199,10 @@ _ = figures.densities(
 
 # %% [markdown]
 # The next figure shows the mean memorization of twenty bins of equal size, with a bootstrap
-# interval of 95 %. The narrow intervals are those of the mean. Single images of a bin
+# interval of 95%. The narrow intervals are those of the mean. Single images of a bin
 # spread far more: their standard deviation is {glue:text}`bin_sd:.2f` on average.
 
-# %% mystnb={"figure": {"caption": "Mean memorization rises with the rank of each score, in twenty bins with 95 % bootstrap intervals; from the lowest to the highest bin of the norm of curvature it goes from {glue:text}`bin_low:.2f` to {glue:text}`bin_high:.2f`.", "name": "fig-bins"}, "image": {"alt": "Three rising lines of mean memorization against the bin of a score's rank."}}
+# %% mystnb={"figure": {"caption": "Mean memorization rises with the rank of each score, in twenty bins with 95% bootstrap intervals; from the lowest to the highest bin of the norm of curvature it goes from {glue:text}`bin_low:.2f` to {glue:text}`bin_high:.2f`.", "name": "fig-bins"}, "image": {"alt": "Three rising lines of mean memorization against the bin of a score's rank."}}
 style = {"by": "score", "band": ("low", "high"), "ylabel": "mean memorization"}
 _ = figures.lines(record["bins"], "rank", "mean", **style)
 

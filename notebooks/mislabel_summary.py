@@ -35,7 +35,7 @@ wrong = judge.of_study(shown, "mislabelled")
 settings = judge.by_setting(wrong)
 page.tell(**judge.summary(settings, reference))
 
-# %% mystnb={"figure": {"caption": "AUROC at 10 % wrong labels, or at the share that the data have. The settings whose networks are right on most unseen images come first.", "name": "fig-settings"}, "image": {"alt": "Dots of the AUROC of five scores, one row for each setting, sorted by the accuracy of its networks on unseen images."}}
+# %% mystnb={"figure": {"caption": "AUROC at 10% wrong labels, or at the share that the data have. The settings whose networks are right on most unseen images come first.", "name": "fig-settings"}, "image": {"alt": "Dots of the AUROC of five scores, one row for each setting, sorted by the accuracy of its networks on unseen images."}}
 few = [reference, "cumulative_loss", "aum", "in_confidence_max_last", "random"]
 _ = figures.auroc_by_setting(
     judge.at_main_share(settings), {name: SCORES[name].label for name in few}
@@ -86,7 +86,7 @@ figures.sortable_table(
 # replaces labels at random, so we judge these claims on symmetric noise. The published
 # values are those of the re-run by Ravikumar et al. {cite}`ravikumar2025`.
 #
-# A claim about two scores holds if Student's 95 % interval of their difference, seed by
+# A claim about two scores holds if Student's 95% interval of their difference, seed by
 # seed, lies above zero. It fails if the interval lies below zero, and is undecided
 # otherwise. With one seed there is no interval.
 
@@ -150,7 +150,7 @@ figures.table(practice, formats={"right on unseen images": "{:.0%}"}) if len(
 # ## A check on the intervals
 #
 # Random numbers should have an AUROC of one half. The bootstrap interval of the random
-# score should hold it in 95 % of the draws.
+# score should hold it in 95% of the draws.
 
 # %%
 inside, draws = judge.chance_intervals(all_of.found)

@@ -66,7 +66,7 @@ def each(draw, alt: str = "") -> None:
     tabs.show({label: draw(record) for label, record in shown.items()}, alt=alt)
 
 
-# %% mystnb={"figure": {"caption": "AUROC of every score at 10 % wrong labels, or at the share that the data have. Dots: mean over seeds; whiskers: standard deviation.", "name": "fig-scores"}, "image": {"alt": "Dot plot of the AUROC of each score, sorted, with a line for chance at one half."}}
+# %% mystnb={"figure": {"caption": "AUROC of every score at 10% wrong labels, or at the share that the data have. Dots: mean over seeds; whiskers: standard deviation.", "name": "fig-scores"}, "image": {"alt": "Dot plot of the AUROC of each score, sorted, with a line for chance at one half."}}
 each(
     lambda record: figures.score_dots(read.at_main(record["metrics"])).figure,
     alt="Dots of the AUROC of each score, sorted, with a line for chance",
@@ -116,7 +116,7 @@ each(learned)
 
 # %%
 page.claim(
-    "Every run memorised at least 95 % of its wrong labels.",
+    "Every run memorised at least 95% of its wrong labels.",
     **judge.by_record(shown, judge.named("memorised")),
     name="wrong-labels-memorised",
 )
@@ -139,7 +139,7 @@ each(by_share)
 
 # %% [markdown]
 # Seeds differ in their wrong labels and in their network, which moves all scores together.
-# So we judge the difference of two scores seed by seed: a claim holds if Student's 95 %
+# So we judge the difference of two scores seed by seed: a claim holds if Student's 95%
 # interval lies above zero.
 
 # %%
@@ -162,8 +162,8 @@ page.claim(
 # %% [markdown]
 # ## What does somebody ask who checks labels?
 #
-# *Average precision* is the area under the precision–recall curve. *FPR at 95 % TPR* is the
-# share of good samples to look at in order to find 95 % of the wrong labels. *Missed* is the
+# *Average precision* is the area under the precision–recall curve. *FPR at 95% TPR* is the
+# share of good samples to look at in order to find 95% of the wrong labels. *Missed* is the
 # share of wrong labels that are not among the first, if one looks at as many samples as
 # there are wrong labels. Lower is better for the last two. *Trainings* counts training and
 # scoring of one run; a training alone is 1.
@@ -173,7 +173,7 @@ page.claim(
 def for_checking(record):
     table = read.for_checking(read.at_main(record["metrics"]), record["cost"])
     table = read.few(table)[["score", *read.MEASURES, "trainings"]]
-    words = {"fpr_at_95_tpr": "FPR at 95 % TPR", "false_negative_rate": "missed"}
+    words = {"fpr_at_95_tpr": "FPR at 95% TPR", "false_negative_rate": "missed"}
     formats = {"trainings": "{:.2f}"}
     return figures.table(table, formats=formats, **words)
 

@@ -12,7 +12,7 @@
 # **In short.** Look at as many suspects as there are wrong labels: where we know the truth,
 # you find {glue:text}`found_low` to {glue:text}`found_high` of the wrong labels, depending on
 # the data. The tool does not need the truth. On {glue:text}`name`, it estimates
-# {glue:text}`estimate:.0f` wrong labels among {glue:text}`samples:,` images (90 % interval
+# {glue:text}`estimate:.0f` wrong labels among {glue:text}`samples:,` images (90% interval
 # {glue:text}`low:.0f` to {glue:text}`high:.0f`), and expects {glue:text}`expected:.0%` of the
 # first {glue:text}`looked` suspects to be wrong. {numref}`fig-suspects` shows the first
 # suspects.
@@ -126,7 +126,7 @@ figures.table(
     high="to",
 )
 
-# %% mystnb={"figure": {"caption": "The share of wrong labels among the first suspects. Line and band: the estimate with its 90 % interval; dashes: the truth, where it is known.", "name": "fig-precision"}, "image": {"alt": "Lines that fall with the rank: the share of wrong labels among the suspects up to that rank."}}
+# %% mystnb={"figure": {"caption": "The share of wrong labels among the first suspects. Line and band: the estimate with its 90% interval; dashes: the truth, where it is known.", "name": "fig-precision"}, "image": {"alt": "Lines that fall with the rank: the share of wrong labels among the suspects up to that rank."}}
 tabs.show(
     {n: figures.expected_precision(r["curve"]).figure for n, r in shown.items()},
     alt="Share of wrong labels among the first suspects, estimated and true",
@@ -137,7 +137,7 @@ inside = {
     n: bool(calibration.inside(r["counts"], "wrong").iloc[0]) for n, r in known.items()
 }
 page.claim(
-    "The true number of wrong labels lies in the 90 % interval of the estimate.",
+    "The true number of wrong labels lies in the 90% interval of the estimate.",
     inside or None,
     ours={
         n: f"{r['counts']['wrong'].iloc[0]:.0f} wrong, "
@@ -165,7 +165,7 @@ if known:
 
 # %%
 page.claim(
-    "Among as many suspects as there are wrong labels, at least 90 % are wrong.",
+    "Among as many suspects as there are wrong labels, at least 90% are wrong.",
     {n: t["precision"].iloc[1] >= 0.9 for n, t in checked.items()} or None,
     ours={n: f"{t['precision'].iloc[1]:.0%}" for n, t in checked.items()},
     name="ninety",
@@ -223,7 +223,7 @@ if known:
 # ```{exercise}
 # :label: ex-stop
 #
-# You have time to look at 100 images. The expected precision is 90 % at rank 50 and 60 %
+# You have time to look at 100 images. The expected precision is 90% at rank 50 and 60%
 # at rank 100. How many wrong labels do you expect among suspects 51 to 100?
 # ```
 #
@@ -231,7 +231,7 @@ if known:
 # :class: dropdown
 #
 # Among the first 50 you expect 45, among the first 100 you expect 60. So suspects 51 to
-# 100 hold about 15 wrong labels, 30 %. The precision at a rank is a mean over all ranks
+# 100 hold about 15 wrong labels, 30%. The precision at a rank is a mean over all ranks
 # above it; what the next image is worth falls faster.
 # ```
 #

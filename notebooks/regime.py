@@ -67,7 +67,7 @@ page.tell(
     loss_many=loss["many"],
 )
 
-# %% mystnb={"figure": {"caption": "AUROC against accuracy on unseen images, one mark for each setting (mean over seeds). Hollow: a small head on pretrained features. Crosses: labels that people gave, or that are always the next class. Dots: fewer than half of the wrong labels learned. Arrows at the right edge: published values at 10 % replaced labels, whose accuracy is not reported {cite}`ravikumar2025`. Grey line, where it predicts unseen data sets better than their mean: a fitted curve.", "name": "fig-accuracy"}, "image": {"alt": "Four scatter plots of AUROC against accuracy on unseen images, for curvature (norm and square), cumulative loss and AUM."}}
+# %% mystnb={"figure": {"caption": "AUROC against accuracy on unseen images, one mark for each setting (mean over seeds). Hollow: a small head on pretrained features. Crosses: labels that people gave, or that are always the next class. Dots: fewer than half of the wrong labels learned. Arrows at the right edge: published values at 10% replaced labels, whose accuracy is not reported {cite}`ravikumar2025`. Grey line, where it predicts unseen data sets better than their mean: a fitted curve.", "name": "fig-accuracy"}, "image": {"alt": "Four scatter plots of AUROC against accuracy on unseen images, for curvature (norm and square), cumulative loss and AUM."}}
 names = ["curvature_norm", "curvature_square", "cumulative_loss", "aum"]
 errors = {name: regime.left_out(points, name) for name in names}
 grid = np.linspace(0.05, 0.99)
@@ -253,7 +253,7 @@ figures.table(regime.heads(points), dataset="data set")
 # ## Does our network reach the published value?
 #
 # Garg et al. {cite}`garg2024` report high AUROC values for curvature. The only numbers for
-# 10 % symmetric noise are those of a later re-run by Ravikumar et al.
+# 10% symmetric noise are those of a later re-run by Ravikumar et al.
 # {cite}`ravikumar2025`, with ResNet-18 for 200 epochs. Of our networks on CIFAR-10 with
 # the same noise we take the one that gets most unseen images right. If it gets few right,
 # it says nothing about the paper, and the claim stays undecided.
@@ -262,7 +262,7 @@ figures.table(regime.heads(points), dataset="data set")
 ours = regime.goals(points, "CIFAR-10", "curvature_norm")
 rerun = regime.from_published().set_index("dataset")["auroc"]["cifar10"]
 page.claim(
-    "Curvature (norm) has an AUROC of at least 0.95 at 10 % symmetric noise on CIFAR-10.",
+    "Curvature (norm) has an AUROC of at least 0.95 at 10% symmetric noise on CIFAR-10.",
     regime.goal(ours, 0.95),
     ours=regime.reached(ours),
     published=f"{rerun:.3f} (re-run by Ravikumar et al., 2025)",

@@ -128,7 +128,7 @@ _ = ax.axline((1, 1), (2, 2), color="black", lw=1, zorder=0)
 
 # %%
 page.claim(
-    "The estimate agrees with the exact tr(H²), within 20 % in the median.",
+    "The estimate agrees with the exact tr(H²), within 20% in the median.",
     error.median() < 0.2,
     ours=f"{error.median():.1%}",
 )

@@ -397,7 +397,7 @@ def test_epoch_band_draws_the_median_between_two_quantiles():
     np.testing.assert_array_equal(line.get_xydata(), [[2, 2], [4, 12]])
     corners = {tuple(v) for v in ax.collections[0].get_paths()[0].vertices}
     assert corners == {(2, 1), (2, 3), (4, 11), (4, 13)}
-    assert ax.get_legend().get_title().get_text() == "median; band: 25 to 75 %"
+    assert ax.get_legend().get_title().get_text() == "median; band: 25 to 75%"
 
 
 def test_epoch_band_gives_each_group_its_own_colour_line_and_marker():
@@ -835,7 +835,7 @@ def test_the_expected_precision_stands_beside_the_truth_where_it_is_known():
     assert len(ax.get_lines()) == 1 and ax.get_xscale() == "log"
     ax = figures.expected_precision(curve.assign(truth=[1.0, 0.7, 0.4]))
     names = [text.get_text() for text in ax.get_legend().get_texts()]
-    assert names == ["estimate, 90 % interval", "truth"]
+    assert names == ["estimate, 90% interval", "truth"]
     assert ax.get_lines()[1].get_ydata().tolist() == [1.0, 0.7, 0.4]
 
 

@@ -275,14 +275,14 @@ def test_the_estimate_is_told_in_words_and_drawn(tmp_path):
     written(tmp_path / "a.html")
     page = (tmp_path / "a.html").read_text(encoding="utf-8")
     assert (
-        "About 30 of 90 labels are wrong</strong> (33.8 %; 90 % interval 25 to" in page
+        "About 30 of 90 labels are wrong</strong> (33.8%; 90% interval 25 to" in page
     )
-    assert "<td>10</td><td>10</td><td>95 %</td><td>90 to 100 %</td>" in page
+    assert "<td>10</td><td>10</td><td>95%</td><td>90 to 100%</td>" in page
     assert page.count("<svg") == 2
     band = re.search(r'class="band" d="M(.*?)Z"', page)[1].split("L")
     assert len(band) == 10
     x, y = map(float, band[0].split(","))
-    assert (x, y) == (44, 22)  # rank 1, at 100 %
+    assert (x, y) == (44, 22)  # rank 1, at 100%
 
 
 def test_bars_are_as_high_as_there_are_images():

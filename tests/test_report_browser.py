@@ -273,10 +273,10 @@ def test_what_was_found_so_far_stands_beside_what_was_expected(open_page, table)
         page.keyboard.press(key)
     page.locator("#grid li").nth(3).click()  # does not count: others are left open
     page.keyboard.press("r")
-    # The curve says 100 % at rank 1 and 95 % at rank 10.
+    # The curve says 100% at rank 1 and 95% at rank 10.
     expect(page.locator("#sofar")).to_have_text(
         "So far you have decided about the first 7 suspects: 5 of their labels are "
-        "wrong, 71 %. 97 % were expected (90 % to 100 %)."
+        "wrong, 71%. 97% were expected (90% to 100%)."
     )
 
 

@@ -114,7 +114,7 @@ def test_a_matched_choice_has_the_same_classes():
 
 
 def rows(**accuracies) -> pd.DataFrame:
-    """Accuracies of two seeds by way, everywhere 10 % removed, all groups alike."""
+    """Accuracies of two seeds by way, everywhere 10% removed, all groups alike."""
     return pd.DataFrame(
         [
             {
@@ -159,7 +159,7 @@ def test_the_page_has_its_numbers_and_its_lines(measured):
     }
     assert (curves.groupby(["way", "group"])["removed (%)"].min() == 0).all()
     table = removal.in_words(removal.by_share(measured[1]["accuracy"], "all"))
-    assert table.columns.tolist() == ["way", "0 %", "10 %", "20 %"]
+    assert table.columns.tolist() == ["way", "0%", "10%", "20%"]
 
 
 @pytest.mark.parametrize(

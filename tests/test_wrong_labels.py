@@ -140,15 +140,15 @@ def test_what_was_learned_is_a_mean_over_seeds_for_each_share():
 def test_shares_are_columns_and_a_score_that_was_not_run_is_empty():
     found = FOUND[~((FOUND["score"] == "curvature_last") & (FOUND["noise_rate"] < 0.1))]
     table = read.by_share(found, FITTED).set_index("score")
-    assert list(table) == ["2 %", "10 %"]
-    assert table["2 %"].isna().tolist() == [n == "curvature_last" for n in table.index]
-    assert table["10 %"]["curvature_square"] == "0.700 ± 0.020"
+    assert list(table) == ["2%", "10%"]
+    assert table["2%"].isna().tolist() == [n == "curvature_last" for n in table.index]
+    assert table["10%"]["curvature_square"] == "0.700 ± 0.020"
     assert table.index.tolist() == list(SCORES)
 
 
 def test_columns_keep_the_order_of_the_shares_measured():
     found = metrics_of({"aum": 0.7}, (0.2, 0.05))
-    assert list(read.by_share(found, fitted_of((0.2, 0.05))))[1:] == ["20 %", "5 %"]
+    assert list(read.by_share(found, fitted_of((0.2, 0.05))))[1:] == ["20%", "5%"]
 
 
 def test_random_comes_last_even_if_a_score_was_not_run_at_the_first_share():
@@ -205,14 +205,14 @@ def test_published_values_stand_beside_ours_at_each_share():
     assert set(table["noise_rate"]) == {0.02, 0.1}
     shown = read.published_by_share(table).set_index("score")
     assert list(shown) == [
-        "published, 2 %",
-        "here, 2 %",
-        "published, 10 %",
-        "here, 10 %",
+        "published, 2%",
+        "here, 2%",
+        "published, 10%",
+        "here, 10%",
     ]
-    assert shown["here, 10 %"]["curvature_norm"] == "0.720 ± 0.020"
-    assert shown["published, 10 %"]["curvature_norm"] == "0.9819 ± 0.0006"
-    assert shown["published, 10 %"]["cumulative_loss"] == "0.9869"  # no spread known
+    assert shown["here, 10%"]["curvature_norm"] == "0.720 ± 0.020"
+    assert shown["published, 10%"]["curvature_norm"] == "0.9819 ± 0.0006"
+    assert shown["published, 10%"]["cumulative_loss"] == "0.9869"  # no spread known
 
 
 def test_gains_are_differences_within_a_seed_and_a_way_to_combine():
@@ -276,7 +276,7 @@ def test_the_table_of_all_numbers_sorts_by_what_it_shows():
     values, texts = read.all_numbers(RECORD)
     assert values.index.equals(texts.index) and list(values) == list(texts)
     assert values.index.tolist() == list(SCORES)
-    for name in ("AUROC, 10 %", "average precision", "AUROC with the leak"):
+    for name in ("AUROC, 10%", "average precision", "AUROC with the leak"):
         for value, text in zip(values[name], texts[name], strict=True):
             assert f"{value:.3f}" == text.split()[0]
     assert not any("copies" in name for name in values)
@@ -611,17 +611,17 @@ def test_every_auroc_stands_beside_the_accuracy_of_its_networks():
     better = record_of(**{"right on unseen": 0.9})
     settings = judge.by_setting({"one": RECORD, "better": better})
     assert settings["setting"].unique().tolist() == [
-        "one, 2 %",
-        "one, 10 %",
-        "better, 2 %",
-        "better, 10 %",
+        "one, 2%",
+        "one, 10%",
+        "better, 2%",
+        "better, 10%",
     ]
     assert set(judge.at_main_share(settings)["setting"]) == {
-        "one, 10 %",
-        "better, 10 %",
+        "one, 10%",
+        "better, 10%",
     }
     table = judge.short_table(settings)
-    assert table["setting"].tolist()[:2] == ["better, 2 %", "better, 10 %"]
+    assert table["setting"].tolist()[:2] == ["better, 2%", "better, 10%"]
     assert table["right on unseen images"].tolist() == pytest.approx(
         [0.9] * 2 + [0.6] * 2
     )

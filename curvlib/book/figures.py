@@ -468,7 +468,7 @@ def epoch_band(
     ax.legend(
         frameon=False,
         fontsize=9,
-        title=f"median; band: {100 * low:g} to {100 * high:g} %",
+        title=f"median; band: {100 * low:g} to {100 * high:g}%",
     )
     return ax
 
@@ -1257,7 +1257,7 @@ def expected_precision(curve: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
         ValueError: If a column is missing, or a value is not finite.
     """
     ax = lines(
-        curve.assign(line="estimate, 90 % interval"),
+        curve.assign(line="estimate, 90% interval"),
         "rank",
         "precision",
         by="line",
@@ -1310,7 +1310,7 @@ def against_truth(
             label=str(name),
         )
     ax.set(xscale="log", yscale="log", xlim=(low, high), ylim=(low, high))
-    ax.set(xlabel="labels that are wrong", ylabel="estimate with its 90 % interval")
+    ax.set(xlabel="labels that are wrong", ylabel="estimate with its 90% interval")
     ax.legend(frameon=False, fontsize=9)
     return ax
 

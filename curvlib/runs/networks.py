@@ -146,7 +146,7 @@ class PooledBlock(nn.Module):
         super().__init__()
         self.conv1 = nn.Conv2d(inputs, outputs, 3, 1, 1, bias=False)
         # Before the norm, which then has a quarter of the work in training. The price:
-        # scoring cannot fold this norm, which costs 2 % of its time.
+        # scoring cannot fold this norm, which costs 2% of its time.
         self.pool = nn.MaxPool2d(pool)
         self.norm1 = nn.BatchNorm2d(outputs)
         self.conv2 = nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False)

@@ -40,7 +40,7 @@ def measure(
         One row a score, in the order of the columns: score; auroc;
         average_precision; fpr_at_95_tpr; false_negative_rate, the share of wrong labels
         that are missed when as many samples are flagged as there are wrong labels; low
-        and high, the 95 % bootstrap interval of the AUROC over samples.
+        and high, the 95% bootstrap interval of the AUROC over samples.
 
     Raises:
         ValueError: As for every metric.
@@ -79,7 +79,7 @@ def paired_difference(
 
     Returns:
         Indexed by score, in the order met: difference, the mean over seeds of score
-        minus reference; low and high, Student's 95 % interval for it (NaN for one
+        minus reference; low and high, Student's 95% interval for it (NaN for one
         seed); seeds, their number.
 
     Raises:

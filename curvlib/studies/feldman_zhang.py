@@ -302,7 +302,7 @@ def in_bins(mean: pd.DataFrame, reference: np.ndarray) -> pd.DataFrame:
 
     Returns:
         Columns score (of ``BINNED``), rank (of the middle of the bin, 0 lowest), mean,
-        low and high (bootstrap interval of 95 % of the mean), and sd over images.
+        low and high (bootstrap interval of 95% of the mean), and sd over images.
     """
     count = len(reference)
     num_bins = min(20, count // 5)

@@ -196,7 +196,7 @@ def claims() -> tuple[Claim, ...]:
             "high-auroc",
             "Curvature finds mislabelled images with high AUROC values (arXiv "
             "abstract).",
-            f"AUROC {low:.3f} to {high:.3f} at 1 to 10 % symmetric noise on CIFAR-10 "
+            f"AUROC {low:.3f} to {high:.3f} at 1 to 10% symmetric noise on CIFAR-10 "
             f"and CIFAR-100 ({rerun})",
             "mislabel_summary",
         ),
@@ -204,7 +204,7 @@ def claims() -> tuple[Claim, ...]:
             "beats-other-scores",
             "Curvature outperforms existing approaches at identifying mislabelled "
             "examples (ICML abstract).",
-            f"AUROC on CIFAR-10 at 10 %: {listed} ({rerun})",
+            f"AUROC on CIFAR-10 at 10%: {listed} ({rerun})",
             "mislabel_summary",
         ),
         Claim(

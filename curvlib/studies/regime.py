@@ -41,8 +41,8 @@ ENDS = (0.6, 0.8)  # accuracies on unseen images: few, and many, are right
 RULE = "the mean error of the curve, over settings that it has not seen, is smaller"
 
 GOAL_RULE = (
-    "the network with most unseen images right; undecided unless it gets 80 % of them "
-    "right and learned 95 % of the wrong labels"
+    "the network with most unseen images right; undecided unless it gets 80% of them "
+    "right and learned 95% of the wrong labels"
 )
 
 

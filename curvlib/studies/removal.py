@@ -426,7 +426,7 @@ def by_share(accuracy: pd.DataFrame, group: str) -> pd.DataFrame:
         group: One of ``GROUPS``.
 
     Returns:
-        A row for each score, a column of text for each share, such as ``10 %``.
+        A row for each score, a column of text for each share, such as ``10%``.
     """
     rows = accuracy[accuracy["group"] == group].copy()
     rows["accuracy"] *= 100
@@ -434,8 +434,8 @@ def by_share(accuracy: pd.DataFrame, group: str) -> pd.DataFrame:
     table = grouped.agg(lambda values: statistics.mean_sd(values, digits=1)).unstack()
     whole = table.loc["nothing", 0.0]
     table = table.drop(index="nothing", columns=0.0)
-    table.columns = [f"{100 * share:.3g} %" for share in table.columns]
-    table.insert(0, "0 %", whole)
+    table.columns = [f"{100 * share:.3g}%" for share in table.columns]
+    table.insert(0, "0%", whole)
     return table.reset_index()
 
 

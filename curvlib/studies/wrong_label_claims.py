@@ -2,7 +2,7 @@
 
 A *setting* is one data set, kind of wrong labels and share of them. Within a setting a
 claim about two scores is judged by their difference seed by seed: it holds if Student's
-95 % interval lies above zero, fails if it lies below, and is undecided between.
+95% interval lies above zero, fails if it lies below, and is undecided between.
 """
 
 from collections.abc import Callable, Mapping
@@ -44,7 +44,7 @@ FEW = (  # scores of a short table
     "confident_learning",
     "random",
 )
-BY_INTERVAL = "Student's 95 % interval over seeds lies above zero"
+BY_INTERVAL = "Student's 95% interval over seeds lies above zero"
 IN_MOST = "more than half of the settings"
 
 
@@ -390,7 +390,7 @@ def of_record(tables: Mapping) -> dict[str, dict]:
     Returns:
         Verdicts, as ``page.claim`` takes them, at the main share if no other is said:
 
-        - memorised: every run learned 95 % of its wrong labels;
+        - memorised: every run learned 95% of its wrong labels;
         - chance: curvature lies above one half, at every share and for every seed;
         - average, peak: averaging beats the last epoch, the epoch of the peak;
         - loss: the cumulative loss beats curvature;
@@ -435,7 +435,7 @@ def of_record(tables: Mapping) -> dict[str, dict]:
         "random": Verdict(
             inside > intervals / 2,
             f"{inside} of {intervals} intervals",
-            "95 % of them should, on average",
+            "95% of them should, on average",
         ),
         "leak": Verdict(
             change.min() > 0,
@@ -690,7 +690,7 @@ def by_setting(shown: Mapping[str, Mapping]) -> pd.DataFrame:
         beside = fitted[["share wrong", "right on unseen", "wrong labels learned"]]
         found = found.join(beside, on=["noise_rate", "seed"])
         shares = found.groupby("noise_rate")["share wrong"].transform("mean")
-        percent = (100 * shares).map("{:.2g} %".format)
+        percent = (100 * shares).map("{:.2g}%".format)
         rows.append(found.assign(label=label, setting=f"{label}, " + percent))
     table = pd.concat(rows, ignore_index=True)
     words = {"right on unseen": "unseen", "wrong labels learned": "learned"}

@@ -135,14 +135,14 @@ def by_share(found: pd.DataFrame, fitted: pd.DataFrame) -> pd.DataFrame:
         fitted: The table of that name.
 
     Returns:
-        score, then a column for each share, such as ``10 %``: mean ± standard deviation
+        score, then a column for each share, such as ``10%``: mean ± standard deviation
         over seeds, or NaN where a score was not run. The order is that of ``found`` at
         the main share, random last.
     """
     grouped = found.groupby(["score", "noise_rate"], sort=False)["auroc"]
     table = grouped.agg(statistics.mean_sd).unstack()
     shares = fitted.groupby("noise_rate")["share wrong"].mean()
-    table.columns = [f"{100 * shares[rate]:.3g} %" for rate in table.columns]
+    table.columns = [f"{100 * shares[rate]:.3g}%" for rate in table.columns]
     names = dict.fromkeys([*at_main(found)["score"], *found["score"]])
     return table.loc[sorted(names, key=lambda name: name == "random")].reset_index()
 
@@ -155,10 +155,10 @@ def for_checking(found: pd.DataFrame, cost: pd.DataFrame) -> pd.DataFrame:
         cost: The table of that name.
 
     Returns:
-        Columns score; interval, 95 % of the AUROC by bootstrap over the samples of the
+        Columns score; interval, 95% of the AUROC by bootstrap over the samples of the
         first seed; ``MEASURES``, mean ± standard deviation over seeds, as text;
         difference, of the AUROC to curvature_square within a seed, its mean and
-        Student's 95 % interval as text; trainings and seconds, of one run.
+        Student's 95% interval as text; trainings and seconds, of one run.
     """
     by_score = found.groupby("score", sort=False)
     table = by_score[list(MEASURES)].agg(statistics.mean_sd)
@@ -345,7 +345,7 @@ def all_numbers(tables: Mapping) -> tuple[pd.DataFrame, pd.DataFrame]:
     columns = {
         "interval over samples": (first["low"], asked["interval"]),
         "average precision": (means[MEASURES[0]], asked[MEASURES[0]]),
-        "FPR at 95 % TPR": (means[MEASURES[1]], asked[MEASURES[1]]),
+        "FPR at 95% TPR": (means[MEASURES[1]], asked[MEASURES[1]]),
         "missed": (means[MEASURES[2]], asked[MEASURES[2]]),
         "minus curvature": (change, asked["difference"]),
         "AUROC with the leak": (true.mean(), true.agg(statistics.mean_sd)),
@@ -388,14 +388,14 @@ def published_by_share(table: pd.DataFrame) -> pd.DataFrame:
         table: As ``published_beside`` returns it.
 
     Returns:
-        score, then for each noise rate a column ``published, 10 %`` and a column
-        ``here, 10 %``: mean ± standard deviation, where it is known.
+        score, then for each noise rate a column ``published, 10%`` and a column
+        ``here, 10%``: mean ± standard deviation, where it is known.
     """
     rows = table[["score"]].drop_duplicates().set_index("score")
     for rate, block in table.groupby("noise_rate"):
         block = block.set_index("score")
         for name, digits in (("published", 4), ("here", 3)):
-            rows[f"{name}, {100 * rate:.3g} %"] = [
+            rows[f"{name}, {100 * rate:.3g}%"] = [
                 _with_sd(block.loc[score, name], block.loc[score, f"{name} sd"], digits)
                 for score in rows.index
             ]

@@ -52,12 +52,12 @@ LOSS_AND_AGREEMENT = (
     "neighbour_agreement",
 )
 PIXELS = {  # records of networks trained on pixels, on the same images
-    "mislabelled": "CIFAR-10, 10 % symmetric",
-    "mislabelled_pair": "CIFAR-10, 10 % pair flips",
+    "mislabelled": "CIFAR-10, 10% symmetric",
+    "mislabelled_pair": "CIFAR-10, 10% pair flips",
     "mislabelled_aggre": "CIFAR-10, people's majority",
     "mislabelled_worse": "CIFAR-10, people's worst",
     "mislabelled_cifar100_human": "CIFAR-100, people",
-    "mislabelled_fashion_mnist": "Fashion-MNIST, 10 % symmetric",
+    "mislabelled_fashion_mnist": "Fashion-MNIST, 10% symmetric",
 }
 FORMATS = dict.fromkeys(
     ["AUROC", "average precision", "precision", "standard error"], "{:.3f}"

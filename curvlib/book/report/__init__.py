@@ -445,13 +445,13 @@ def _lead(run: Mapping[str, Any], suspects: pd.DataFrame) -> str:
     share = 100 * wrong / len(suspects)
     text = (
         f"<strong>About {wrong:,.0f} of {len(suspects):,} labels are wrong</strong> "
-        f"({share:.1f} %; 90 % interval {low:,.0f} to {high:,.0f})."
+        f"({share:.1f}%; 90% interval {low:,.0f} to {high:,.0f})."
     )
     recall = estimate.get("recall_at_wrong")
     if wrong >= 1 and recall is not None:
         text += (
             f" If you look at the first {wrong:,.0f} suspects, you find about "
-            f"{100 * recall:.0f} % of the wrong labels."
+            f"{100 * recall:.0f}% of the wrong labels."
         )
     return text
 
@@ -508,14 +508,14 @@ def _precisions(curve: Mapping[str, Sequence[float]]) -> str:
             for name in ("precision", "low", "high")
         )
         wrong = f"{rank * share / 100:.0f}"
-        cells = (f"{rank:,}", wrong, f"{share:.0f} %", f"{low:.0f} to {high:.0f} %")
+        cells = (f"{rank:,}", wrong, f"{share:.0f}%", f"{low:.0f} to {high:.0f}%")
         rows.append("<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>")
     if not rows:
         return ""
     return (
         '<table class="numbers"><thead><tr><th scope="col">first</th>'
         '<th scope="col">wrong, expected</th><th scope="col">share</th>'
-        '<th scope="col">90 % interval</th></tr></thead>'
+        '<th scope="col">90% interval</th></tr></thead>'
         f"<tbody>{''.join(rows)}</tbody></table>"
     )
 

@@ -34,14 +34,14 @@ def precision(curve: Mapping[str, Sequence[float]], wrong: float | None) -> str:
     ticks = [(x(power), f"{power:,.0f}") for power in powers]
     parts = [
         *_frame("rank of the suspect (logarithmic)", ticks),
-        *(_y_tick(_up(v), f"{100 * v:.0f} %") for v in (0, 0.25, 0.5, 0.75, 1)),
+        *(_y_tick(_up(v), f"{100 * v:.0f}%") for v in (0, 0.25, 0.5, 0.75, 1)),
         f'<path class="band" d="{_path(band)}Z"/>',
         f'<path class="line" d="{_path(points("precision"))}"/>',
     ]
     if wrong is not None and 1 <= wrong <= last:
         parts.append(_mark(x(wrong), f"{wrong:,.0f}"))
     note = (
-        "Expected share of wrong labels among the first suspects, with its 90 % "
+        "Expected share of wrong labels among the first suspects, with its 90% "
         "interval. The dashed line marks the estimated number of wrong labels."
     )
     return _figure("precision", parts, note)

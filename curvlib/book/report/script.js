@@ -530,7 +530,7 @@ function soFar() {
     if (stateOf(count++) === "wrong") wrong++;
   $("sofar").hidden = count < 5;
   if (count < 5) return;
-  const percent = (share) => `${Math.round(100 * share)} %`;
+  const percent = (share) => `${Math.round(100 * share)}%`;
   let text =
     `So far you have decided about the first ${thousands(count)} suspects: ` +
     `${thousands(wrong)} of their labels are wrong, ${percent(wrong / count)}.`;
