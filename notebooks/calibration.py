@@ -9,11 +9,11 @@
 # %% [markdown]
 # # Can the estimated number of wrong labels be trusted?
 #
-# **In short.** In {glue:text}`num_cases` cases whose truth we know, the 90% interval
-# holds the number of wrong labels in {glue:text}`inside:.0%`, and the estimate is
-# {glue:text}`ratio:.2f` times the truth (median). The share of wrong labels among the
-# first suspects lies in its interval at {glue:text}`precision_inside:.0%` of the ranks.
-# {numref}`fig-counts` shows every case.
+# **In short.** We test the estimate where we know the truth (number of cases:
+# {glue:text}`num_cases`). The 90% interval contains the true number of wrong labels in
+# {glue:text}`inside:.0%` of the cases, and the estimate is {glue:text}`ratio:.2f` times the
+# truth (median). The share of wrong labels among the first suspects lies in its interval at
+# {glue:text}`precision_inside:.0%` of the ranks. {numref}`fig-counts` shows every case.
 
 # %% tags=["parameters"]
 dataset = "digits"  # a data set that curvlib.load knows
@@ -50,37 +50,40 @@ page.tell(
     precision_inside=overall["precision inside"],
 )
 
-# %% mystnb={"figure": {"caption": "Estimated against true numbers of wrong labels, with 90% intervals; one point for each case. On the dotted line the estimate is the truth.", "name": "fig-counts"}, "image": {"alt": "Points with error bars around a diagonal: the estimated number of wrong labels against the true one."}}
+# %% mystnb={"figure": {"caption": "Most 90% intervals contain the true number of wrong labels. Estimate against truth, one point for each case; on the dotted line the estimate equals the truth.", "name": "fig-counts"}, "image": {"alt": "Points with error bars around a diagonal: the estimated number of wrong labels against the true one."}}
 _ = figures.against_truth(counts)
 
 # %% [markdown]
-# *Eight minutes to read. Read first: [your own images](/book/pages/own_data). After this
-# page you can*
+# *Eight minutes to read. Read first: [your own images](/book/pages/own_data).*
 #
-# - *explain how planted labels measure what nobody has checked;*
-# - *say for which kinds of errors the estimate is good, and for which it is not;*
-# - *read an interval for the number of wrong labels with the right amount of trust.*
+# **After this page you can**
+#
+# - explain how planted labels help to count errors that nobody has found;
+# - say for which kinds of errors the estimate is good, and for which it is not;
+# - judge how far to trust an interval for the number of wrong labels.
 #
 # ## How the estimate is made
 #
-# Suppose a share of the labels is wrong. We replace some labels by wrong ones, so that we
-# know them, and rank all samples again. If real errors score as planted ones do, then at
-# any threshold the share of all samples above it is at least the share of errors times
-# the share of planted labels above it. The smallest such ratio is the estimate
+# Suppose a share of the labels is wrong. We replace some labels by wrong ones, which we
+# therefore know, and rank all samples again. Suppose also that real errors get the same
+# scores as planted ones. Then, at any threshold, the share of all samples above it is at
+# least the share of errors times the share of planted labels above it. Dividing the first
+# share by the last bounds the share of errors, and the smallest such bound is the estimate
 # {cite}`garg2021`.
 #
 # Half of the planted labels are any class, and half are the class that the head finds
-# likeliest. Real errors can be harder to see than both: people confuse what looks alike.
-# So the interval spans a second estimate, the count of confident learning
-# {cite}`northcutt2021`, which sees systematic errors too and counts too many elsewhere. It
-# misses some planted labels, and may miss as many of the real errors. So the upper end
-# divides its count by the share of the planted labels that it finds. We chose this rule
-# after human labels had fallen outside the interval, so those cases do not test it.
+# most probable. Real errors can be harder to see than both, because people confuse what
+# looks alike. So the interval includes a second estimate, the count of confident learning
+# {cite}`northcutt2021`. It sees systematic errors too, but counts too many elsewhere. It
+# misses some planted labels, and may miss the same share of the real errors. So for the
+# upper end we divide its count by the share of the planted labels that it finds. We chose
+# this rule after human labels had fallen outside the interval, so those cases do not test
+# it.
 #
 # ## How many labels are wrong?
 #
 # The table counts cases by kind of wrong labels. *Inside* is the share of cases whose true
-# number lies in the 90% interval. *Estimate over truth* is a median over cases.
+# number lies in the 90% interval. *Estimate over truth* is the median over cases.
 
 # %%
 figures.table(
@@ -98,7 +101,7 @@ by_data = {
     for n, r in shown.items()
 }
 page.claim(
-    "The 90% interval holds the true number in at least nine of ten cases.",
+    "The 90% interval contains the true number in at least nine of ten cases.",
     by_data,
     ours={
         n: f"{calibration.inside(r['counts'], 'wrong').sum()} of {len(r['counts'])}"
@@ -116,7 +119,7 @@ tabs.show(
     {
         n: figures.table(
             r["counts"][["noise", "noise_rate", "seed", *numbers]],
-            formats=dict.fromkeys(numbers, "{:.0f}") | {"noise_rate": "{:.0%}"},
+            formats=dict.fromkeys(numbers, "{:,.0f}") | {"noise_rate": "{:.0%}"},
             noise="kind",
             noise_rate="share",
             wrong="labels that are wrong",
@@ -131,10 +134,10 @@ tabs.show(
 # %% [markdown]
 # ## What share of the first suspects is wrong?
 #
-# Each point is one case and one rank. The estimate assumes that suspicion falls with
-# rank, and that real errors end up where planted ones do.
+# Each point is one case and one rank. The estimate assumes that the share of wrong labels
+# falls with the rank, and that real errors rank like planted ones.
 
-# %% mystnb={"figure": {"caption": "True against estimated share of wrong labels among the first suspects; one point for each case and rank.", "name": "fig-precision"}, "image": {"alt": "Points around a diagonal: the true precision against the estimated one."}}
+# %% mystnb={"figure": {"caption": "The true share of wrong labels among the first suspects rises with the estimated share. One point for each case and rank.", "name": "fig-precision"}, "image": {"alt": "Points around a diagonal: the true precision against the estimated one."}}
 ax = figures.lines(
     precision, "precision", "truth", by="data", joined=False, xlabel="estimated share"
 )
@@ -143,7 +146,7 @@ _ = ax.set(ylabel="true share", xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
 
 # %%
 page.claim(
-    "The 90% interval holds the true precision at nine of ten ranks.",
+    "The 90% interval contains the true precision at nine of ten ranks.",
     {
         n: bool(calibration.inside(r["precision"], "truth").mean() >= 0.9)
         for n, r in shown.items()
@@ -161,16 +164,16 @@ page.claim(
 # ```{exercise}
 # :label: ex-twins
 #
-# All errors in a data set are of one kind: half of the cats carry the label dog. Why does
-# no method that sees only images and labels count them right?
+# All errors in a data set are of one kind: half of the cats carry the label dog. Why can no
+# method that sees only images and labels count them correctly?
 # ```
 #
 # ```{solution} ex-twins
 # :class: dropdown
 #
-# To the head, images of cats are dogs as often as cats. Neither label is surprising, and
-# a planted label of any other class is easier to see. The interval should reach far up;
-# only a person, or other data, can tell.
+# Images of cats carry the label dog as often as the label cat, so neither label surprises
+# the head. A planted label of any other class is easier to see. The interval should reach
+# far up; only a person, or other data, can tell.
 # ```
 #
 # ```{exercise}
@@ -188,8 +191,8 @@ near = (counts["estimate"] / counts["wrong"]).between(0.75, 1.25)
 near.groupby(counts["noise"]).agg(["mean", "size"])
 
 # %% [markdown]
-# Random replacements are counted well. Errors between two classes that the head confuses
-# are counted in part, which is why the interval matters more than the estimate.
+# The estimate counts random replacements well. It misses part of the errors between two
+# classes that the head confuses, so the interval matters more than the estimate.
 #
 # ```{solution-end}
 # ```

@@ -9,11 +9,10 @@
 # %% [markdown]
 # # What does each score cost?
 #
-# **In short.** One training with curvature at every epoch costs as much as
-# {glue:text}`cost_low:.1f` to {glue:text}`cost_high:.1f` trainings without it, with one random
-# direction an epoch. The cumulative loss costs {glue:text}`logits_low:.2f` to
-# {glue:text}`logits_high:.2f`. The {glue:text}`fz_models` networks behind the released
-# memorization scores of CIFAR-100 cost {glue:text}`fz_trainings:.0f` trainings
+# **In short.** One training with curvature at every epoch, with one random direction per
+# epoch, costs as much as {glue:text}`cost_few_span` trainings without it. With the cumulative
+# loss, it costs {glue:text}`cost_logits_span`. The released memorization scores of CIFAR-100
+# took {glue:text}`fz_models:,` networks, which cost {glue:text}`fz_trainings:,.0f` trainings
 # ({numref}`fig-cost`).
 
 # %% tags=["parameters"]
@@ -31,13 +30,13 @@ results = "results/scratch/cost"  # folder of the record that is measured
 
 # %%
 from curvlib.book import Page, figures, tabs
-from curvlib.studies import cost
+from curvlib.studies import cost, statistics
 
 page = Page.begin(In)
 shown = page.records(cost.measure)
 n = {label: cost.numbers(record) for label, record in shown.items()}
 
-# %% mystnb={"figure": {"caption": "One network with scores costs a few trainings, an ensemble thousands. Cost in trainings, scoring included; the line marks one training. Scores are measured, ensembles counted.", "name": "fig-cost"}, "image": {"alt": "Bars of cost in trainings on a logarithmic axis."}}
+# %% mystnb={"figure": {"caption": "One network with scores costs a few trainings, an ensemble thousands. Cost in trainings, scoring included; the line marks one training, and n is the number of random directions. The cost of scores is measured, that of ensembles counted.", "name": "fig-cost"}, "image": {"alt": "Bars of cost in trainings on a logarithmic axis."}}
 
 
 def bars(record):
@@ -58,10 +57,8 @@ tabs.show({label: bars(record) for label, record in shown.items()}, alt=alt)
 
 # %%
 page.tell(
-    cost_low=min(found["cost_few"] for found in n.values()),
-    cost_high=max(found["cost_few"] for found in n.values()),
-    logits_low=min(found["cost_logits"] for found in n.values()),
-    logits_high=max(found["cost_logits"] for found in n.values()),
+    cost_few_span=statistics.span([found["cost_few"] for found in n.values()], 1),
+    cost_logits_span=statistics.span([found["cost_logits"] for found in n.values()], 2),
     **next(iter(n.values())),
 )
 
@@ -76,11 +73,12 @@ page.tell(
 #
 # ## What we time
 #
-# Every pass goes over the same images, in turn and several times: one epoch of training
-# (forward, backward, update); the logits alone, as on clean images after an epoch; the
-# gradient with respect to the input; curvature with several numbers of random directions;
-# and the other ways to the Hessian. What counts is the ratio to training in the same round.
-# Time does not depend on the values of the weights, so the network is a fresh one.
+# We time several passes over the same images, in turn and several times: one epoch of
+# training (forward, backward, update); the logits alone, as on clean images after an epoch;
+# the gradient with respect to the input; curvature with several numbers of random
+# directions; and the other methods for the Hessian. What counts is the ratio to training in
+# the same round. Time does not depend on the values of the weights, so we use an untrained
+# network.
 
 # %%
 tabs.show(
@@ -98,12 +96,11 @@ tabs.show(
 # %% [markdown]
 # ## Every score, in trainings
 #
-# The unit is the same run without scoring. A score of the last epoch is paid for once.
-# Scores of the logits could be had for nothing from the forward passes of training; here
-# they are those of clean images in evaluation mode, which take a forward pass of their own.
-# All scores that need the same pass share it. Curvature brings the logits and the gradient
-# with it: whoever computes curvature has every other row as well. A run keeps a few bytes
-# for each sample and epoch.
+# The unit is the same run without scoring. A score of the last epoch needs one scoring pass
+# only. The forward passes of training would give scores of the logits for free; here we
+# compute them on clean images in evaluation mode, which takes an extra forward pass. Scores
+# that need the same pass share it. Curvature needs the logits and the gradient anyway, so it
+# gives you every other row as well. A run keeps a few bytes for each sample and epoch.
 
 # %%
 tabs.show(
@@ -134,10 +131,10 @@ page.claim(
 
 # %% [markdown]
 # At the last epoch alone, curvature of the first data set costs {glue:text}`cost_last:.2f`
-# trainings, but that is another and worse score. The paper that introduced the cumulative
-# loss counts {glue:text}`published_two:.1f` trainings for curvature with two directions and
-# {glue:text}`published_ten:.1f` with ten {cite:p}`ravikumar2025`. Here the clean gradient
-# is computed once, not for each direction, and one direction an epoch often suffices.
+# trainings, but that is a different and worse score. The paper that introduced the cumulative
+# loss reports {glue:text}`published_two:.1f` trainings for curvature with two directions and
+# {glue:text}`published_ten:.1f` with ten {cite:p}`ravikumar2025`. We compute the clean
+# gradient once, not once for each direction, and one direction per epoch is often enough.
 #
 # ## Exercises
 #

@@ -10,11 +10,11 @@
 # # Which images occur twice under different labels, and does curvature find them?
 #
 # **In short.** A network cannot be right on both of two equal images with different labels.
-# On {glue:text}`main_label`, curvature averaged over training puts {glue:text}`found:.0f` of
+# On {glue:text}`main_label`, curvature averaged over training ranks {glue:text}`found:.0f` of
 # the {glue:text}`num_twins:.0f` images with this fault ({glue:text}`twins`) among its
-# {glue:text}`top` highest; a random list would hold {glue:text}`expected:.2g`
-# ({numref}`fig-places`). The table in {ref}`sec-count` shows every data set. Where a data set
-# has no such images, the page says so.
+# {glue:text}`top` highest; chance would give {glue:text}`expected:.2g`
+# ({numref}`fig-places`). The table in {ref}`sec-count` shows every data set that has such
+# images.
 
 # %% tags=["parameters"]
 dataset = "digits"  # a data set that curvlib.load knows
@@ -82,14 +82,14 @@ tabs.show({label: place_map(record) for label, record in shown.items()}, alt=alt
 # ## The same pixels
 #
 # We compare the pixels of all images, within the training set and with the test set. A data
-# set without such pairs can be given some: copies of training images are added under a wrong
-# label (*planted*). Each seed gets other copies, and tables of single images show those of
+# set may have no such pairs. Then we add copies of training images under a wrong label
+# (*planted* copies). Each seed gets different copies. Figures of single images show those of
 # the first seed.
 
 # %%
 figures.table(duplicates.counted(n))
 
-# %% mystnb={"figure": {"caption": "Training images with the same pixels and different labels. Two neighbours are one group; at most 20 groups are shown.", "name": "fig-exact"}, "image": {"alt": "Pairs of identical images with different class names under them."}}
+# %% mystnb={"figure": {"caption": "Training images with the same pixels and different labels. Each two neighbours are one group; at most 20 groups are shown.", "name": "fig-exact"}, "image": {"alt": "Pairs of identical images with different class names under them."}}
 
 
 def show(record, rows, captions, **options):
@@ -120,12 +120,13 @@ tabs.show({label: exact(record) for label, record in shown.items()}, alt=alt)
 # best of small shifts.
 #
 # How much correlation is enough? An image that is turned upside down has no duplicate
-# except by chance. So the number of turned images that reach a correlation tells how many
-# of the pairs found are chance {cite}`elias2007`. We take the lowest threshold at which at
-# least {glue:text}`wanted:.0%` are not chance. Most pairs that are alike by chance have
-# different labels, so pairs with different labels get a check of their own.
+# except by chance. So the number of turned images that reach a given correlation tells us
+# how many of the pairs found are due to chance {cite}`elias2007`. We take the lowest
+# threshold at which at least {glue:text}`wanted:.0%` are not due to chance. Most pairs that
+# are alike by chance have different labels, so we check pairs with different labels
+# separately.
 
-# %% mystnb={"figure": {"caption": "Real images have alike neighbours far more often than images upside down. Above: images with a neighbour at least so alike. Below: the precision that follows, and the thresholds (dotted; a space of which the record holds no counts has its threshold alone).", "name": "fig-check"}, "image": {"alt": "Counts of images and of images upside down against the correlation of details, and the precision."}}
+# %% mystnb={"figure": {"caption": "Images have near-identical neighbours far more often than images turned upside down. Above: number of images with a neighbour at least this similar. Below: the precision that follows, and the thresholds (dotted; where the record has no counts, only the threshold is shown).", "name": "fig-check"}, "image": {"alt": "Counts of images and of images upside down against the correlation of details, and the precision."}}
 checks = {k: (r["check"], r["thresholds"]) for k, r in shown.items()}
 alt = "Four panels: counts and precision, for all pairs and for pairs with different labels."
 tabs.show({k: figures.precision_check(*v) for k, v in checks.items()}, alt=alt)
@@ -144,7 +145,7 @@ tabs.show(
     }
 )
 
-# %% mystnb={"figure": {"caption": "Judge by eye: training images that are nearly the same and have different labels. Pairs above the threshold are marked (at most 24), the others come closest to it; the number is the correlation of their details.", "name": "fig-near"}, "image": {"alt": "Pairs of nearly identical training images with different class names."}}
+# %% mystnb={"figure": {"caption": "Judge by eye: training images that are nearly the same and have different labels. Pairs above the threshold are marked (at most 24); the others come closest to it. The number is the correlation of their details.", "name": "fig-near"}, "image": {"alt": "Pairs of nearly identical training images with different class names."}}
 
 
 def pairs(record):
@@ -191,8 +192,8 @@ tabs.show(
 # In the paper, the curvature of the last epoch does not show such pairs. Its networks see
 # augmented images and stay uncertain about many of them. Networks trained without
 # augmentation are right on nearly all other images at the end (last column of the first
-# table). Then what stays uncertain are the images with two labels, and the last epoch finds
-# them too.
+# table). Then only the images with two labels stay uncertain, and the last epoch finds them
+# too.
 
 # %%
 by_name = {label: table.set_index("score") for label, table in scored.items()}
@@ -246,10 +247,10 @@ page.claim(
 # %% [markdown]
 # ## Which label the network learns
 #
-# Two images with the same pixels get the same output, so their two labels share its
-# probability. Does the network decide for one of them?
+# Two images with the same pixels get the same output, so their two labels share the
+# probability. Does the network choose one of them?
 
-# %% mystnb={"figure": {"caption": "Probability of the first label (solid) and of the second label (dashed) of exact duplicates, first seed. At most 9 groups, at all epochs that the record holds.", "name": "fig-wins"}, "image": {"alt": "Small panels, one for each pair: the probabilities of its two labels against the epoch."}}
+# %% mystnb={"figure": {"caption": "The network moves back and forth between the two labels of an image. Probability of the first label (solid) and of the second label (dashed) of exact duplicates, first seed, at most 9 groups.", "name": "fig-wins"}, "image": {"alt": "Small panels, one for each pair: the probabilities of its two labels against the epoch."}}
 alt = "Small panels, one for each pair: the probabilities of its two labels by epoch."
 curves = {label: figures.pair_curves(r["curves"]) for label, r in shown.items()}
 tabs.show(curves, alt=alt)

@@ -10,9 +10,9 @@
 # # How does curvature move during training, and why average over it?
 #
 # **In short.** Mean curvature of the training set rises while the network learns, peaks, and
-# falls as the network becomes confident ({numref}`fig-mean`). At the end, the run that keeps
-# most has {glue:text}`most_left:.1%` of its peak left. Any single epoch is a score too, but
-# nobody knows in advance which epoch is the best one. The paper averages over all epochs
+# falls as the network becomes confident ({numref}`fig-mean`). At the end of training, every
+# run has at most {glue:text}`most_left:.1%` of its peak left. A single epoch gives a score
+# too, but nobody knows in advance which epoch is best. The paper averages over all epochs
 # instead; the table in {ref}`sec-average` shows what that gains on each data set.
 
 # %% tags=["parameters"]
@@ -73,10 +73,10 @@ _ = figures.by_dataset(
 #
 # We follow groups of samples: the training set and *held-out* images, which the network
 # never trains on. With label noise we replace some labels on purpose and follow these
-# *mislabelled* samples apart from the *clean* rest of the training set. No other image helps
-# the network with a mislabelled sample: it has to memorise it.
+# *mislabelled* samples separately from the *clean* rest of the training set. No other image
+# helps the network with a mislabelled sample, so the network has to memorise it.
 
-# %% mystnb={"figure": {"caption": "Networks learn mislabelled images last. Share of each group that the network classifies by the label given, by epoch, first seed.", "name": "fig-accuracy"}, "image": {"alt": "One panel for each data set: accuracy against epoch, a line for each group. Mislabelled images rise last."}}
+# %% mystnb={"figure": {"caption": "Networks learn mislabelled images last. Share of each group on which the network predicts the label given, by epoch, first seed.", "name": "fig-accuracy"}, "image": {"alt": "One panel for each data set: accuracy against epoch, a line for each group. Mislabelled images rise last."}}
 groups = {"by": "group", "looks": dynamics.GROUPS}
 _ = figures.by_dataset(
     {label: record["courses"] for label, record in shown.items()},
@@ -116,7 +116,7 @@ page.tell(most_left=summary["highest"].max())
 figures.table(
     summary,
     formats={"lowest": "{:.2%}", "highest": "{:.2%}"},
-    peak="peak at epoch, by seed",
+    peak="epoch of the peak, by seed",
     lowest="left at the end, lowest seed",
     highest="left at the end, highest seed",
 )
@@ -129,11 +129,11 @@ page.claim(
         for label, r in shown.items()
     },
     ours={
-        label: f"peak at epoch {', '.join(map(str, found['epoch']))}, by seed"
+        label: f"peak at epoch {', '.join(map(str, found['epoch']))}"
         for label, found in peaks.items()
     },
     published="figures of the paper (Garg et al. 2024)",
-    tolerance="every seed: the peak is neither the first nor the last scored epoch",
+    tolerance="in every seed, the peak is neither the first nor the last scored epoch",
     name="rise-peak-fall",
 )
 
@@ -155,12 +155,12 @@ _ = figures.by_dataset(
 #
 # How good is the curvature of a single epoch as a score, and how good is the mean over all
 # scored epochs so far? With label noise we measure the AUROC for mislabelled images.
-# Without, we measure the rank correlation with released memorization scores, which took
+# Without it, we measure the rank correlation with released memorization scores, which took
 # thousands of networks. Where neither exists, we compare with the mean over the other seeds:
 # what two runs agree on is a property of the images, though it need not be their
-# memorization. A data set with one seed and none of these has no line.
+# memorization. If none of these is possible, a data set has no line.
 
-# %% mystnb={"figure": {"caption": "Single epochs against the mean over all scored epochs so far. Mean over seeds, band: standard deviation; dotted: chance.", "name": "fig-averaging"}, "image": {"alt": "One panel for each data set: the quality of the score of single epochs and of their running mean against epoch."}}
+# %% mystnb={"figure": {"caption": "The mean over all scored epochs ends above every single epoch. Quality of the score of single epochs and of the mean so far. Mean over seeds, band: standard deviation; dotted: chance.", "name": "fig-averaging"}, "image": {"alt": "One panel for each data set: the quality of the score of single epochs and of their running mean against epoch."}}
 judged = {k: r["averaging"] for k, r in shown.items() if len(r["averaging"])}
 
 
@@ -203,8 +203,9 @@ page.claim(
 # %% [markdown]
 # ## Weight decay
 #
-# For some data sets we train the first seed once more, with another weight decay. The table
-# compares the two runs. Each value has one run, so a small difference may be chance.
+# For some data sets we train the first seed once more, with a different weight decay. The
+# table compares the two runs. Each value comes from one run, so a small difference may be
+# due to chance.
 
 # %%
 figures.table(
@@ -224,7 +225,7 @@ figures.table(
 # held-out images, whose labels are never replaced. The negative log-likelihood (NLL) is
 # their mean loss in nats. It also depends on how often the network is right.
 
-# %% mystnb={"figure": {"caption": "Calibration gets worse as training goes on. Expected calibration error on held-out images by epoch. Mean over seeds, band: standard deviation; dotted: the peak of mean curvature in each seed.", "name": "fig-calibration"}, "image": {"alt": "One panel for each data set: expected calibration error of held-out images against epoch, with the peak of curvature marked."}}
+# %% mystnb={"figure": {"caption": "Whether calibration gets worse after the peak of curvature depends on the data set. Expected calibration error on held-out images by epoch. Mean over seeds, band: standard deviation; dotted: the peak of mean curvature in each seed.", "name": "fig-calibration"}, "image": {"alt": "One panel for each data set: expected calibration error of held-out images against epoch, with the peak of curvature marked."}}
 
 
 def draw(label, ax):
@@ -232,7 +233,7 @@ def draw(label, ax):
     figures.lines(by_epoch, "epoch", "mean", band="sd", ylabel="ECE", ax=ax)
     for epoch in set(peaks[label]["epoch"]):
         ax.axvline(epoch, color=figures.GREY, ls=":")
-    ax.set(ylim=(0, None))
+    ax.set_ylim(bottom=0, auto=True)  # the panels share this axis
 
 
 _ = figures.by_dataset({label: label for label in shown}, draw, share="y")
@@ -251,9 +252,9 @@ figures.table(
 
 # %% [markdown]
 # Values are mean ± standard deviation over seeds. *ECE by chance* is what a calibrated
-# network with the same confidences would get from so few images. The lowest held-out loss
-# was found on the images that it is measured on, which flatters it. The peak of curvature
-# was found without them.
+# network with the same confidences would get from so few images. The epoch with the lowest
+# held-out loss was chosen on the same images that it is measured on, which makes it look
+# better. The peak of curvature was found without them.
 
 # %%
 ends = {label: dynamics.at(r["stops"], dynamics.END) for label, r in shown.items()}

@@ -13,9 +13,10 @@
 # measures the kinks that the step crosses ({numref}`fig-auroc`). On {glue:text}`first_label`,
 # the AUROC for mislabelled samples is {glue:text}`auroc_smallest` at $h = 10^{-5}$,
 # {glue:text}`auroc_paper` at the paper's step, and {glue:text}`auroc_exact` for the exact
-# Hessian. On smooth networks the step hardly matters. Spend probes on epochs: two probes at
-# each scored epoch agree with the reference to {glue:text}`mean_two:.2f` (Spearman), ten
-# probes at one epoch to {glue:text}`one_epoch_ten:.2f`.
+# Hessian. On smooth networks the step hardly matters. It is better to score many epochs than
+# to use many probes: two probes at each scored epoch have a rank correlation of
+# {glue:text}`mean_two:.2f` with the reference, ten probes at one epoch
+# {glue:text}`one_epoch_ten:.2f`.
 
 # %% tags=["parameters"]
 dataset = "digits"  # a data set that curvlib.load knows
@@ -46,13 +47,14 @@ shown = page.records(study.measure)
 n = {label: study.numbers(record) for label, record in shown.items()}
 page.tell(first_label=next(iter(n)), **next(iter(n.values())))
 
-# %% mystnb={"figure": {"caption": "The kinks carry the signal: on ReLUs a finite step finds wrong labels that the exact Hessian misses. AUROC for mislabelled samples of each variant, mean ± standard deviation over seeds; squares unless the name says norm.", "name": "fig-auroc"}, "image": {"alt": "Dots of AUROC with error bars for each variant."}}
+# %% mystnb={"figure": {"caption": "The kinks carry the signal: on ReLUs a finite step finds wrong labels that the exact Hessian misses. AUROC for mislabelled samples of each variant, mean ± standard deviation over seeds; the square, unless the name says norm.", "name": "fig-auroc"}, "image": {"alt": "Dots of AUROC with error bars for each variant."}}
 rest = ["h = 1e-3, norm", "gradient norm", "cumulative loss", "random"]
 
 
 def aurocs(record):
     order = [*study.curvatures(record), *rest]
-    return figures.dots(record["auroc"], group="activation", order=order).figure
+    look = {"group": "activation", "order": order, "legend_above": True}
+    return figures.dots(record["auroc"], **look).figure
 
 
 alt = "AUROC of each variant with error bars, for ReLU, softplus and GELU."
@@ -72,9 +74,9 @@ tabs.show({label: aurocs(record) for label, record in shown.items()}, alt=alt)
 # We measure every training sample at several epochs by many variants, all with the same
 # random directions: the finite difference with steps from $10^{-5}$ to 1, in float32 and
 # partly in float64; exact products with the Hessian, by differentiating twice; the
-# Gauss-Newton matrix; and second differences of the loss, which need no gradient. The
-# networks learn labels of which some are wrong, with ReLU, softplus and GELU. The table
-# collects the numbers that the sections below explain.
+# Gauss-Newton matrix; and second differences of the loss, which need no gradient. Some
+# labels are wrong. The networks have ReLU, softplus or GELU activations. The sections below
+# explain the numbers in this table.
 
 # %%
 figures.table(study.overview(n))
@@ -82,7 +84,7 @@ figures.table(study.overview(n))
 # %% [markdown]
 # ## The step
 
-# %% mystnb={"figure": {"caption": "On ReLUs curvature depends on the step, on smooth networks it does not. Mean curvature against the step, mean over samples, epochs and seeds (bars: standard deviation); dotted: the exact value.", "name": "fig-step"}, "image": {"alt": "Curvature against the step on logarithmic axes."}}
+# %% mystnb={"figure": {"caption": "On ReLUs curvature depends on the step; on smooth networks it does not. Mean curvature against the step, mean over samples, epochs and seeds (bars: standard deviation); dotted: the exact value.", "name": "fig-step"}, "image": {"alt": "Curvature against the step on logarithmic axes."}}
 names = {study.named(h): h for h in study.STEPS}
 
 
@@ -119,15 +121,15 @@ page.claim(
 # %% [markdown]
 # ## What the finite step measures
 #
-# A ReLU unit that is off at $x$ and on at $x + hv$, or the reverse, is a border that the
-# step crossed. There the gradient jumps by an amount $J$ that does not depend on $h$. The
-# number of crossings grows like $h$, and each adds about $(J/h)^2$ to the square: that
-# makes $1/h$. To the norm it adds $J/h$, and $h$ cancels as long as crossings are rare.
-# Where a step crosses many borders, their jumps add like the steps of a random walk, and
-# the norm too grows as the step shrinks, about as $1/\sqrt h$. We count the units that
-# differ at the two ends, in float64.
+# If a ReLU unit is off at $x$ and on at $x + hv$, or the reverse, the step has crossed a
+# kink. There the gradient jumps by an amount $J$ that does not depend on $h$. The number of
+# crossings is proportional to $h$, and each adds about $(J/h)^2$ to the square, so the mean
+# square grows as $1/h$. To the norm each crossing adds $J/h$, so $h$ cancels as long as
+# crossings are rare. Where a step crosses many kinks, their jumps add up like the steps of a
+# random walk, and the norm, too, grows as the step shrinks, about as $1/\sqrt h$. We count
+# the units that differ at the two ends, in float64.
 
-# %% mystnb={"figure": {"caption": "Without a kink in reach the finite difference equals the exact value; with kinks it exceeds it by far. Left: mean number of crossings against the step. Right: one dot for each sample and step at one epoch of the first seed.", "name": "fig-kinks"}, "image": {"alt": "Crossings against the step, and the ratio of the finite difference to the exact value against crossings."}}
+# %% mystnb={"figure": {"caption": "Without a kink in reach the finite difference equals the exact value; with kinks it is far larger. Left: mean number of crossings against the step. Right: one dot for each sample and step at one epoch of the first seed.", "name": "fig-kinks"}, "image": {"alt": "Crossings against the step, and the ratio of the finite difference to the exact value against crossings."}}
 
 
 def kinks(record):
@@ -184,13 +186,15 @@ page.claim(
 
 def over_epochs(record):
     curves = study.epoch_curves(record["epochs"])
-    figure, axes = figures.panels(3, sharey=True)
     look = {"by": "score", "error": "std", "log": "y", "ylabel": "mean ‖Δ(v)‖²"}
-    for ax, activation in zip(axes, study.ACTIVATIONS, strict=True):
-        part = curves[curves["activation"] == activation]
-        figures.lines(part, "epoch", "mean", **look, ax=ax)
-        ax.set_title(activation)
-    return figure
+    return figures.by_dataset(
+        {
+            figures.words(a): curves[curves["activation"] == a]
+            for a in study.ACTIVATIONS
+        },
+        lambda part, ax: figures.lines(part, "epoch", "mean", **look, ax=ax),
+        columns=3,
+    )
 
 
 alt = "Exact value and finite differences with three steps, one panel for each activation."
@@ -233,11 +237,11 @@ page.claim(
 # %% [markdown]
 # ## The number of probes
 #
-# We want the mean over epochs with many probes. A reference with many probes at each epoch
-# takes its place. How well do $n$ other probes an epoch rank the samples, and how well does
-# a single epoch? The runs are those of ReLU, first seed, with the paper's step.
+# How many probes are enough? The reference is the mean over epochs with many probes at each
+# epoch. How well do fewer, independent probes rank the samples, and how well does a single
+# epoch? We use the ReLU run of the first seed, with the paper's step.
 
-# %% mystnb={"figure": {"caption": "Probes at many epochs are worth more than many probes at one. Rank correlation with the reference against the number of probes.", "name": "fig-probes"}, "image": {"alt": "Spearman correlation against the number of probes."}}
+# %% mystnb={"figure": {"caption": "A few probes at many epochs are worth more than many probes at one epoch. Rank correlation with the reference against the number of probes.", "name": "fig-probes"}, "image": {"alt": "Spearman correlation against the number of probes."}}
 columns = ["mean_over_epochs", "own_epoch", "one_epoch"]
 
 
@@ -245,7 +249,7 @@ def probes(record):
     figure, axes = figures.panels(2, sharey=True)
     kinds = record["probes"].groupby("kind", sort=False)
     for ax, (kind, part) in zip(axes, kinds, strict=True):
-        look = {"log": "x", "xlabel": "probes an epoch", "ax": ax}
+        look = {"log": "x", "xlabel": "probes per epoch", "ax": ax}
         figures.lines(part, "num_probes", columns, **look)
         ax.set(title=kind, ylabel="Spearman with the reference")
     return figure
@@ -266,15 +270,15 @@ page.claim(
 # %% [markdown]
 # ## What to do
 #
-# Keep a finite step and report it. Average over epochs before you add probes. Where the
-# ranking counts, look at the norm as well as the square.
+# Keep a finite step and report it. Average over epochs before you add probes. If you need
+# the ranking, look at the norm as well as the square.
 #
 # ## Exercises
 #
 # ```{exercise}
 # :label: ex-holes
 # A mislabelled image sits in a narrow valley of the loss. Why does the exact Hessian of a
-# ReLU network find few of them all the same?
+# ReLU network still find few such images?
 # ```
 #
 # ```{solution} ex-holes

@@ -9,7 +9,7 @@
 # %% [markdown]
 # # What does each score say about each image?
 #
-# **In short.** All scores see the same training, so most of them agree on most images
+# **In short.** All scores come from the same training, so most of them agree on most images
 # ({numref}`fig-pair`). The rank correlation of curvature and cumulative loss is
 # {glue:text}`pair_low:.2f` to {glue:text}`pair_high:.2f`, depending on the data set. A random
 # score correlates with none (at most {glue:text}`chance:.2f`). The explorers below show every
@@ -50,7 +50,7 @@ from curvlib.studies import explorer as study
 page = Page.begin(In)
 shown = page.records(study.measure)
 
-# %% mystnb={"figure": {"caption": "Images in the upper left and the lower right corner are those on which two scores disagree. All images by their rank in cumulative loss and in curvature, as the share of images that are less suspect.", "name": "fig-pair"}, "image": {"alt": "One panel for each data set: density of all images over their ranks in cumulative loss and in curvature, densest along the diagonal."}}
+# %% mystnb={"figure": {"caption": "Curvature and cumulative loss rank most images alike; they disagree on images in the upper left and lower right corners. Rank: share of images that are less suspect.", "name": "fig-pair"}, "image": {"alt": "One panel for each data set: density of all images over their ranks in cumulative loss and in curvature, densest along the diagonal."}}
 first, second = "cumulative_loss", "curvature_square"
 
 
@@ -68,8 +68,7 @@ def ranks(record, ax):
 _ = figures.by_dataset(shown, ranks)
 
 # %% [markdown]
-# *Two minutes to read, as long as you like to play. Read first:
-# [the method](/book/method.md).*
+# *Two minutes to read, longer to play. Read first: [the method](/book/method.md).*
 #
 # **After this page you can**
 #
@@ -80,12 +79,12 @@ _ = figures.by_dataset(shown, ranks)
 # ## The explorers
 #
 # Choose the two axes. On a logarithmic axis, images with the value 0 lie apart, beyond a
-# dashed line. Point at an image to see it with its scores. Click it, click a row of the
-# table, or type an index to keep the image beside the plot, with its rank in each score.
-# The table lists the most or the least suspect images by any score, of all classes or of
-# one, and sorts by any column. Each explorer is one file, which needs no network and no
-# Python. A column *memorization*, where there is one, is what Feldman and Zhang released,
-# from thousands of networks trained with and without each image.
+# dashed line. Point at an image to see it with its scores. To keep an image beside the plot,
+# with its rank in each score, click it, click its row of the table, or type its index. The
+# table lists the most or the least suspect images by any score, of all classes or of one,
+# and sorts by any column. Each explorer is one file, which needs no network and no Python.
+# A column *memorization*, where there is one, holds the scores that Feldman and Zhang
+# released, from thousands of networks trained with and without each image.
 
 # %%
 written, places = [], []
@@ -114,10 +113,10 @@ figures.table(
 # %% [markdown]
 # ## Which scores agree
 #
-# Each cell is the rank correlation of two scores, both turned so that high is suspect,
-# averaged over seeds.
+# Each cell is the rank correlation of two scores, averaged over seeds. All signs are chosen
+# so that high is suspect.
 
-# %% mystnb={"figure": {"caption": "Most scores agree with each other, and none with a random one. Spearman correlation of every two scores over all images, averaged over seeds.", "name": "fig-correlations"}, "image": {"alt": "A square table of colours and numbers: the rank correlation of every score with every other."}}
+# %% mystnb={"figure": {"caption": "Most scores agree with each other, and none with a random one. Spearman correlation of each pair of scores over all images, averaged over seeds.", "name": "fig-correlations"}, "image": {"alt": "A square table of colours and numbers: the rank correlation of every score with every other."}}
 
 
 def heatmap(record):
@@ -186,15 +185,15 @@ page.claim(
 #
 # ```{solution} ex-entropy
 # :class: dropdown
-# On images that the network is confident about but that carry another label: their entropy
-# is low and their loss is high. These are the mislabelled images, before the network has
-# memorised them.
+# On images for which the network confidently predicts another label: their entropy is low
+# and their loss is high. These are the mislabelled images, before the network has memorised
+# them.
 # ```
 #
 # ```{exercise}
 # :label: ex-shared
-# Of the tenth of the images that is most suspect by cumulative loss, which share is also in
-# the most suspect tenth by curvature? By chance it would be 10%.
+# Take the tenth of the images that is most suspect by cumulative loss. What share of it is
+# also in the most suspect tenth by curvature? By chance it would be 10%.
 # ```
 #
 # ```{solution-start} ex-shared

@@ -79,8 +79,9 @@ tabs.show(dots, alt=alt, legend="Network")
 # were trained on it, and wrong when they were not. They measured this with thousands of
 # networks. We train one network for each seed and compare its scores with theirs, sample by
 # sample. {cite:t}`garg2024` report that curvature averaged over training agrees with
-# memorization, and that single epochs agree less. They report a cosine, which flatters:
-# every value below has that of a constant and of shuffled scores beside it.
+# memorization, and that single epochs agree less. They report the cosine similarity, which
+# is high for any two positive vectors. So we show the cosine of a constant and of shuffled
+# scores beside it.
 #
 # (sec-runs)=
 # ## The runs
@@ -107,10 +108,10 @@ _ = figures.histograms(record["spread"], "quantity", log=["curvature"])
 figures.table(agreement.in_words(scored), **agreement.WORDS)
 
 # %% [markdown]
-# When we average over the seeds, the norm of curvature has place {glue:text}`place` among
+# When we average over the seeds, the norm of curvature is number {glue:text}`place` of
 # {glue:text}`num_scores` scores by rank correlation. The standard error of an image's mean
-# over epochs is {glue:text}`epoch_error:.0%` of the mean curvature. So the place of a single
-# image is uncertain where that of its group is not.
+# over epochs is {glue:text}`epoch_error:.0%` of the mean curvature. So the rank of a single
+# image is uncertain, even where the mean of a group of images is not.
 
 # %%
 cosine = {label: agreement.cosines(r["agreement"]) for label, r in shown.items()}
@@ -168,8 +169,8 @@ page.claim(
 #
 # C-scores {cite}`jiang2021` answer nearly the same question in another way: how often do
 # networks that were trained *without* an image get it right? The table shows the Spearman
-# correlation of the best scores, averaged over seeds, with both references. It shows dashes
-# where no file of C-scores was given.
+# correlation of the best scores, averaged over seeds, with both references. Dashes mean
+# that no file of C-scores was given.
 
 # %%
 other = record["agreement-consistency"].set_index("score", drop=False)
@@ -192,15 +193,19 @@ page.claim(
 
 # %% mystnb={"figure": {"caption": "Memorization rises with the rank of curvature (left) and more clearly with that of the cumulative loss (right), with a wide spread: {glue:text}`num_samples` images, darker cells hold more.", "name": "fig-density"}, "image": {"alt": "Two density plots of released memorization against the rank of curvature and of cumulative loss; both rise from left to right."}}
 edges, counts = record["density-edges"], record["density"]
-cells = {f"rank of {x}": n for x, n in zip(feldman_zhang.DENSE, counts, strict=True)}
+cells = {
+    f"rank of {figures.words(x)}": n
+    for x, n in zip(feldman_zhang.DENSE, counts, strict=True)
+}
 _ = figures.densities(
     cells, edges["rank"], edges["memorization"], ylabel="memorization"
 )
 
 # %% [markdown]
-# The next figure shows the mean memorization of twenty bins of equal size, with a bootstrap
-# interval of 95%. The narrow intervals are those of the mean. Single images of a bin
-# spread far more: their standard deviation is {glue:text}`bin_sd:.2f` on average.
+# The next figure shows the mean memorization of twenty bins of equal size, with 95%
+# bootstrap intervals. The intervals are narrow because they are those of the mean. Single
+# images of a bin vary far more: their standard deviation is {glue:text}`bin_sd:.2f` on
+# average.
 
 # %% mystnb={"figure": {"caption": "Mean memorization rises with the rank of each score, in twenty bins with 95% bootstrap intervals; from the lowest to the highest bin of the norm of curvature it goes from {glue:text}`bin_low:.2f` to {glue:text}`bin_high:.2f`.", "name": "fig-bins"}, "image": {"alt": "Three rising lines of mean memorization against the bin of a score's rank."}}
 style = {"by": "score", "band": ("low", "high"), "ylabel": "mean memorization"}
@@ -232,11 +237,12 @@ page.claim(
 # %% [markdown]
 # ## How much of the gap is noise?
 #
-# A score that a second run does not repeat cannot agree with anything. The agreement of two
-# runs with each other, $r$, tells how much of a score belongs to the images. If all that
-# two runs do not share is noise, the mean of very many runs agrees with memorization at
-# about $\rho / \sqrt{r}$ {cite}`spearman1904`. The last column applies the same rule to the
-# number of runs whose mean reaches 0.65; a dash means that no number does.
+# A score that a second run does not repeat cannot agree with anything. The agreement $r$ of
+# two runs tells how much of a score is a property of the images. Suppose that everything two
+# runs do not share is noise. If one run agrees with memorization at $\rho$, the mean of very
+# many runs agrees at about $\rho / \sqrt{r}$ {cite}`spearman1904`. By the same rule, the
+# last column gives the number of runs whose mean reaches 0.65; a dash means that no number
+# of runs does.
 
 # %%
 noise = record["noise"]
@@ -258,15 +264,15 @@ page.claim(
     "The random probes are not the main reason why runs differ: two runs repeat the "
     "cumulative gradient, which needs none, by less than 0.02 better than curvature.",
     {network: feldman_zhang.above(0.02, lost)},
-    ours=f"{repeat['cumulative_gradient']:.3f}, {repeat['curvature_norm']:.3f}",
+    ours=f"{repeat['cumulative_gradient']:.3f} against {repeat['curvature_norm']:.3f}",
 )
 
 # %% [markdown]
 # ## Among the most memorised
 #
 # Within the {glue:text}`num_top` most memorised images the values lie close together: the
-# cosine of a constant comes near 1, and it is harder to tell the images apart. Our values
-# are means over seeds. Beside them are those of *Towards Memorization Estimation*
+# cosine of a constant is near 1, and it is harder to tell the images apart. Our values are
+# means over seeds. The published ones are those of *Towards Memorization Estimation*
 # {cite}`ravikumar2025` (ResNet-18, 200 epochs, one value each).
 
 # %%
@@ -306,9 +312,9 @@ _ = show("memorization")
 # The two groups may differ in their contrast, the standard deviation of an image's pixels:
 # its median is {glue:text}`curvature_contrast:.2f` in the first group and
 # {glue:text}`memorization_contrast:.2f` in the second. Curvature is measured per unit of
-# input. If we stretch the grey values of an image, the same network bends as much over a
-# longer way. So contrast belongs to the photograph, and not to what a network makes of it.
-# The table shows Spearman correlations over all images.
+# input. If we stretch the grey values of an image, the same bend of the loss is spread over
+# a longer distance, and curvature falls. So contrast is a property of the photograph, not
+# of what a network makes of it. The table shows Spearman correlations over all images.
 
 # %%
 contrast, words = record["contrast"], "times contrast, with memorization"

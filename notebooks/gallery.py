@@ -11,10 +11,11 @@
 #
 # **In short.** Images with low curvature are prototypes: they look like many others of their
 # class. Images with high curvature are odd views, ambiguous images and images under a wrong
-# label ({numref}`fig-ends`). The tenth of the images with the highest curvature holds between
-# {glue:text}`lowest_share:.0%` and {glue:text}`highest_share:.0%` of the sum, depending on the
-# data set, and curvature and the epoch from which an image stays correct have a rank
-# correlation of {glue:text}`lowest_correlation:.2f` to {glue:text}`highest_correlation:.2f`.
+# label ({numref}`fig-ends`). Images with high curvature are learned late: curvature and the
+# epoch from which an image stays correct have a rank correlation of
+# {glue:text}`lowest_correlation:.2f` to {glue:text}`highest_correlation:.2f`, depending on the
+# data set. The tenth of the images with the highest curvature accounts for
+# {glue:text}`lowest_share:.0%` to {glue:text}`highest_share:.0%` of the total.
 
 # %% tags=["parameters"]
 dataset = "digits"  # a data set that curvlib.load knows
@@ -81,7 +82,7 @@ figures.table(
     formats={"images": "{:,}", "share": "{:.0%}"}
     | dict.fromkeys(("correlation", "seeds agree"), "{:.2f}"),
     missing="one seed",
-    share="share of the sum in the highest tenth",
+    share="share of the total in the highest tenth",
     correlation="rank correlation with the epoch learned",
     **{"seeds agree": "rank correlation between two seeds"},
 )
@@ -95,10 +96,10 @@ page.tell(
 )
 
 # %% [markdown]
-# A few images hold much of the sum, so the axis below is logarithmic.
+# A few images account for much of the total, so the axis below is logarithmic.
 
 
-# %% mystnb={"figure": {"caption": "Images learned in the second half have the higher curvature. Curvature, averaged over epochs and seeds, of images learned up to the median epoch and of images learned later.", "name": "fig-distribution"}, "image": {"alt": "One panel for each data set, each with two histograms of curvature on a logarithmic axis: images learned early lie to the left of images learned late."}}
+# %% mystnb={"figure": {"caption": "Images learned late have higher curvature. Curvature, averaged over epochs and seeds, of images learned up to the median epoch and of images learned later.", "name": "fig-distribution"}, "image": {"alt": "One panel for each data set, each with two histograms of curvature on a logarithmic axis: images learned early lie to the left of images learned late."}}
 def draw(view, ax):
     """Histograms of curvature of both halves."""
     figures.distributions(view.score, view.halves(), xlabel="curvature, tr(H²)", ax=ax)

@@ -9,13 +9,12 @@
 # %% [markdown]
 # # What does a network memorise of photographs in class folders?
 #
-# **In short.** We train on {glue:text}`num_samples:,` photographs of
-# {glue:text}`num_classes` classes that lie in folders. Their mean curvature is highest at
-# epoch {glue:text}`peak_epoch` of {glue:text}`last_epoch`. Curvature and the time at which
-# the network learns a photograph have a rank correlation of
-# {glue:text}`rank_correlation:.2f`. {glue:text}`top_count` of the {glue:text}`num_top`
-# photographs with the highest curvature are of the class {glue:text}`top_class`
-# ({numref}`fig-top`).
+# **In short.** We train on {glue:text}`num_samples:,` photographs from folders of
+# {glue:text}`num_classes` classes. Their mean curvature is highest at epoch
+# {glue:text}`peak_epoch` of {glue:text}`last_epoch`. Curvature and the time at which the
+# network learns a photograph have a rank correlation of {glue:text}`rank_correlation:.2f`.
+# The class {glue:text}`top_class` has {glue:text}`top_count` of the {glue:text}`num_top`
+# photographs with the highest curvature ({numref}`fig-top`).
 
 # %% tags=["parameters"]
 dataset = "digits"  # a folder with train/<class>/ and val/<class>/, or another data set
@@ -87,7 +86,7 @@ def show(rows, columns=made.num_shown):
 
 top, bottom = imagenet.at_ends(ranked, made.num_shown)
 
-# %% mystnb={"figure": {"caption": "The {glue:text}`num_top` photographs with the highest curvature of {glue:text}`num_samples:,`; {glue:text}`top_count` of them are of the class {glue:text}`top_class`, and {glue:text}`in_every_seed` are among the {glue:text}`num_top` highest of every single seed ({glue:text}`num_seeds` seeds).", "name": "fig-top"}, "image": {"alt": "The photographs with the highest curvature."}}
+# %% mystnb={"figure": {"caption": "The {glue:text}`num_top` photographs with the highest curvature of {glue:text}`num_samples:,`. The class {glue:text}`top_class` has {glue:text}`top_count` of them; {glue:text}`in_every_seed` are among the {glue:text}`num_top` highest in each of the {glue:text}`num_seeds` seeds.", "name": "fig-top"}, "image": {"alt": "The photographs with the highest curvature."}}
 _ = show(ranked.iloc[top])
 
 # %% [markdown]
@@ -110,18 +109,18 @@ _ = show(ranked.iloc[top])
 # ## Files and runs
 #
 # The index of a folder lists every file; `files.csv` below has a line for each. *Unusual*
-# files can be used, but are grey or otherwise remarkable; *ignored* files are no images by
-# their name. For images in memory all counts are 0.
+# files can be used, but are grey or unusual in another way. *Ignored* files are not images,
+# judging by their names. For images in memory all counts are 0.
 
 # %%
 figures.table(imagenet.files_by_status(record["files"]))
 
 # %% [markdown]
 # The network sees {glue:text}`num_samples:,` photographs at {glue:text}`height` by
-# {glue:text}`width` pixels. We train one network for each of {glue:text}`num_seeds` seeds.
-# Training took {glue:text}`train_seconds:.1f` s for an epoch and scoring took
-# {glue:text}`score_seconds:.1f` s for a scored epoch. The command line trains with any number
-# of processes and leaves the trace where this page finds it:
+# {glue:text}`width` pixels. We train one network for each seed. Training took
+# {glue:text}`train_seconds:.1f` s for each epoch, and scoring
+# {glue:text}`score_seconds:.1f` s for each scored epoch. The command line trains with any
+# number of processes and leaves the trace where this page finds it:
 # `torchrun --nproc-per-node 8 -m curvlib train --dataset imagenet ...`. Each process decodes,
 # trains on and scores its share.
 
@@ -154,10 +153,10 @@ HTML(
 )
 
 # %% [markdown]
-# The next figure shows the other end of the whole ranking: mean ± standard error over the
-# seeds.
+# The next figure shows the other end of the whole ranking, with the mean ± standard error
+# over the seeds.
 
-# %% mystnb={"figure": {"caption": "The {glue:text}`num_top` photographs with the lowest curvature of {glue:text}`num_samples:,`; {glue:text}`bottom_count` of them are of the class {glue:text}`bottom_class`.", "name": "fig-bottom"}, "image": {"alt": "The photographs with the lowest curvature."}}
+# %% mystnb={"figure": {"caption": "The {glue:text}`num_top` photographs with the lowest curvature of {glue:text}`num_samples:,`. The class {glue:text}`bottom_class` has {glue:text}`bottom_count` of them.", "name": "fig-bottom"}, "image": {"alt": "The photographs with the lowest curvature."}}
 _ = show(ranked.iloc[bottom])
 
 # %%
@@ -216,22 +215,22 @@ figures.table(at_the_end, formats={"accuracy": "{:.1%}"}, **imagenet.WORDS)
 #
 # ## Near duplicates
 #
-# Is a photograph in the data twice? We compare pairs by their details. Photographs that are
-# turned upside down tell how alike two photographs are by chance
-# ([how this works](/book/pages/duplicates.ipynb)). One label of a pair under two
-# labels must be wrong. {glue:text}`num_exact` photographs have the same pixels as another
-# one at this size, {glue:text}`exact_conflicts` of them in a group with different labels.
-# {glue:text}`num_near` pairs are more alike than chance makes them,
-# {glue:text}`near_conflicts` of them under different labels. If there are none, the table and
-# the figure show the pairs that come closest. *Place* is the share of photographs with less
-# curvature than the pair's higher one; 1 is the top.
+# Does a photograph occur twice? We compare pairs by their details. Photographs turned upside
+# down show how alike two photographs can be by chance
+# ([how this works](/book/pages/duplicates.ipynb)). If a pair has two labels, one of them is
+# wrong. Photographs with the same pixels as another one at this size:
+# {glue:text}`num_exact` ({glue:text}`exact_conflicts` with different labels). Pairs that are
+# more alike than chance explains: {glue:text}`num_near` ({glue:text}`near_conflicts` with
+# different labels). If there are none, the table and the figure show the pairs that come
+# closest. *Place* is the share of photographs with less curvature than the pair's higher
+# one; 1 is the top.
 
 # %%
 pairs = imagenet.pairs_in_words(record["near-pairs"], names)
 shown_as = {"similarity": "{:.3f}", "place": "{:.2f}"}
 figures.table(pairs.head(6), formats=shown_as, **imagenet.WORDS)
 
-# %% mystnb={"figure": {"caption": "The pairs that are most alike (at most 12; {glue:text}`num_near` pairs in all are more alike than chance makes them). Two neighbours are one pair; curvature below each.", "name": "fig-near"}, "image": {"alt": "Pairs of photographs that look alike."}}
+# %% mystnb={"figure": {"caption": "The pairs that are most alike, at most 12. Pairs that are more alike than chance explains: {glue:text}`num_near`. Each two neighbours are one pair; curvature below each.", "name": "fig-near"}, "image": {"alt": "Pairs of photographs that look alike."}}
 both = pairs[["first_index", "second_index"]].to_numpy(int).ravel()
 _ = show(ranked.set_index("index", drop=False).loc[both], columns=8)
 
@@ -240,18 +239,20 @@ places = imagenet.places_of_conflicts(record["exact"], record["near-pairs"], ran
 page.claim(
     "Duplicates under different labels are among the tenth with the highest curvature.",
     places.min() > 0.9 if len(places) else None,
-    ours=f"{np.count_nonzero(places > 0.9)} of {len(places)}",
+    ours=f"{np.count_nonzero(places > 0.9)} of {len(places)}"
+    if len(places)
+    else "there are none",
     published="such pairs are among the images of highest curvature",
 )
 
 # %% [markdown]
 # ## Beside the other scores
 #
-# Curvature costs more than scores that need no derivative. How far do they rank the
-# photographs alike? With the authors' file `imagenet_index.npz` as the parameter `released`,
-# this page also compares every score with the memorization of {cite:t}`feldman2020`, which
-# took them 2,000 networks. It joins the file by file names. The table shows the rank
-# correlation of some scores; `beside.csv` below has all scores and three other measures.
+# Curvature costs more than scores that need no derivative. How similar are their rankings?
+# If the parameter `released` names the authors' file `imagenet_index.npz`, this page also
+# compares every score with the memorization of {cite:t}`feldman2020`, which took them 2,000
+# networks. Photographs are matched by file name. The table shows the rank correlation of
+# some scores; `beside.csv` below has all scores and three other measures.
 
 # %%
 compared = record["beside"]
@@ -266,16 +267,16 @@ page.claim(
     "Released memorization ranks the photographs as curvature does (Spearman correlation "
     "above .3).",
     known["curvature_norm"] > 0.3 if len(known) else None,
-    ours=", ".join(f"{name} {value:.2f}" for name, value in known.items()),
+    ours=", ".join(f"{figures.words(k)} {value:.2f}" for k, value in known.items()),
 )
 
 # %% [markdown]
-# ## What the paper's setting takes
+# ## What the paper's setting costs
 #
-# We measure the seconds, operations and bytes of one image on a batch of
-# {glue:text}`num_timed` images of the paper's size, and multiply. The hours at an assumed
-# rate are those of a GPU that sustains `sustained_tflops` · 10¹² operations in a second.
-# This rate is not measured, and neither is any gain from more processes.
+# We measure seconds, operations and bytes for a batch of {glue:text}`num_timed` images of the
+# paper's size, and extrapolate. For the hours at an assumed rate, we assume a GPU that
+# sustains {glue:text}`tflops` · 10¹² operations in a second. We measured neither this rate
+# nor any gain from more processes.
 
 # %%
 scale = imagenet.with_assumed_rate(record["scale"], sustained_tflops)
@@ -295,10 +296,10 @@ page.tell(
 )
 
 # %% [markdown]
-# The setting is {glue:text}`paper_text`. The run takes {glue:text}`here_days:,.0f` days on
-# this machine and {glue:text}`scale_days:.2g` days on a GPU at {glue:text}`tflops` · 10¹²
-# operations in a second. Scoring takes {glue:text}`score_share:.2f` times as many operations
-# as training. The settings for the paper's ImageNet are in `experiments.yml`.
+# The setting is {glue:text}`paper_text`. The run would take {glue:text}`here_days:,.0f` days
+# on this machine and {glue:text}`scale_days:.2g` days on such a GPU. Scoring takes
+# {glue:text}`score_share:.2f` times as many operations as training. The settings for the
+# paper's ImageNet are in `experiments.yml`.
 #
 # ## Exercises
 #

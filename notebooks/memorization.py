@@ -13,8 +13,8 @@
 # random part of the images. The curvature of a *single* network, averaged over training, has
 # a rank correlation of {glue:text}`low:.2f` to {glue:text}`high:.2f` with these estimates,
 # depending on the data set. The cumulative loss reaches {glue:text}`loss_low:.2f` to
-# {glue:text}`loss_high:.2f`, and two halves of an ensemble reach {glue:text}`half_low:.2f` to
-# {glue:text}`half_high:.2f` with each other ({numref}`fig-scores`).
+# {glue:text}`loss_high:.2f` ({numref}`fig-scores`). Two halves of an ensemble agree with each
+# other at {glue:text}`half_low:.2f` to {glue:text}`half_high:.2f`.
 
 # %% tags=["parameters"]
 dataset = "digits"  # a data set that curvlib.load knows
@@ -96,15 +96,15 @@ page.tell(
 # cost. {cite:t}`ravikumar2024` bound memorization by a term that is linear in curvature. We
 # check both on a small scale. Our networks are perceptrons with two hidden layers; Feldman
 # and Zhang trained thousands of ResNets on all of CIFAR-100 and ImageNet. The definitions
-# are the same, and the numbers belong to these networks and these images.
+# are the same, but the numbers hold only for these networks and these images.
 #
 # ## A learner whose memorization is known
 #
-# We first test the estimator on a learner that needs no training. It answers with the label
-# of the nearest image that it was given. It is always right on an image that it was given.
-# On an image that it was not given, it is right if the nearest image *in its subset* has
-# the same label. We can write down the chance of that: the k-th neighbour decides if it is
-# in the subset and the first k - 1 neighbours are not, so
+# We first test the estimator on a learner that needs no training: it predicts the label of
+# the nearest image in its subset. It is always right on an image of its subset. On any other
+# image, it is right if the nearest image *in its subset* has the same label. We can compute
+# the probability of that: the k-th neighbour decides if it is in the subset and the first
+# k − 1 neighbours are not, so
 #
 # $$
 # P[h(x_i) = y_i \mid i \notin S] = \sum_k \mathbb{1}[y_{(k)} = y_i] \,
@@ -114,7 +114,7 @@ page.tell(
 # with m of N images in each subset. One minus this sum is the exact memorization of image
 # i.
 
-# %% mystnb={"figure": {"caption": "The estimates lie around the exact memorization, as their standard errors say. Images for which all subsets agree are left out.", "name": "fig-known"}, "image": {"alt": "Estimates of memorization with error bars against exact values."}}
+# %% mystnb={"figure": {"caption": "The estimates scatter around the exact memorization as their standard errors predict. Images for which all subsets agree are left out.", "name": "fig-known"}, "image": {"alt": "Estimates of memorization with error bars against exact values."}}
 known = each(lambda r: r["nearest-neighbour"].query("standard_error > 0"))
 
 
@@ -129,8 +129,8 @@ _ = figures.by_dataset(known, draw)
 # %%
 ratio = {label: memorization.error_ratio(points) for label, points in known.items()}
 page.claim(
-    "Standard errors have the size of the errors: their ratio (root mean square) is "
-    "between 0.8 and 1.25.",
+    "Standard errors predict the size of the errors: the ratio of the two (root mean "
+    "square) is between 0.8 and 1.25.",
     {label: 0.8 < value < 1.25 for label, value in ratio.items()},
     ours={label: f"{value:.2f}" for label, value in ratio.items()},
 )
@@ -139,19 +139,20 @@ page.claim(
 # (sec-ensemble)=
 # ## The ensemble
 #
-# Each network gets a random part of the images, of a fixed size. Its number alone decides
-# its subset, its first weights and its order of batches. We keep two things of each network:
-# which images it was given, and which of all images it gets right.
+# Each network is trained on a random subset of the images, of a fixed size. The number of
+# the network determines its subset, its initial weights and the order of batches. We record
+# two things for each network: which images it was trained on, and which images it gets
+# right.
 
 # %%
 figures.table(memorization.ensembles(shown))
 
 # %% [markdown]
-# The mean memorization is the gap between the accuracy on images given and on images left
-# out. A standard error of 0 means that all networks gave the same answer on each side. The
-# true value may still differ by the amount in the last row.
+# The mean memorization is the gap between the accuracy on images trained on and on images
+# left out. A standard error of 0 means that all networks on each side gave the same answer.
+# The true value may still differ by the amount in the last row.
 
-# %% mystnb={"figure": {"caption": "Most images are hardly memorised, and a long tail is. Number of images by memorization, logarithmic count.", "name": "fig-histogram"}, "image": {"alt": "One histogram of memorization for each data set, with a peak at zero and a long tail."}}
+# %% mystnb={"figure": {"caption": "Most images are hardly memorised; a long tail of images is. Number of images by memorization, logarithmic count.", "name": "fig-histogram"}, "image": {"alt": "One histogram of memorization for each data set, with a peak at zero and a long tail."}}
 
 
 def histogram(images, ax):
@@ -166,9 +167,9 @@ _ = figures.by_dataset(each(lambda r: r["memorization"]), histogram, share="")
 # %% [markdown]
 # ## The most memorised images
 #
-# The highest of many estimates are partly high by luck. So the first half of the ensemble
-# chooses the images, and the second half, which had no part in the choice, gives the values
-# below them.
+# The highest of many estimates are partly high by luck. So we choose the images with the
+# first half of the ensemble. The values below them come from the second half, which had no
+# part in the choice.
 
 # %% mystnb={"figure": {"caption": "The most memorised images: label, memorization ± standard error, index.", "name": "fig-memorised"}, "image": {"alt": "Images of highest memorization, each with its label, value, standard error and index."}}
 
@@ -186,12 +187,12 @@ tabs.show(each(most), alt=alt)
 # %% [markdown]
 # ## Which training image helps which test image
 #
-# The influence of training image i on test image j is the same difference, measured at j.
-# We search the most memorised training images against all test images. Again the first half
-# chooses the pairs and the second half gives their values. Each image is in one pair at
-# most.
+# The influence of training image i on test image j is the same difference, measured on j.
+# We compute the influence of the most memorised training images on all test images. Again
+# we choose the pairs with the first half, and their values come from the second half. Each
+# image is in at most one pair.
 
-# %% mystnb={"figure": {"caption": "The pairs of highest influence: training image above, test image below it, with the influence of the pair ± standard error, and the index.", "name": "fig-pairs"}, "image": {"alt": "Two rows of images: training images above, and below each the test image on which it has most influence."}}
+# %% mystnb={"figure": {"caption": "The pairs with the highest influence: training image above, test image below, with influence ± standard error, and the index.", "name": "fig-pairs"}, "image": {"alt": "Two rows of images: training images above, and below each the test image on which it has most influence."}}
 
 
 def influence(record):
@@ -207,20 +208,22 @@ tabs.show(each(influence), alt=alt)
 # %%
 clear = each(lambda r: memorization.clear_pairs(r["influential-pairs"]))
 page.claim(
-    "The influence of the strongest pairs is above 0 by more than three standard errors, "
-    "and each of them has one label on both sides.",
+    "The influence of the strongest pairs is more than three standard errors above 0, and "
+    "both images of each pair have the same label.",
     {label: min(found[:2]) == found[2] for label, found in clear.items()},
-    ours={k: "{} above, {} with one label, of {}".format(*v) for k, v in clear.items()},
+    ours={
+        k: "{} above, {} with one label, {} pairs".format(*v) for k, v in clear.items()
+    },
 )
 
 # %% [markdown]
 # ## How many networks does it take?
 #
-# We take two disjoint parts of the ensemble with M networks each. Their agreement says how
-# much of an estimate from M networks another M networks repeat. Most images share one
-# place, not memorised at all, and this lowers the agreement of the ranks.
+# We take two disjoint parts of the ensemble with M networks each. Their agreement tells how
+# well M other networks would reproduce an estimate from M networks. Most images are not
+# memorised at all and tie at 0, which lowers the agreement of the ranks.
 
-# %% mystnb={"figure": {"caption": "The agreement of two disjoint parts rises with their number of networks.", "name": "fig-convergence"}, "image": {"alt": "Rising lines of agreement against the number of networks."}}
+# %% mystnb={"figure": {"caption": "Two disjoint parts agree better, the more networks they have.", "name": "fig-convergence"}, "image": {"alt": "Rising lines of agreement against the number of networks."}}
 measures = {"y": ["pearson", "spearman", "top_overlap"], "ylabel": "agreement"}
 _ = figures.by_dataset(
     each(lambda r: r["convergence"]),
@@ -232,9 +235,10 @@ _ = figures.by_dataset(
 #
 # Now we train one network for each seed on *all* images, with the same settings, and
 # compare every score of this book with the ensemble. High means suspect in every score, so
-# AUM changes its sign, and its cosine means nothing. The last rows know nothing of the
-# images: random numbers, a constant, and curvature in shuffled order. Read a cosine beside
-# its null values: vectors without negative entries are alike, whatever they say.
+# AUM changes its sign, and its cosine means nothing. The last rows are null values, which
+# know nothing about the images: random numbers, a constant, and curvature in shuffled
+# order. Compare every cosine with them: the cosine of two vectors without negative entries
+# is high, whatever they contain.
 
 # %%
 words = each(lambda r: agreement.in_words(r["agreement"]))
@@ -258,8 +262,8 @@ page.claim(
 #
 # {cite:t}`ravikumar2024` bound memorization by a term linear in curvature. A bound is not
 # an equality, but they find that the two rise together. We sort the images by curvature
-# (its norm, averaged over seeds), make bins of equal numbers of images, and fit a straight
-# line to the bins.
+# (the norm, averaged over seeds), form bins with equal numbers of images, and fit a
+# straight line to the bins.
 
 # %% mystnb={"figure": {"caption": "Memorization rises with curvature. Means of bins of equal numbers of images, ± standard error, with a straight line fitted to the bins.", "name": "fig-line"}, "image": {"alt": "Mean memorization against mean curvature by bins, with a straight line."}}
 
@@ -275,8 +279,8 @@ _ = figures.by_dataset(each(lambda r: r["line"]), line, share="")
 # %%
 fit = each(lambda r: r["line-fit"].iloc[0])
 page.claim(
-    "The bins lie on a rising straight line, as far as their errors can tell: residuals "
-    "are less than 1.5 times as large as the errors (root mean square).",
+    "The bins lie on a rising straight line, within their errors: residuals are less than "
+    "1.5 times as large as the errors (root mean square).",
     {k: f["slope"] > 0 and f["residual"] < 1.5 * f["expected"] for k, f in fit.items()},
     ours={
         k: f"{f['residual']:.4f} against {f['expected']:.4f}" for k, f in fit.items()
@@ -290,13 +294,13 @@ page.claim(
 # %% [markdown]
 # ## What each costs
 #
-# We count seconds of one core by the clock, for the same images and settings. Other work on
-# the machine makes them longer. The ensemble is its first M networks; a run is one training
-# with its scores. We compare all of them with the *second* half of the ensemble, so that
-# nothing is compared with itself. All seconds of a run count for curvature. Only the
-# training counts for the cumulative loss, which can be read off on the way.
+# We count wall-clock seconds on one core, for the same images and settings. Other work on
+# the machine makes them longer. The ensemble consists of the first M networks; a run is one
+# training with its scores. We compare all of them with the *second* half of the ensemble,
+# so that nothing is compared with itself. For curvature we count all seconds of a run. For
+# the cumulative loss we count only the training, which gives the losses anyway.
 
-# %% mystnb={"figure": {"caption": "The ensemble goes further than single runs, and needs more seconds for it. Agreement with the second half of the ensemble, against seconds.", "name": "fig-cost"}, "image": {"alt": "Agreement against seconds on a logarithmic axis: a rising line for the ensemble, short lines for curvature and cumulative loss."}}
+# %% mystnb={"figure": {"caption": "A large ensemble agrees better than single runs, but takes longer. Agreement with the second half of the ensemble, against seconds.", "name": "fig-cost"}, "image": {"alt": "Agreement against seconds on a logarithmic axis: a rising line for the ensemble, short lines for curvature and cumulative loss."}}
 spent = {"by": "what", "log": "x"}
 _ = figures.by_dataset(
     each(lambda r: r["cost"]),
@@ -338,7 +342,7 @@ page.claim(
 #
 # ```{exercise}
 # :label: ex-tail
-# Which share of all memorization is in the tenth of the images that are memorised most?
+# What share of all memorization is in the tenth of the images that are memorised most?
 # Answer for the first data set.
 # ```
 #

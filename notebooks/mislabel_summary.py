@@ -9,13 +9,13 @@
 # %% [markdown]
 # # Which claims about wrong labels hold here?
 #
-# **In short.** In {glue:text}`num_settings` settings, curvature reaches an AUROC from
-# {glue:text}`worst:.3f` ({glue:text}`worst_setting`, {glue:text}`worst_unseen:.0%` right
-# on unseen images) to {glue:text}`best:.3f` ({glue:text}`best_setting`,
-# {glue:text}`best_unseen:.0%`). The cumulative loss, which costs next to nothing, reaches
-# {glue:text}`loss_worst:.3f` and {glue:text}`loss_best:.3f` there, and is ahead in
-# {glue:text}`loss_ahead` settings. {numref}`fig-settings` shows each setting with the
-# accuracy of its networks.
+# **In short.** In {glue:text}`num_settings` settings, the AUROC of curvature ranges from
+# {glue:text}`worst:.3f` ({glue:text}`worst_setting`; {glue:text}`worst_unseen:.0%` of the
+# unseen images right) to {glue:text}`best:.3f` ({glue:text}`best_setting`;
+# {glue:text}`best_unseen:.0%` right). In the same two settings, the cumulative loss, which
+# costs next to nothing, reaches {glue:text}`loss_worst:.3f` and {glue:text}`loss_best:.3f`.
+# It beats curvature in {glue:text}`loss_ahead` of the {glue:text}`num_settings` settings.
+# {numref}`fig-settings` shows each setting with the accuracy of its networks.
 
 # %% tags=["hide-input"]
 from curvlib.book import Page, figures
@@ -35,7 +35,7 @@ wrong = judge.of_study(shown, "mislabelled")
 settings = judge.by_setting(wrong)
 page.tell(**judge.summary(settings, reference))
 
-# %% mystnb={"figure": {"caption": "AUROC at 10% wrong labels, or at the share that the data have. The settings whose networks are right on most unseen images come first.", "name": "fig-settings"}, "image": {"alt": "Dots of the AUROC of five scores, one row for each setting, sorted by the accuracy of its networks on unseen images."}}
+# %% mystnb={"figure": {"caption": "Curvature finds more wrong labels where networks generalise well. AUROC at 10% wrong labels, or at the share that the data have; the settings whose networks get most unseen images right come first.", "name": "fig-settings"}, "image": {"alt": "Dots of the AUROC of five scores, one row for each setting, sorted by the accuracy of its networks on unseen images."}}
 few = [reference, "cumulative_loss", "aum", "in_confidence_max_last", "random"]
 _ = figures.auroc_by_setting(
     judge.at_main_share(settings), {name: SCORES[name].label for name in few}
@@ -45,7 +45,7 @@ _ = figures.auroc_by_setting(
 # *Six minutes to read. Read first: [which score finds wrong labels
 # best?](/book/pages/mislabelled)*
 #
-# After this page you can:
+# **After this page you can**
 #
 # - say which findings about wrong labels depend on the data set and on the network;
 # - judge a claim from a few seeds, and say when it stays undecided;
@@ -53,12 +53,12 @@ _ = figures.auroc_by_setting(
 #
 # ## How far can you trust an AUROC?
 #
-# A *setting* is a data set, a kind of wrong labels and a share of them. Every AUROC stands
-# next to the accuracy of its networks on unseen images. A network that is right on half
-# of them memorises many correct labels, and to every score these look like wrong ones. So
-# a low AUROC may be due to the network. Over the settings, Spearman's correlation between
+# A *setting* is a data set with one kind and one share of wrong labels. We show every AUROC
+# next to the accuracy of its networks on unseen images. A network that is right on half of
+# them memorises many correct labels, and to every score these look like wrong ones. So a
+# low AUROC may be due to the network. Over the settings, the Spearman correlation between
 # that accuracy and the AUROC of curvature is {glue:text}`correlation:.2f`. [When does
-# curvature find wrong labels?](/book/pages/regime) looks closer.
+# curvature find wrong labels?](/book/pages/regime) has more.
 
 # %%
 short = judge.short_table(settings)
@@ -67,8 +67,8 @@ figures.table(short, formats=percent)
 
 # %% [markdown]
 # A planted copy and its original are one image under two labels, so no network can learn
-# both. The next table has every score. Its rank is the mean over the settings in which all
-# scores were run.
+# both. The next table has every score. The mean rank is taken over the settings in which
+# all scores were run.
 
 # %%
 all_of = judge.together(wrong)
@@ -106,7 +106,7 @@ page.claim(
     name="beats-other-scores",
 )
 page.claim(
-    "Curvature comes as close as 0.01 to the published AUROC.",
+    "Curvature comes within 0.01 of the published AUROC.",
     **judge.by_record(symmetric, judge.as_high_as_published, reference),
     published="re-run by Ravikumar et al. (2025)",
     name="reaches-published-auroc",
@@ -134,11 +134,11 @@ page.claim(
 # %% [markdown]
 # ## What would you do in practice?
 #
-# Nobody who wants to clean labels has to train a network for it. A pretrained network
-# turns images into feature vectors, and a logistic regression gives each image the
-# probability of its label, from a model that never saw the image (*out of fold*). Where
-# this was measured, the table compares it with scores of a small head on the same
-# features. [Which tool finds wrong labels?](/book/pages/wrong_label_tools) has the details.
+# You need not train a network to clean labels. A pretrained network turns images into
+# feature vectors. A logistic regression then gives the probability of each image's label,
+# from a model that never saw the image (*out of fold*). Where we measured this, the table
+# compares it with scores of a small head on the same features. [Which tool finds wrong
+# labels?](/book/pages/wrong_label_tools) has the details.
 
 # %%
 practice = judge.in_practice(judge.of_study(shown, "wrong_label_tools"))
@@ -149,13 +149,13 @@ figures.table(practice, formats={"right on unseen images": "{:.0%}"}) if len(
 # %% [markdown]
 # ## A check on the intervals
 #
-# Random numbers should have an AUROC of one half. The bootstrap interval of the random
-# score should hold it in 95% of the draws.
+# Random numbers should have an AUROC of one half. The 95% bootstrap interval of the random
+# score should contain one half in 95% of the draws.
 
 # %%
 inside, draws = judge.chance_intervals(all_of.found)
 page.claim(
-    "The bootstrap interval of the random score holds one half in most draws.",
+    "The bootstrap interval of the random score contains one half in most draws.",
     inside > draws / 2,
     ours=f"{inside} of {draws} different draws",
     tolerance="more than half of the draws",
@@ -167,15 +167,15 @@ page.claim(
 #
 # ```{exercise} Votes
 # :label: summary-votes
-# Two settings share their images and seeds. Why do two settings in which a claim holds
-# say less than two independent experiments?
+# Two settings share their images and seeds, and a claim holds in both. Why does this say
+# less than two independent experiments would?
 # ```
 #
 # ```{solution} summary-votes
 # :class: dropdown
 # The same seed gives the same first weights and the same order of images. At a lower
-# share, the wrong labels are among those of the higher share. What is luck in one setting
-# is the same luck in the other.
+# share, the wrong labels are among those of the higher share. So both settings share the
+# same luck.
 # ```
 #
 # ```{exercise} The square

@@ -66,7 +66,7 @@ def each(draw, alt: str = "") -> None:
     tabs.show({label: draw(record) for label, record in shown.items()}, alt=alt)
 
 
-# %% mystnb={"figure": {"caption": "AUROC of every score at 10% wrong labels, or at the share that the data have. Dots: mean over seeds; whiskers: standard deviation.", "name": "fig-scores"}, "image": {"alt": "Dot plot of the AUROC of each score, sorted, with a line for chance at one half."}}
+# %% mystnb={"figure": {"caption": "The cumulative loss finds wrong labels better than curvature. AUROC of every score at 10% wrong labels, or at the share that the data have. Dots: mean over seeds; whiskers: standard deviation.", "name": "fig-scores"}, "image": {"alt": "Dot plot of the AUROC of each score, sorted, with a line for chance at one half."}}
 each(
     lambda record: figures.score_dots(read.at_main(record["metrics"])).figure,
     alt="Dots of the AUROC of each score, sorted, with a line for chance",
@@ -75,7 +75,7 @@ each(
 # %% [markdown]
 # *Twelve minutes to read. Read first: [the method](/book/method.md).*
 #
-# After this page you can:
+# **After this page you can**
 #
 # - choose a score for checking labels, and say what it costs;
 # - judge an AUROC by how well its network generalises;
@@ -98,21 +98,22 @@ each(
 #
 # The method is about labels that were *memorised*. Were they? And how well does the
 # network generalise? If it is right on few unseen images, it memorises many correct
-# labels too, and these look like wrong ones. The last column belongs to second-split
-# forgetting: the share of wrong labels that are not forgotten, which all tie.
+# labels too, and these look like wrong ones. The last column is about second-split
+# forgetting: it gives the share of wrong labels that are not forgotten, which all tie.
 
 
 # %%
 def learned(record):
     table = read.what_was_learned(record["fitted"])
-    return figures.table(table, formats=dict.fromkeys(table.columns[2:], "{:.1%}"))
+    shares = dict.fromkeys(table.columns[2:], "{:.1%}")
+    return figures.table(table, formats=shares)
 
 
 each(learned)
 
 # %% [markdown]
-# A planted copy and its original are one image under two labels. No network is right on
-# both, so the next claim cannot hold for planted copies.
+# A planted copy and its original are one image under two labels. No network can be right
+# on both, so the next claim cannot hold for planted copies.
 
 # %%
 page.claim(
@@ -160,13 +161,13 @@ page.claim(
 )
 
 # %% [markdown]
-# ## What does somebody ask who checks labels?
+# ## What matters when you check labels?
 #
 # *Average precision* is the area under the precision–recall curve. *FPR at 95% TPR* is the
-# share of good samples to look at in order to find 95% of the wrong labels. *Missed* is the
-# share of wrong labels that are not among the first, if one looks at as many samples as
-# there are wrong labels. Lower is better for the last two. *Trainings* counts training and
-# scoring of one run; a training alone is 1.
+# share of correctly labelled samples that you look at before you find 95% of the wrong
+# labels. *Missed* is the share of wrong labels that you miss if you look at as many samples
+# as there are wrong labels. Lower is better for these two. *Trainings* is the cost of
+# training and scoring one run; training alone costs 1.
 
 
 # %%
@@ -181,10 +182,10 @@ def for_checking(record):
 each(for_checking)
 
 # %% [markdown]
-# Here are all scores with all their numbers, first at each share of wrong labels, then at
-# the main one alone. Two scores that give the same order, such as
-# the final loss and the probability at the last epoch, count as one. Forgetting events,
-# learning time and second-split forgetting take few values, so most samples tie.
+# This table has every score with all its numbers: AUROC at each share of wrong labels, then
+# the other measures at the main share. Two scores that give the same order, such as the
+# final loss and the probability at the last epoch, count as one. Forgetting events, learning
+# time and second-split forgetting take few values, so most samples tie.
 
 
 # %%
@@ -197,10 +198,10 @@ each(everything)
 # %% [markdown]
 # ## What is suspected most, and what fools each method?
 #
-# Each image has the label given; a wrong one is marked (≠). First come the samples with the
-# highest curvature. Then each method has a row with five false alarms and five misses, with
-# their rank (1 is most suspect). An image that fools all methods is hard; one that fools a
-# single method tells about that method.
+# Below each image is the label given; a wrong one is marked (≠). The first figure shows the
+# samples with the highest curvature. In the second, each method has a row with five false
+# alarms and five misses, and their rank (1 is most suspect). An image that fools all methods
+# is hard; one that fools a single method tells us about that method.
 
 
 # %%
@@ -228,7 +229,7 @@ def highest(record):
 
 each(highest, alt="The training images with the highest curvature")
 
-# %% mystnb={"figure": {"caption": "One row for each method, first seed: five false alarms, then five misses.", "name": "fig-fooled"}, "image": {"alt": "Rows of ten images, one row for each method: five with right labels that it suspects most, five with wrong labels that it suspects least."}}
+# %% mystnb={"figure": {"caption": "One row for each method, first seed: five false alarms, then five misses. Several samples can tie at a rank.", "name": "fig-fooled"}, "image": {"alt": "Rows of ten images, one row for each method: five with right labels that it suspects most, five with wrong labels that it suspects least."}}
 each(
     lambda record: images_of(
         record,
@@ -248,9 +249,9 @@ each(
 # - *The network.* Ours may generalise less, and so memorise more correct labels.
 # - *A leak.* Whoever scores a trained network needs the labels that it was *trained on*. The
 #   released scoring script does not pass on the noise settings of the training run. A
-#   script that loads the data set anew scores mislabelled samples under their *true*
-#   labels, and nothing complains. To a network that memorised the wrong label, the true
-#   one is surprising.
+#   script that loads the data set again scores mislabelled samples under their *true*
+#   labels, without any warning. The true label surprises a network that memorised the
+#   wrong one.
 #
 # We can measure what the leak would do. The table shows AUROC under the labels trained on,
 # under the true labels, and as published.
@@ -269,7 +270,7 @@ each(leaked)
 
 # %%
 page.claim(
-    "Honest labels come as close as 0.01 to the published AUROC of curvature and of the "
+    "Honest labels come within 0.01 of the published AUROC of curvature and of the "
     "cumulative loss.",
     **judge.by_record(shown, judge.honest_is_close),
     published="Ravikumar et al. (2025)",
@@ -296,8 +297,8 @@ page.claim(
 # ## Does curvature add anything to what is cheaper?
 #
 # The mean of ranks combines scores without knowing the truth. A logistic regression on
-# ranks is fitted with the *truth* on four fifths of the samples and read on the last fifth.
-# Nobody has the truth, so it only hints at what a combination could reach.
+# ranks is fitted with the *truth* on four fifths of the samples and tested on the last
+# fifth. In practice nobody has the truth, so it only shows what a combination could reach.
 
 # %%
 each(
@@ -316,8 +317,8 @@ page.claim(
 # ## Planted duplicates
 #
 # A copy of an image under a wrong label makes its original hard to learn too, so the
-# published evaluation counts both images as found. Whoever repairs labels needs the copy
-# alone.
+# published evaluation counts both images as positives. To repair labels, you need to find
+# the copy alone.
 
 # %%
 planted = {label: r for label, r in shown.items() if "planted" in r}
@@ -350,8 +351,8 @@ page.claim(
 #
 # ```{exercise} The work of checking
 # :label: labels-work
-# Somebody looks at as many images as there are wrong labels. Which three scores miss the
-# fewest wrong labels on the first data set of this page?
+# You look at as many images as there are wrong labels. Which three scores miss the fewest
+# wrong labels on the first data set of this page?
 # ```
 #
 # ```{solution-start} labels-work

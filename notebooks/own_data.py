@@ -9,13 +9,13 @@
 # %% [markdown]
 # # Which of my labels are wrong?
 #
-# **In short.** Look at as many suspects as there are wrong labels: where we know the truth,
-# you find {glue:text}`found_low` to {glue:text}`found_high` of the wrong labels, depending on
-# the data. The tool does not need the truth. On {glue:text}`name`, it estimates
-# {glue:text}`estimate:.0f` wrong labels among {glue:text}`samples:,` images (90% interval
-# {glue:text}`low:.0f` to {glue:text}`high:.0f`), and expects {glue:text}`expected:.0%` of the
-# first {glue:text}`looked` suspects to be wrong. {numref}`fig-suspects` shows the first
-# suspects.
+# **In short.** `curvlib suspects my_folder --out report` lists the images whose label is
+# probably wrong. If you look at as many suspects as there are wrong labels, you find
+# {glue:text}`found_low` to {glue:text}`found_high` of the wrong labels, depending on the data
+# ({numref}`fig-suspects`). The command also estimates how many labels are wrong: for
+# {glue:text}`name`, {glue:text}`estimate:,.0f` among {glue:text}`samples:,` images (90%
+# interval {glue:text}`low:,.0f` to {glue:text}`high:,.0f`). It expects
+# {glue:text}`expected:.0%` of the first {glue:text}`looked:,` suspects to be wrong.
 
 # %% tags=["parameters"]
 dataset = "digits"  # a folder of class folders, an .npz, a .csv, or a known data set
@@ -79,28 +79,33 @@ tabs.show(
 )
 
 # %% [markdown]
-# *Eight minutes to read. Read first: nothing; [the method](/book/method.md) says more.
-# After this page you can*
+# *Eight minutes to read. You need nothing from the other pages.*
 #
-# - *rank the labels of your own images by suspicion;*
-# - *say how many labels to check before it stops paying;*
-# - *judge what a ranking misses.*
+# **After this page you can**
+#
+# - rank the labels of your own images by suspicion;
+# - decide how many labels to check;
+# - judge what a ranking misses.
 #
 # ## Your own images
 #
 # A folder with one folder for each class is enough. A pretrained network turns each image
 # into a *feature vector*, and small networks, *heads*, are trained on the vectors in
-# seconds. This notebook needs no truth:
+# seconds. This command does so, and writes a report in which you decide image by image:
+#
+# ```bash
+# curvlib suspects my_folder --out report
+# ```
+#
+# To get this page for your own images, run its notebook:
 #
 # ```bash
 # papermill notebooks/own_data.ipynb out.ipynb -p dataset my_folder
 # ```
 #
-# `curvlib suspects my_folder --out report` does the same and writes a page on which you
-# can decide image by image.
-#
-# On this page we try it on data whose truth we know: a share of the labels was replaced,
-# or people gave the labels and others checked them. The ranking is never told the truth.
+# Neither needs the true labels. On this page we test the ranking on data whose true labels
+# we know: a share of the labels was replaced, or people gave the labels and others checked
+# them. The ranking never sees the true labels.
 #
 # :::{admonition} The ten ImageNet classes are an easy case
 # :class: warning
@@ -111,22 +116,23 @@ tabs.show(
 #
 # ## How many labels are wrong?
 #
-# We plant wrong labels that we know, rank again, and see where they end up. From that we
-# estimate how many labels were wrong before, and the share of wrong labels among the
-# first suspects. [Calibration](/book/pages/calibration) checks these estimates.
+# We plant wrong labels, so that we know them, rank again, and see where they end up. From
+# that we estimate how many labels were wrong before, and the share of wrong labels among
+# the first suspects. [The page on calibration](/book/pages/calibration) checks these
+# estimates.
 
 # %%
 counts = pd.concat([r["counts"].assign(data=n) for n, r in shown.items()])
 figures.table(
     counts[["data", "samples", "wrong", "estimate", "low", "high"]],
-    formats=dict.fromkeys(["wrong", "estimate", "low", "high"], "{:.0f}"),
+    formats=dict.fromkeys(["wrong", "estimate", "low", "high"], "{:,.0f}"),
     samples="images",
     wrong="labels that are wrong",
     low="interval from",
     high="to",
 )
 
-# %% mystnb={"figure": {"caption": "The share of wrong labels among the first suspects. Line and band: the estimate with its 90% interval; dashes: the truth, where it is known.", "name": "fig-precision"}, "image": {"alt": "Lines that fall with the rank: the share of wrong labels among the suspects up to that rank."}}
+# %% mystnb={"figure": {"caption": "The first suspects are most often wrong. Share of wrong labels among the first suspects. Line and band: the estimate with its 90% interval; dashes: the truth, where it is known.", "name": "fig-precision"}, "image": {"alt": "Lines that fall with the rank: the share of wrong labels among the suspects up to that rank."}}
 tabs.show(
     {n: figures.expected_precision(r["curve"]).figure for n, r in shown.items()},
     alt="Share of wrong labels among the first suspects, estimated and true",
@@ -140,8 +146,8 @@ page.claim(
     "The true number of wrong labels lies in the 90% interval of the estimate.",
     inside or None,
     ours={
-        n: f"{r['counts']['wrong'].iloc[0]:.0f} wrong, "
-        f"{r['counts']['low'].iloc[0]:.0f} to {r['counts']['high'].iloc[0]:.0f}"
+        n: f"{r['counts']['wrong'].iloc[0]:,.0f} wrong, "
+        f"{r['counts']['low'].iloc[0]:,.0f} to {r['counts']['high'].iloc[0]:,.0f}"
         for n, r in known.items()
     },
     name="number",
@@ -150,9 +156,9 @@ page.claim(
 # %% [markdown]
 # ## What was found, and what it cost
 #
-# Where we know the truth, we can count. Suppose somebody looks at half as many images as
-# there are wrong labels, at as many, and at twice as many. How many wrong labels do they
-# find, and how many right labels do they check for nothing?
+# Where we know the truth, we can count. Suppose you look at half as many images as there
+# are wrong labels, at as many, or at twice as many. How many wrong labels do you find, and
+# how many right labels do you check for nothing?
 
 # %%
 checked = {
@@ -172,8 +178,8 @@ page.claim(
 )
 
 # %% [markdown]
-# Which classes are confused? The table counts, among as many suspects as labels are
-# wrong (or are estimated to be), the label given and the label suggested.
+# Which classes are confused? The table takes as many suspects as labels are wrong, or are
+# estimated to be wrong, and counts each pair of a given and a suggested label.
 
 # %%
 tabs.show(
@@ -192,11 +198,11 @@ tabs.show(
 # %% [markdown]
 # ## What was missed
 #
-# These labels are wrong and are not among the suspects. The last in the ranking come
-# first. Many of the labels that people gave are wrong in a way that a person would
-# repeat: the image fits both classes.
+# These labels are wrong but are not among the suspects. The least suspicious come first.
+# Many of the wrong labels that people gave are mistakes that another person would repeat:
+# the image fits both classes.
 
-# %% mystnb={"figure": {"caption": "Wrong labels (≠) that are ranked as least suspicious: label given → label suggested.", "name": "fig-missed"}, "image": {"alt": "Images whose label is wrong, and that the ranking finds unsuspicious."}}
+# %% mystnb={"figure": {"caption": "Wrong labels (≠) that the ranking finds least suspicious: label given → label suggested.", "name": "fig-missed"}, "image": {"alt": "Images whose label is wrong, and that the ranking finds unsuspicious."}}
 if known:
     tabs.show(
         {n: pictures(r, "missed") for n, r in known.items()},
@@ -206,9 +212,9 @@ if known:
 # %% [markdown]
 # ## What was checked for nothing
 #
-# These labels are right, and the images are among the suspects all the same. They are odd
-# views, several things in one picture, or images at the border of two classes. Some of
-# them are worth a look for another reason: the "truth" may be wrong.
+# These labels are right, but the images are among the suspects. They are odd views, images
+# of several things, or images between two classes. Some are worth a look for another
+# reason: the "true" label may be wrong.
 
 # %% mystnb={"figure": {"caption": "Right labels among the suspects, most suspicious first: label given → label suggested.", "name": "fig-needless"}, "image": {"alt": "Images whose label is right, and that the ranking suspects."}}
 if known:
@@ -231,15 +237,15 @@ if known:
 # :class: dropdown
 #
 # Among the first 50 you expect 45, among the first 100 you expect 60. So suspects 51 to
-# 100 hold about 15 wrong labels, 30%. The precision at a rank is a mean over all ranks
-# above it; what the next image is worth falls faster.
+# 100 contain about 15 wrong labels, 30%. The precision at a rank is a mean over all ranks
+# above it, so the chance that the next image is wrong falls faster.
 # ```
 #
 # ```{exercise}
 # :label: ex-half
 #
-# Count what a person finds who looks at a tenth of all images, for each data set whose
-# truth is known.
+# You look at a tenth of all images. How many wrong labels do you find? Count them for each
+# data set whose truth is known.
 # ```
 #
 # ```{solution-start} ex-half
@@ -256,8 +262,8 @@ for n, r in known.items():
 pd.concat(rows) if rows else None
 
 # %% [markdown]
-# Where a tenth of the images is more than the number of wrong labels, nearly all of them
-# are found, and most of what is looked at is right.
+# Where a tenth of the images is more than the number of wrong labels, you find nearly all of
+# them, and most of the labels that you look at are right.
 #
 # ```{solution-end}
 # ```

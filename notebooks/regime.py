@@ -9,13 +9,13 @@
 # %% [markdown]
 # # When does curvature find wrong labels?
 #
-# **In short.** We compare networks in {glue:text}`num_settings` settings in which a
-# known share of the labels was replaced at random, and memorised. Where at most
-# {glue:text}`few:.0%` of the unseen images are right, curvature (norm) has a mean AUROC
-# of {glue:text}`curvature_few:.2f`; where at least {glue:text}`many:.0%` are, it has
-# {glue:text}`curvature_many:.2f`. The cumulative loss has {glue:text}`loss_few:.2f` and
-# {glue:text}`loss_many:.2f`.
-# {numref}`fig-accuracy` shows every setting.
+# **In short.** Curvature finds wrong labels where the network generalises well. We compare
+# {glue:text}`num_settings` settings in which a known share of the labels was replaced at
+# random, and memorised. Where networks get at most {glue:text}`few:.0%` of the unseen images
+# right, curvature (norm) has a mean AUROC of {glue:text}`curvature_few:.2f`; where they get
+# at least {glue:text}`many:.0%` right, it has {glue:text}`curvature_many:.2f`. The cumulative
+# loss has {glue:text}`loss_few:.2f` and {glue:text}`loss_many:.2f`. {numref}`fig-accuracy`
+# shows every setting.
 
 # %% tags=["parameters"]
 dataset = "digits"  # a data set that curvlib.load knows
@@ -67,7 +67,7 @@ page.tell(
     loss_many=loss["many"],
 )
 
-# %% mystnb={"figure": {"caption": "AUROC against accuracy on unseen images, one mark for each setting (mean over seeds). Hollow: a small head on pretrained features. Crosses: labels that people gave, or that are always the next class. Dots: fewer than half of the wrong labels learned. Arrows at the right edge: published values at 10% replaced labels, whose accuracy is not reported {cite}`ravikumar2025`. Grey line, where it predicts unseen data sets better than their mean: a fitted curve.", "name": "fig-accuracy"}, "image": {"alt": "Four scatter plots of AUROC against accuracy on unseen images, for curvature (norm and square), cumulative loss and AUM."}}
+# %% mystnb={"figure": {"caption": "AUROC rises with accuracy on unseen images, most for curvature. One mark for each setting (mean over seeds). Hollow: a small head on pretrained features. Crosses: labels that people gave, or that are always the next class. Dots: fewer than half of the wrong labels learned. Arrows at the right edge: published values at 10% replaced labels, whose accuracy is not reported {cite}`ravikumar2025`. Grey line: a fitted curve, drawn where it predicts unseen data sets better than a mean.", "name": "fig-accuracy"}, "image": {"alt": "Four scatter plots of AUROC against accuracy on unseen images, for curvature (norm and square), cumulative loss and AUM."}}
 names = ["curvature_norm", "curvature_square", "cumulative_loss", "aum"]
 errors = {name: regime.left_out(points, name) for name in names}
 grid = np.linspace(0.05, 0.99)
@@ -81,9 +81,13 @@ _ = figures.against_accuracy(points, names, reference=published, curves=curves)
 
 # %% [markdown]
 # *Ten minutes to read. Read first: [which score finds wrong labels
-# best?](/book/pages/mislabelled) After this page you can say from the accuracy of a
-# network how far to trust each score, name the epochs that carry the signal, and choose
-# a score for a small data set.*
+# best?](/book/pages/mislabelled)*
+#
+# **After this page you can**
+#
+# - say from the accuracy of a network how far to trust each score;
+# - name the epochs that carry the signal;
+# - choose a score for a small data set.
 #
 # ## Which scores depend most on generalisation?
 #
@@ -91,8 +95,8 @@ _ = figures.against_accuracy(points, names, reference=published, curves=curves)
 # from the others. It has to memorise them one by one, exactly as it memorises a wrong
 # label. Both kinds of image then look alike. All settings of this page come from other
 # pages or from the runs listed at its end. They differ in the data set, the number of
-# images, the share of replaced labels, the network, and augmentation. So the accuracy is
-# not the only thing that differs between two marks.
+# images, the share of replaced labels, the network, and augmentation. So accuracy is not
+# the only difference between two marks.
 
 # %%
 page.claim(
@@ -106,7 +110,7 @@ page.claim(
     "Curvature gains more from generalisation than the cumulative loss.",
     regime.at_least(curvature["gain"] - loss["gain"], 0),
     ours=f"gain {curvature['gain']:.2f} against {loss['gain']:.2f}",
-    tolerance="difference between many and few right, of mean AUROCs",
+    tolerance="difference of mean AUROCs, many right minus few right",
     name="gains-more",
 )
 
@@ -123,18 +127,19 @@ figures.table(depends.reset_index(), few="few right", many="many right")
 #
 # A network can also generalise so well, or stop so early, that it never learns the wrong
 # labels. Then their loss stays high, and the loss finds them. Curvature looks at how the
-# loss bends, not at how high it is. Settings in which fewer than half of the wrong labels
-# were learned are listed here. They are not counted above.
+# loss bends, not at how high it is. The table lists the settings in which fewer than half
+# of the wrong labels were learned. They are not counted above.
 
 # %%
-figures.table(regime.unlearned(points), dataset="data set")
+shares = dict.fromkeys([regime.UNSEEN, regime.LEARNED], "{:.1%}")
+figures.table(regime.unlearned(points), formats=shares, dataset="data set")
 
 # %% [markdown]
 # ## Can AUROC be predicted from accuracy?
 #
-# We fit a straight line between the logits of accuracy and of AUROC, to all data sets but
-# one, and predict the AUROCs of that one. The error is compared with that of the mean
-# AUROC of the other data sets. A curve is worth drawing only if its error is smaller.
+# We fit a straight line between the logits of accuracy and of AUROC to all data sets but
+# one, and predict the AUROCs of the one left out. We compare the error with that of the
+# mean AUROC of the other data sets. A curve is worth drawing only if its error is smaller.
 
 # %%
 figures.table(errors["curvature_norm"], mean="mean of the others", dataset="left out")
@@ -152,14 +157,14 @@ page.claim(
 # %% [markdown]
 # ## Which epochs of a run carry the signal?
 #
-# Curvature averages over all epochs, the first ones included, in which the network knows
-# nothing yet. We follow single runs: above, how many unseen images are right and how many
-# wrong labels are learned; below, the AUROC of curvature (norm) of single epochs, of the
-# epochs up to this one, and of the epochs from this one on. The dotted line is the epoch
-# in which augmentation ends or, without augmentation, in which most unseen images are
-# right.
+# Curvature averages over all epochs, even the first ones, in which the network knows
+# nothing yet. We follow single runs: above, the share of unseen images right and the share
+# of wrong labels learned; below, the AUROC of curvature (norm) of single epochs, of the
+# mean over the epochs up to this one, and of the mean over the epochs from this one on. The
+# dotted line marks the epoch in which augmentation ends or, without augmentation, in which
+# most unseen images are right.
 
-# %% mystnb={"figure": {"caption": "Above: accuracy on unseen images, and share of the wrong labels learned. Below: AUROC of curvature (norm) of single epochs and of averages over some epochs.", "name": "fig-along"}}
+# %% mystnb={"figure": {"caption": "The network gets unseen images right long before it learns the wrong labels. Above: accuracy on unseen images, and share of the wrong labels learned. Below: AUROC of curvature (norm) of single epochs and of averages over some epochs.", "name": "fig-along"}}
 own = {label: r for label, r in shown.items() if "along" in r}
 networks = {label: r for label, r in own.items() if r.parameters.features is None}
 tabs.show(
@@ -179,9 +184,9 @@ tabs.show(
 #
 # In some epochs all curvatures are large, and these dominate the mean. If each epoch's
 # scores are replaced by their ranks first, every epoch has the same weight. This is a
-# variant; the score of the paper averages values. The table shows the best single epoch,
-# which nobody knows without the truth, and averages over all epochs and over the late
-# ones, from the dotted line on.
+# variant; the paper's score averages values. The table shows the best single epoch, which
+# nobody knows without the truth, and averages over all epochs and over the late ones, from
+# the dotted line on.
 
 # %%
 windows = {label: regime.windows(record) for label, record in own.items()}
@@ -213,21 +218,22 @@ page.claim(
 # %% [markdown]
 # ## Which images with right labels are in the way?
 #
-# We call an image with a right label *hard* if the network does not give that label at
+# We call an image with a right label *hard* if the network does not predict that label at
 # the dotted line above, before it begins to memorise. Hard images are memorised later,
-# as wrong labels are. The table shows the share of hard images among all images with a
-# right label, and among the false alarms: those that a score ranks among the first, as
-# many as there are wrong labels. Then it shows the AUROC against all images with right
-# labels, against the easy ones alone, and against the hard ones alone.
+# just like wrong labels. The table shows the share of hard images among all images with a
+# right label, and among the false alarms. (We take as many suspects as there are wrong
+# labels; those with a right label are false alarms.) Then it shows the AUROC against all
+# images with right labels, against the easy ones alone, and against the hard ones alone.
 
 # %%
 hard = {label: regime.shares_hard(record) for label, record in own.items()}
-tabs.show({label: figures.table(table) for label, table in hard.items()})
+percent = dict.fromkeys(["share hard", "hard among false alarms"], "{:.1%}")
+tabs.show({k: figures.table(table, formats=percent) for k, table in hard.items()})
 
 # %%
 norm = {n: table.set_index("score").loc["curvature_norm"] for n, table in hard.items()}
 page.claim(
-    "The false alarms of curvature are hard images more often than others are.",
+    "False alarms of curvature are hard images more often than other images are.",
     {n: bool(r["hard among false alarms"] > r["share hard"]) for n, r in norm.items()},
     ours={
         n: f"{r['hard among false alarms']:.0%} against {r['share hard']:.0%}"
@@ -247,7 +253,7 @@ page.claim(
 # counted in the claims above.
 
 # %%
-figures.table(regime.heads(points), dataset="data set")
+figures.table(regime.heads(points), formats=shares, dataset="data set")
 
 # %% [markdown]
 # ## Does our network reach the published value?
@@ -255,8 +261,8 @@ figures.table(regime.heads(points), dataset="data set")
 # Garg et al. {cite}`garg2024` report high AUROC values for curvature. The only numbers for
 # 10% symmetric noise are those of a later re-run by Ravikumar et al.
 # {cite}`ravikumar2025`, with ResNet-18 for 200 epochs. Of our networks on CIFAR-10 with
-# the same noise we take the one that gets most unseen images right. If it gets few right,
-# it says nothing about the paper, and the claim stays undecided.
+# the same noise, we take the one that gets most unseen images right. If even this one gets
+# few right, it says nothing about the paper, and the claim stays undecided.
 
 # %%
 ours = regime.goals(points, "CIFAR-10", "curvature_norm")

@@ -11,11 +11,11 @@
 #
 # **In short.** On digits with a long tail, we remove {glue:text}`share:.0%` of the
 # training images and train again. Accuracy on unseen images falls by
-# {glue:text}`by_curvature:.1f` points if the images with the highest curvature go, by
-# {glue:text}`by_loss:.1f` if those with the highest cumulative loss go, and by
-# {glue:text}`by_random:.1f` if images go at random. If random images go, but as many of
-# each class as curvature removes, it falls by {glue:text}`by_matched:.1f` points (means
-# over {glue:text}`num_seeds` seeds). {numref}`fig-curves` shows every share.
+# {glue:text}`by_curvature:.1f` points if we remove the images with the highest curvature,
+# by {glue:text}`by_loss:.1f` if we remove those with the highest cumulative loss, and by
+# {glue:text}`by_random:.1f` if we remove images at random. If we remove images at random,
+# but as many of each class as curvature does, it falls by {glue:text}`by_matched:.1f` points
+# (seeds averaged: {glue:text}`num_seeds`). {numref}`fig-curves` shows every share.
 
 # %% tags=["hide-input"]
 from curvlib.book import Page, figures, tabs
@@ -54,7 +54,7 @@ shown = page.records(removal.measure)
 first = next(iter(shown.values()))
 page.tell(**removal.headline(first))
 
-# %% mystnb={"figure": {"caption": "Accuracy on unseen images after part of the training set was removed: of all classes, of rare classes, and of images far from the mean of their class. Lines: mean over seeds; bands: standard deviation.", "name": "fig-curves"}, "image": {"alt": "Three panels of accuracy against the share of training images removed, one line for each way to choose them."}}
+# %% mystnb={"figure": {"caption": "Removing the images with the highest curvature costs more accuracy than removing images at random. Accuracy on unseen images of all classes, of rare classes, and on images far from the mean of their class. Lines: mean over seeds; bands: standard deviation.", "name": "fig-curves"}, "image": {"alt": "Three panels of accuracy against the share of training images removed, one line for each way to choose them."}}
 tabs.show(
     {
         label: figures.by_group(removal.curves(record["accuracy"]))
@@ -67,7 +67,7 @@ tabs.show(
 # *Eight minutes to read. Read first: [the method](/book/method.md) and [does curvature
 # agree with memorization?](/book/pages/feldman_zhang)*
 #
-# After this page you can:
+# **After this page you can**
 #
 # - say how to test whether a score finds images that a network needs;
 # - tell the loss of rare classes apart from the loss of images within a class;
@@ -76,20 +76,21 @@ tabs.show(
 # ## The experiment
 #
 # Feldman and Zhang {cite}`feldman2020` trained thousands of networks to measure
-# memorization. Then they removed the most memorised images. Accuracy fell by more than
-# after removing as many images at random. So networks memorise for a reason: rare images
-# help on other rare images. We ask the same question of a score that one network gives.
+# memorization. Then they removed the most memorised images. Accuracy fell more than
+# after they removed as many images at random. So networks memorise for a reason: rare
+# images help with other rare images. We ask the same question about scores that one network
+# gives.
 #
 # Such images are rare by nature, so we make the training set long-tailed: each class has
-# fewer images than the one before it. Three runs belong to each seed.
+# fewer images than the one before it. Each seed takes three steps.
 #
 # 1. One network scores the training images, as everywhere in this book.
 # 2. We remove the images with the highest scores, or as many at random.
 # 3. A network with *another seed* is trained on the rest, with the same settings.
-#    Fewer images mean fewer steps; this holds for every way to remove them.
+#    Fewer images mean fewer training steps, whichever way they are removed.
 #
-# The network of the third step never chose what was removed. Every label here is the one
-# in the data set, so high scores mean rare or hard images, not labels that we replaced.
+# The network of the third step had no part in choosing what was removed. We replaced no
+# labels here, so high scores mean rare or hard images.
 
 # %%
 tabs.show(
@@ -102,11 +103,11 @@ tabs.show(
 # %% [markdown]
 # *Rare classes* are the three tenths of the classes with the fewest training images.
 # *Atypical images* are the fifth of the unseen images of each class that lie farthest from
-# the mean of its training images. No network and no score plays a part in either.
+# the mean of its training images. Neither depends on a network or a score.
 #
 # ## What is removed?
 #
-# Curvature chooses rare classes more often than chance would: on digits they make up
+# Does curvature choose rare classes more often than chance would? On digits they make up
 # {glue:text}`rare_removed:.0%` of the images removed at the largest share, and
 # {glue:text}`rare_expected:.0%` of the training set.
 
@@ -120,10 +121,10 @@ _ = figures.gallery(
 )
 
 # %% [markdown]
-# A score that only picked rare classes would not tell one image from another. The control
-# *at random, same classes* removes as many images of each class as curvature does, but
-# chooses them at random within the class. What curvature costs beyond that is due to the
-# choice of images.
+# A score that only picked rare classes would not tell one image of a class from another.
+# The control *at random, same classes* removes as many images of each class as curvature
+# does, but chooses them at random within the class. Any accuracy lost beyond that is due to
+# the choice of images.
 #
 # ## What is lost?
 #
@@ -141,7 +142,7 @@ tabs.show(
 )
 
 # %% [markdown]
-# And this one shows accuracy on unseen images of rare classes.
+# The next table shows accuracy on unseen images of rare classes.
 
 # %%
 tabs.show(
@@ -190,13 +191,13 @@ page.claim(
 )
 page.claim(
     "Rare classes lose more than all classes together when the images with the highest "
-    "curvature go.",
+    "curvature are removed.",
     **judged(removal.falls_on_the_rare, "curvature_norm"),
     name="removal-rare",
 )
 page.claim(
-    "Atypical images lose more when the images with the highest curvature go than when "
-    "as many of each class go at random.",
+    "Atypical images lose more when the images with the highest curvature are removed "
+    "than when as many of each class are removed at random.",
     **judged(
         removal.costs_more,
         "curvature_norm",
@@ -207,9 +208,9 @@ page.claim(
 )
 
 # %% [markdown]
-# This is a small experiment: few seeds, small networks, and a tail that we made. It shows
-# why a high score is a reason to look at an image, and no reason to delete it. A wrong
-# label should go; a rare image should stay.
+# This is a small experiment: few seeds, small networks, and an artificial long tail. It
+# shows why a high score is a reason to look at an image, but not to delete it. Correct a
+# wrong label; keep a rare image.
 #
 # ## Exercises
 #
@@ -227,8 +228,8 @@ page.claim(
 #
 # ```{exercise} Which classes go first?
 # :label: removal-classes
-# Compute, for each way to remove the smallest share, how much of what it removed belongs
-# to rare classes. Which score prefers rare classes most?
+# At the smallest share, what part of the removed images belongs to rare classes? Compute
+# this for each way to choose images. Which score prefers rare classes most?
 # ```
 #
 # ```{solution-start} removal-classes

@@ -64,7 +64,7 @@ _ = figures.ranked(score, groups, ylabel="mean tr(H²)", ax=right)
 # *Ten minutes to read; a minute to run. You need to know what a gradient, a Hessian and the
 # cross-entropy loss are.*
 #
-# After this page you can
+# **After this page you can**
 #
 # - say what input loss curvature measures, and around which point;
 # - derive the estimator, and check it against an exact Hessian;
@@ -94,7 +94,7 @@ for ax, chance, when in zip(axes, record["chance"], ("early", "last"), strict=Tr
 # landscape: a plain where the network is sure of the label, and a slope where it is not.
 # Around a mislabelled point the network has dug a narrow hole into the slope.
 
-# %% mystnb={"figure": {"caption": "The loss of one label over the plane, at the end of training, with the points that carry this label. Points with wrong labels (\u2260) lie in holes in the slope or at its edge; the others lie on the plain.", "name": "fig-surface"}, "image": {"alt": "Two contour maps of the logarithm of the loss, one for each label. Dark plains surround correctly labelled points; wrongly labelled points lie in small dark holes within bright slopes."}}
+# %% mystnb={"figure": {"caption": "Points with wrong labels (\u2260) lie in holes in the slope or at its edge; the others lie on the plain. The loss of one label over the plane at the end of training, with the points that carry this label.", "name": "fig-surface"}, "image": {"alt": "Two contour maps of the logarithm of the loss, one for each label. Dark plains surround correctly labelled points; wrongly labelled points lie in small dark holes within bright slopes."}}
 fig, axes = figures.panels(2, height=2.2, width_ratios=[9, 10])
 for label, ax in enumerate(axes):
     height = np.log10(record["loss"][label].astype(float).clip(1e-6, 100))
@@ -118,7 +118,7 @@ for label, ax in enumerate(axes):
 # coordinates we can also compute the Hessian exactly, by differentiating twice, and check
 # {eq}`eq-estimator` at every point and snapshot.
 
-# %% mystnb={"figure": {"caption": "Estimate against exact tr(H\u00b2), one mark for each point and snapshot ({glue:text}`num_dots`, of which {glue:text}`num_flat` below 1e-12 are not drawn). Averaged over snapshots, a point's score differs from the exact value by {glue:text}`median_error:.1%` in the median and {glue:text}`largest_error:.1%` at most.", "name": "fig-exact"}, "image": {"alt": "Scatter plot of estimated against exact squared Frobenius norm on logarithmic axes, with the diagonal on which both are equal."}}
+# %% mystnb={"figure": {"caption": "The estimate lies close to the exact tr(H\u00b2). One mark for each point and snapshot ({glue:text}`num_dots`, of which {glue:text}`num_flat` below 1e-12 are not drawn). Averaged over snapshots, a point's score differs from the exact value by {glue:text}`median_error:.1%` in the median and {glue:text}`largest_error:.1%` at most.", "name": "fig-exact"}, "image": {"alt": "Scatter plot of estimated against exact squared Frobenius norm on logarithmic axes, with the diagonal on which both are equal."}}
 seen = table[(table[["exact", "estimate"]] > 1e-12).all(axis=1)]
 seen = seen.assign(label=np.where(seen["wrong"], *reversed(groups)))
 page.tell(num_dots=len(table), num_flat=len(table) - len(seen))

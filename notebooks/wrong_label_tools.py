@@ -9,11 +9,10 @@
 # %% [markdown]
 # # Which tool finds wrong labels best?
 #
-# **In short.** On {glue:text}`num_sets` sets of labels with known errors, our default
-# order is at least as good as cleanlab's, within cleanlab's standard error, on
-# {glue:text}`num_at_least`, and better on {glue:text}`num_better`. Both get the same
-# features and the same labels. {numref}`fig-tools` shows the
-# differences.
+# **In short.** We compare tools on {glue:text}`num_sets` sets of labels with known errors.
+# Our default order is at least as good as cleanlab's, within cleanlab's standard error, on
+# {glue:text}`num_at_least` of them, and better on {glue:text}`num_better`. Both get the same
+# features and the same labels. {numref}`fig-tools` shows the differences.
 
 # %% tags=["parameters"]
 dataset = "digits"  # a data set that curvlib.load knows
@@ -46,7 +45,7 @@ page.tell(
     num_better=sum(v is True for v in better.values()),
 )
 
-# %% mystnb={"figure": {"caption": "AUROC minus cleanlab's on the same features and labels; right of the line is better. Bars: standard error of the difference over samples.", "name": "fig-tools"}, "image": {"alt": "Dot plot with a line at zero: one row for each set of labels, one marker for our default order and one for cleanlab with the probabilities of our head."}}
+# %% mystnb={"figure": {"caption": "Our default order ranks wrong labels at least as well as cleanlab does. AUROC minus that of cleanlab on the same features and labels; right of the line is better. Bars: standard error of the difference over samples.", "name": "fig-tools"}, "image": {"alt": "Dot plot with a line at zero: one row for each set of labels, one marker for our default order and one for cleanlab with the probabilities of our head."}}
 two = found[found["score"].isin([read.ORDER, read.HEAD])].assign(score=found["data"])
 _ = (
     figures.dots(
@@ -64,12 +63,13 @@ _ = (
 )
 
 # %% [markdown]
-# *Ten minutes to read. Read first: [your own images](/book/pages/own_data). After this
-# page you can*
+# *Ten minutes to read. Read first: [your own images](/book/pages/own_data).*
 #
-# - *name what people use today to find wrong labels, and what it costs;*
-# - *say where a ranking by loss fails, and what still works there;*
-# - *tell the part of a tool's success that is due to its classifier.*
+# **After this page you can**
+#
+# - name the tools that people use today to find wrong labels, and what they cost;
+# - say where a ranking by loss fails, and what still works there;
+# - tell how much of a tool's success is due to its classifier.
 #
 # ## What is compared
 #
@@ -79,11 +79,11 @@ _ = (
 #   five folds. The score is the probability of the label given, which the package calls
 #   label quality. Two of its options are in the full table: the margin, and probabilities
 #   that are adjusted by class.
-# - **cleanlab with our head**: cleanlab's default score of the out-of-fold probabilities
-#   of our linear head. The score is the same formula, so the difference to the row above
-#   is the classifier: early stopping instead of scikit-learn's defaults.
-# - **Ratio of distances**: the distance to the nearest image of the same class against
-#   that to the nearest of another class, the idea of SelfClean.
+# - **cleanlab with our head**: cleanlab's default score, computed from the out-of-fold
+#   probabilities of our linear head. The formula is the same, so any difference from
+#   cleanlab is due to the classifier: early stopping instead of scikit-learn's defaults.
+# - **Ratio of distances**: the distance to the nearest image of the same class divided by
+#   that to the nearest image of another class, the idea of SelfClean.
 # - **Votes of neighbours**: the share of the nearest images that have the same label.
 # - **Scores of the trace**: a head with one hidden layer is trained on all samples, and
 #   every epoch is scored: cumulative loss, AUM, error norm, curvature around the feature
@@ -98,8 +98,9 @@ _ = (
 # seen; MNIST and Fashion-MNIST are far from anything in ImageNet.
 # :::
 #
-# The wrong labels are replaced at random (symmetric), always by the next class (pair), in
-# two fifths of five classes by a class that looks alike (similar), or given by people.
+# Labels are replaced at random (symmetric), always by the next class (pair), or by a class
+# that looks alike, for two fifths of five classes (similar); or people gave them, with their
+# errors.
 
 # %%
 tools = next(iter(shown.values()))["tools"]
@@ -114,15 +115,15 @@ figures.table(read.cases({label: record["cases"] for label, record in shown.item
 # ## The table
 #
 # AUROC is the probability that a wrong label ranks above a right one. The table shows its
-# mean over seeds, with the standard error over samples of one seed. Minutes are those of
-# one processor core, and do not count the features, which all tools need.
+# mean over seeds, with the standard error over samples of one seed. Minutes are for one
+# processor core, without the features, which all tools need.
 
 # %%
 figures.table(read.wide(found, read.IN_TABLE))
 
 # %% [markdown]
-# The next table shows precision among as many suspects as labels are wrong: what somebody
-# gets who looks at exactly that many images.
+# Suppose you look at as many images as there are wrong labels. The next table shows the
+# share of them that are wrong (precision).
 
 # %%
 figures.table(read.wide(found, read.IN_TABLE, value="precision_at_wrong"))
@@ -144,9 +145,9 @@ page.claim(
 )
 
 # %% [markdown]
-# ## How much is the classifier?
+# ## How much is due to the classifier?
 #
-# cleanlab ranks by the probabilities that it is given. The table shows the gain from our
+# cleanlab ranks by the probabilities that you give it. The table shows the gain from our
 # head's probabilities alone, and the further gain from the other two parts of our order.
 
 # %%
@@ -163,10 +164,10 @@ figures.table(read.gains(found))
 # ## Where a ranking by loss fails
 #
 # A benchmark on frozen features {cite}`li2026` reports that a small loss no longer
-# tells right labels from wrong ones when errors are asymmetric, and that agreement of
-# predictions holds up. We check this with two kinds of agreement: whether the network
-# predicts the label given, counted over the scored epochs, and whether neighbours have
-# it. The loss is that at the end of training and that summed over training.
+# tells right labels from wrong ones when errors are asymmetric, while agreement of
+# predictions still does. We check this with two kinds of agreement: how often the network
+# predicts the label given, over the scored epochs, and how many neighbours have it. We
+# compare them with the loss at the end of training and the loss summed over training.
 
 # %%
 figures.table(read.wide(found, read.LOSS_AND_AGREEMENT))

@@ -274,9 +274,7 @@ def test_settled_images_without_a_rank_are_shown_with_their_label(tmp_path):
 def test_the_estimate_is_told_in_words_and_drawn(tmp_path):
     written(tmp_path / "a.html")
     page = (tmp_path / "a.html").read_text(encoding="utf-8")
-    assert (
-        "About 30 of 90 labels are wrong</strong> (33.8%; 90% interval 25 to" in page
-    )
+    assert "About 30 of 90 labels are wrong</strong> (33.8%; 90% interval 25 to" in page
     assert "<td>10</td><td>10</td><td>95%</td><td>90 to 100%</td>" in page
     assert page.count("<svg") == 2
     band = re.search(r'class="band" d="M(.*?)Z"', page)[1].split("L")

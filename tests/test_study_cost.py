@@ -35,5 +35,5 @@ def test_ensembles_cost_their_models_times_the_share_they_saw(tables):
     found = cost.with_ensembles(tables["scores"]).set_index("name")["trainings"]
     models = published.MEMORIZATION_MODELS["cifar100"]
     expected = models * published.MEMORIZATION_SHARE
-    assert found["memorization, cifar100"] == expected
+    assert found["memorization, CIFAR-100"] == expected
     assert found.is_monotonic_decreasing

@@ -338,7 +338,7 @@ def test_scores_are_judged_by_exact_duplicates_and_the_shortest_list_with_room()
     assert duplicates.finds_fewer(by_name, "aum", share=0.5) is False
     assert duplicates.finds_fewer(by_name, "memorization") is None
     assert duplicates.found_by(by_name, "aum", "memorization") == (
-        "aum 1 of 3 among the 5 highest, by chance 0.1"
+        "1 of 3 among the 5 highest, 0.1 by chance"
     )
 
 

@@ -586,7 +586,7 @@ def test_honest_labels_are_close_if_both_curvature_and_loss_are():
     near = SCORES | {"curvature_norm": (0.975, 0.99), "cumulative_loss": (0.98, 1.0)}
     verdict = judge.honest_is_close(record_of(near))
     assert verdict.holds is True
-    assert "cumulative loss 0.980 (0.987 published, 1.000 with the slip)" in (
+    assert "cumulative loss 0.980 (0.987 published, 1.000 with the leak)" in (
         verdict.ours
     )
     assert judge.honest_is_close(record_of(noise="pair")).holds is None

@@ -30,6 +30,17 @@ from curvlib.book import artwork
 from curvlib.book.palette import COLOURS, GREY, GRID, PAPER
 from curvlib.scores import SCORES
 
+SPELLED = {  # words that have capitals
+    "auroc": "AUROC",
+    "aum": "AUM",
+    "el2n": "EL2N",
+    "gelu": "GELU",
+    "pearson": "Pearson",
+    "relu": "ReLU",
+    "spearman": "Spearman",
+}
+_LOWER = re.compile(rf"\b({'|'.join(SPELLED)})\b")
+COUNTS = ("images", "samples", "files", "used", "trained_on")  # columns of counts
 LINES = ("-", "--", "-.", ":")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 NAMED = 6  # lines of a figure that have a name and a colour
@@ -68,6 +79,8 @@ def words(text: object) -> str:
     Example:
         >>> words("curvature_norm"), words("shuffled curvature_norm"), words("by_hand")
         ('mean curvature (norm)', 'shuffled mean curvature (norm)', 'by hand')
+        >>> words("pearson"), words("aum + el2n"), words("relu")
+        ('Pearson', 'AUM + EL2N', 'ReLU')
         >>> words("notes_1.csv")  # a file keeps its name
         'notes_1.csv'
     """
@@ -75,7 +88,10 @@ def words(text: object) -> str:
     if text in SCORES:
         return SCORES[text].label
     text = _WITHIN.sub(lambda match: SCORES[match[1]].label, text)
-    return text if re.search(r"[/.]\S", text) else text.replace("_", " ")
+    if re.search(r"[/.]\S", text):
+        return text
+    text = text.replace("_", " ")
+    return _LOWER.sub(lambda match: SPELLED[match[0]], text)
 
 
 def listed(values: pd.Series) -> str:
@@ -990,6 +1006,9 @@ def _check_finite(name: str, values: np.ndarray) -> None:
         )
 
 
+_NUMBER = ' class="number"'
+
+
 class Table:
     """A table as HTML, which notebooks and tabs show."""
 
@@ -1015,8 +1034,8 @@ def table(
 
     Args:
         frame: A row for each line.
-        formats: Of columns, such as ``{"auroc": "{:.3f}"}``; other floats get three
-            digits.
+        formats: Of columns, such as ``{"auroc": "{:.3f}"}``. Other floats of a column
+            get the decimals that show three digits of the largest.
         missing: Shown for NaN.
         caption: Above the table.
         **names: Words for column names, such as ``auroc="AUROC"``.
@@ -1024,15 +1043,16 @@ def table(
     formats = dict(formats or {})
     columns = {}
     for name in frame.columns:
-        given = formats.get(name, "{:.3g}" if frame[name].dtype.kind == "f" else None)
+        given = formats.get(name, _usual_format(frame[name]))
         columns[name] = [_cell(value, given, missing) for value in frame[name]]
-    is_number = {n: all(map(_is_number, texts)) for n, texts in columns.items()}
+    is_number = {
+        name: all(text == missing or _is_number(text) for text in texts)
+        for name, texts in columns.items()
+    }
     rows = []
     for i in range(len(frame)):
         cells = [
-            f'<td class="number">{html.escape(texts[i])}</td>'
-            if is_number[name] or _is_number(texts[i])
-            else f"<td>{html.escape(texts[i])}</td>"
+            f"<td{_NUMBER * is_number[name]}>{html.escape(texts[i])}</td>"
             for name, texts in columns.items()
         ]
         rows.append(f"<tr>{''.join(cells)}</tr>")
@@ -1040,9 +1060,27 @@ def table(
     return Table(_table_html(heads, rows, list(is_number.values()), "", caption))
 
 
+def _usual_format(column: pd.Series) -> str | None:
+    """Of a column without a format: one number of decimals; counts in thousands."""
+    if column.dtype.kind in "iu" and column.name in COUNTS:
+        return "{:,}"
+    if column.dtype.kind != "f":
+        return None
+    sizes = column.abs()
+    sizes = sizes[np.isfinite(sizes) & (sizes > 0)]
+    if sizes.empty:
+        return "{:.0f}"
+    if sizes.max() > 1000 * sizes.min():  # no number of decimals suits all
+        return "{:.3g}"
+    places = 2 - math.floor(math.log10(sizes.max()))
+    return f"{{:,.{max(places, 3 if sizes.max() <= 1 else 0)}f}}"
+
+
 def _cell(value: Any, given: Any, missing: str) -> str:
     if pd.api.types.is_scalar(value) and pd.isna(value):
         return missing
+    if isinstance(value, bool | np.bool_):
+        return "yes" if value else "no"
     if given is None:
         return words(value) if isinstance(value, str) else str(value)
     return given(value) if callable(given) else given.format(value)
@@ -1234,7 +1272,7 @@ def by_group(curves: pd.DataFrame) -> Figure:
         rows = curves[curves["group"] == group]
         options = {"by": "way", "band": "sd", "xlabel": "images removed (%)"}
         lines(rows, "removed (%)", "accuracy (%)", **options, ax=ax)
-        ax.set_title(group, size=10)
+        ax.set_title("all classes" if group == "all" else group, size=10)
         ax.get_legend().remove()
     axes[0].set_ylabel("accuracy on unseen images (%)")
     for ax in axes[1:]:
@@ -1467,7 +1505,8 @@ def dots(
     ax.grid(axis="y", visible=False)
     where = {"loc": "lower left"}
     if legend_above:
-        where = {"loc": "lower center", "bbox_to_anchor": (0.4, 1), "ncols": 2}
+        where = {"loc": "lower center", "bbox_to_anchor": (0.4, 1)}
+        where["ncols"] = min(len(groups), 3)
     ax.legend(frameon=False, fontsize=9, **where)
     return ax
 

@@ -6,6 +6,7 @@ of a run are counted in trainings.
 
 import pandas as pd
 
+from curvlib.scores import SCORES
 from curvlib.studies import Measured, checksums, published
 
 RECIPE = 1
@@ -103,9 +104,9 @@ def with_ensembles(scores: pd.DataFrame) -> pd.DataFrame:
     """
     rows = [
         {
-            "name": f"{row.score}, n = {row.num_probes}"
+            "name": f"{SCORES[row.score].label}, n = {row.num_probes}"
             if "curvature" in row.needs
-            else row.score,
+            else SCORES[row.score].label,
             "trainings": row.trainings,
             "kind": "one network",
         }
@@ -113,7 +114,7 @@ def with_ensembles(scores: pd.DataFrame) -> pd.DataFrame:
     ]
     rows += [
         {
-            "name": f"memorization, {name}",
+            "name": f"memorization, {RELEASED_FOR[name]}",
             "trainings": models * published.MEMORIZATION_SHARE,
             "kind": "ensemble",
         }
@@ -148,6 +149,7 @@ def numbers(record) -> dict[str, float]:
     }
 
 
+RELEASED_FOR = {"cifar100": "CIFAR-100", "imagenet": "ImageNet"}
 PUBLISHED = (
     f"{published.TRAININGS['curvature_norm', 2]:.1f} trainings (n = 2) to "
     f"{published.TRAININGS['curvature_norm', 10]:.1f} (n = 10), Ravikumar et al. 2025"

@@ -563,7 +563,7 @@ def finds_fewer(scored: pd.DataFrame, score: str, *, share: float = 1.0) -> bool
 
 
 def found_by(scored: pd.DataFrame, *names: str) -> str:
-    """How many of the images some scores find, as text; those not measured left out.
+    """How many of the images some scores find, as text, if they were measured.
 
     Args:
         scored: As ``by_score`` returns it, with the scores as index.
@@ -571,8 +571,8 @@ def found_by(scored: pd.DataFrame, *names: str) -> str:
     """
     known = scored.loc[[name for name in names if name in scored.index]]
     return "; ".join(
-        f"{name.replace('_', ' ')} {row['found']:.0f} of {row['images']:.0f} among the "
-        f"{row['top']:,.0f} highest, by chance {row['expected']:.2g}"
+        f"{row['found']:.0f} of {row['images']:.0f} among the {row['top']:,.0f} "
+        f"highest, {row['expected']:.2g} by chance"
         for name, row in known.iterrows()
     )
 

@@ -1,6 +1,6 @@
 """What studies report beside a metric: intervals, agreement, chance, calibration."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -9,6 +9,22 @@ from scipy.stats import hypergeom, rankdata
 from curvlib import metrics
 
 Metric = Callable[[np.ndarray, np.ndarray], float]
+
+
+def span(values: Iterable[float], digits: int) -> str:
+    """The lowest and the highest of some values as text; one number if both look alike.
+
+    Args:
+        values: At least one.
+        digits: After the point.
+
+    Example:
+        >>> span([2.18, 2.45], 1), span([2.18, 2.21], 1)
+        ('2.2 to 2.5', '2.2')
+    """
+    values = list(values)
+    ends = dict.fromkeys(f"{edge(values):.{digits}f}" for edge in (min, max))
+    return " to ".join(ends)
 
 
 def mean_sd(values: np.ndarray, digits: int = 3) -> str:

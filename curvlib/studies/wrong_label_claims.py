@@ -813,7 +813,7 @@ def honest_is_close(tables: Mapping) -> Verdict:
         return Verdict(None, "nothing published for these labels", rule)
     told = [
         f"{SCORES[row.Index].label} {row.given:.3f} ({row.published:.3f} published, "
-        f"{row.true:.3f} with the slip)"
+        f"{row.true:.3f} with the leak)"
         for row in both.itertuples()
     ]
     return Verdict(

@@ -372,11 +372,13 @@ def fooled_captions(fooled: pd.DataFrame) -> list[str]:
     Example:
         >>> row = {"score": "aum", "kind": "missed", "rank": 90, "tied": 11}
         >>> fooled_captions(pd.DataFrame([row, row | {"tied": 1}]))
-        ['aum\nmissed, 90 (of 11)', 'aum\nmissed, 90']
+        ['AUM\nmissed\nrank 90 (11 tie)', 'AUM\nmissed\nrank 90']
     """
+    names = {name: name.replace("_", " ") for name in fooled["score"]}
+    names |= {"aum": "AUM", "el2n": "EL2N"}
     return [
-        f"{row.score.replace('_', ' ')}\n{row.kind}, {row.rank}"
-        + (f" (of {row.tied})" if row.tied > 1 else "")
+        f"{names[row.score]}\n{row.kind}\nrank {row.rank}"
+        + (f" ({row.tied} tie)" if row.tied > 1 else "")
         for row in fooled.itertuples()
     ]
 
