@@ -93,8 +93,9 @@ def test_the_table_shows_values_rules_and_commands_as_text(pages):
 
 def test_the_glance_counts_what_the_bars_show(pages):
     text = claims.glance(claims.gathered(pages))
-    assert text.startswith("**2 of 3 claims of the paper hold on most")
-    assert "✓ holds on 2, ✗ does not hold on 1 of 3 data sets" in text
+    assert text.startswith("**2 of 3 claims of the paper hold in most")
+    assert "0 fail in most settings, and 1 stays undecided" in text
+    assert "✓ holds in 2 of 3 settings, ✗ does not hold in 1" in text
     assert "beats-other" not in text
 
 

@@ -3,11 +3,12 @@
 Every drawn page keeps its claims beside it, in ``<page>.json``. This module gathers
 those that ``curvlib.studies.published.claims`` names and writes, in ``book/pages``:
 
-    claims-chart.svg    one bar a claim: on how many data sets it holds
+    claims-chart.svg    one bar for each claim: in how many settings it holds
     claims-glance.txt   a sentence and a short table, for the first page
     claims-table.txt    everything: published values, ours, tolerance, command
 
-They are Markdown for MyST's ``include``. Nothing in them is typed by hand.
+They are Markdown for MyST's ``include``. Nothing in them is typed by hand. A *setting*
+is what a page has one verdict for: a data set, perhaps with one kind of wrong labels.
 """
 
 import io
@@ -22,17 +23,27 @@ from curvlib.studies import published
 
 CHART, GLANCE, TABLE = "claims-chart.svg", "claims-glance.txt", "claims-table.txt"
 COLOURS = {True: "#009E73", None: "#C9C9C9", False: "#D55E00"}
+SHORT = {  # of the chart, by name of the claim
+    "rise-peak-fall": "rises, peaks and falls",
+    "averaging-helps": "averaging over epochs helps",
+    "prototypes-and-tail": "low: prototypes, high: long tail",
+    "duplicates-found": "finds duplicates",
+    "agrees-with-memorization": "agrees with memorization",
+    "high-auroc": "finds wrong labels",
+    "beats-other-scores": "beats other scores",
+    "one-network-against-thousands": "one network is enough",
+}
 
 
 class Row(NamedTuple):
     """One claim of the paper, and what the pages found.
 
     Attributes:
-        claim: Of the paper.
-        page: That judged it; the claim's own page, if none has.
-        verdicts: By label of the data set.
-        ours: Our values, by label; under no label what goes for all.
-        tolerance: By what rule it was decided.
+        claim: A claim of the paper.
+        page: The page that judged it, or else the claim's own page.
+        verdicts: By label of the setting.
+        ours: Our values, by label; a value for all settings has an empty label.
+        tolerance: The rule that decides.
     """
 
     claim: published.Claim
@@ -43,13 +54,13 @@ class Row(NamedTuple):
 
     @property
     def counts(self) -> dict[bool | None, int]:
-        """On how many data sets the claim holds, is undecided, does not hold."""
+        """In how many settings the claim holds, is undecided, does not hold."""
         values = list(self.verdicts.values())
         return {mark: values.count(mark) for mark in (True, None, False)}
 
     @property
     def overall(self) -> bool | None:
-        """What more than half of the data sets say; None if neither side has it."""
+        """What more than half of the settings say; None if there is no majority."""
         for mark in (True, False):
             if self.counts[mark] > len(self.verdicts) / 2:
                 return mark
@@ -59,12 +70,12 @@ class Row(NamedTuple):
 def gathered(pages: Path, claims: Iterable[published.Claim] | None = None) -> list[Row]:
     """The paper's claims with the verdicts of all drawn pages, in the paper's order.
 
-    Where several pages judge a claim on one data set, the page counts that the claim
-    names, or else the first.
+    If several pages judge a claim in one setting, the claim's own page counts, or else
+    the first.
 
     Args:
         pages: Folder of the drawn pages.
-        claims: Other claims than the paper's, for tests.
+        claims: For tests: claims to use in place of the paper's.
     """
     marks: dict[str, list[tuple[str, dict]]] = {}
     for file in sorted(pages.glob("*.json")):
@@ -124,10 +135,14 @@ def glance(rows: list[Row]) -> str:
     counts = {
         mark: sum(row.overall is mark for row in judged) for mark in (True, None, False)
     }
+    fail, stay = (
+        f"{counts[mark]} {verb}{'s' * (counts[mark] == 1)}"
+        for mark, verb in ((False, "fail"), (None, "stay"))
+    )
     sentence = (
-        f"**{counts[True]} of {len(judged)} claims of the paper hold on most of the "
-        f"data sets tried here.** Claims that fail on most: {counts[False]}. "
-        f"Undecided: {counts[None]}."
+        f"**{counts[True]} of {len(judged)} claims of the paper hold in most settings "
+        f"tried here.** Of the others, {fail} in most settings, and {stay} undecided. A "
+        "*setting* is a data set, perhaps with one kind of wrong labels."
     )
     body = [
         [_plain(row.claim.text), _summary(row), f"[](pages/{row.page}.ipynb)"]
@@ -137,7 +152,7 @@ def glance(rows: list[Row]) -> str:
         f"```{{figure}} pages/{CHART}",
         f":alt: {_alt(judged)}",
         "",
-        "On how many data sets each claim of the paper holds here.",
+        "In how many settings each claim of the paper holds here.",
         "```",
     ]
     head = ["claim of the paper", "here", "page"]
@@ -171,17 +186,23 @@ def _here(row: Row) -> str:
     ]
     if "" in row.ours and "" not in row.verdicts:
         lines.insert(0, row.ours[""])
-    return "\n\n".join(_plain(line) for line in lines) or "not judged yet"
+    # A value and its spread stay on one line.
+    lines = [
+        _plain(line).replace(" ± ", "\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}")
+        for line in lines
+    ]
+    return "\n\n".join(lines) or "not judged yet"
 
 
 def _summary(row: Row) -> str:
+    total = len(row.verdicts)
     parts = [
-        f"{MARKS[mark][1]} {MARKS[mark][0]} on {count}"
+        f"{MARKS[mark][1]} {MARKS[mark][0]} in {count}"
         for mark, count in row.counts.items()
         if count
     ]
-    total = len(row.verdicts)
-    return f"{', '.join(parts)} of {total} data set{'s' * (total != 1)}"
+    parts[0] += f" of {total} setting{'s' * (total != 1)}"
+    return ", ".join(parts)
 
 
 def _alt(rows: list[Row]) -> str:
@@ -189,7 +210,7 @@ def _alt(rows: list[Row]) -> str:
 
 
 def _short(name: str) -> str:
-    return name.replace("-", " ").replace("auroc", "AUROC")
+    return SHORT.get(name, name.replace("-", " "))
 
 
 def _plain(text: str) -> str:
@@ -212,7 +233,7 @@ def _list_table(
 
 
 def chart(rows: list[Row]) -> bytes:
-    """One bar for each claim: data sets on which it holds, is undecided, fails."""
+    """One bar for each claim: settings in which it holds, is undecided, fails."""
     import matplotlib
     from matplotlib import pyplot as plt
 
@@ -235,7 +256,7 @@ def chart(rows: list[Row]) -> bytes:
             left = [a + b for a, b in zip(left, counts, strict=True)]
         ax.invert_yaxis()
         ax.xaxis.get_major_locator().set_params(integer=True)
-        ax.set_xlabel("data sets")
+        ax.set_xlabel("settings")
         figure.legend(loc="outside upper center", ncols=3, frameon=False, fontsize=9)
         buffer = io.BytesIO()
         figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})

@@ -117,10 +117,10 @@ class Claim(NamedTuple):
     """A claim of the paper, as the paper states it.
 
     Attributes:
-        name: By which pages mark it, in ``page.claim``.
+        name: The name that pages give it, in ``page.claim``.
         text: A sentence that could be false.
-        published: Known values and who gave them; empty if none is at hand.
-        page: That answers it, in ``book/pages``.
+        published: Known values and their source; empty if there are none.
+        page: The page in ``book/pages`` that answers it.
     """
 
     name: str
@@ -130,13 +130,13 @@ class Claim(NamedTuple):
 
 
 def claims() -> tuple[Claim, ...]:
-    """The claims of the paper that this book judges, in the order of its reading.
+    """The claims of the paper that this book judges, in the book's order.
 
-    The paper's own tables were not at hand. Values are those of the re-run by Ravikumar
+    We had no access to the paper's own tables. Values come from the re-run by Ravikumar
     et al. (2025), and say so.
     """
     rerun = "re-run by Ravikumar et al. (2025)"
-    stated = "stated by Garg et al. (2024), without a value at hand"
+    stated = "stated by Garg et al. (2024); we have no value"
     cosine, pearson, top, _ = AGREEMENT["curvature_norm"]
     low, high = (
         edge(AUROC[data, "curvature_norm"])
@@ -209,7 +209,7 @@ def claims() -> tuple[Claim, ...]:
         ),
         Claim(
             "one-network-against-thousands",
-            "One trained network gives the score, where memorization takes thousands.",
+            "One trained network gives the score; memorization takes thousands.",
             f"{few} trainings with two probes, {many} with ten ({rerun}); "
             f"{models:,} networks, each on {share:.0%} of CIFAR-100 (Feldman and "
             "Zhang, 2020)",
