@@ -10,10 +10,10 @@ from curvlib.studies import suspects_command
 
 
 def parser(command: str | None = None) -> argparse.ArgumentParser:
-    """What the command line understands, with all options of the command named.
+    """Build the parser, with all options of the given command.
 
-    The options of ``train`` and ``score`` are fields of ``TrainConfig``, and importing
-    that takes seconds, which no other command should.
+    The options of ``train`` and ``score`` are fields of ``TrainConfig``. Importing it
+    takes seconds, so other commands do not.
     """
     parser = argparse.ArgumentParser(prog="curvlib", description=__doc__)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
@@ -64,7 +64,7 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
-        return 0  # `curvlib list | head` has seen enough
+        return 0  # the reader has closed the pipe, as in `curvlib list | head`
 
 
 def _add_pages(commands) -> None:
@@ -72,27 +72,30 @@ def _add_pages(commands) -> None:
         "run",
         help="measure records and draw pages that are out of date",
         description="Measure records that are out of date, which can take hours, and "
-        "draw the pages that show them. Without names: all of digits.",
+        "draw the pages that show them. Without names, all records of digits.",
     )
     run.add_argument(
         "names",
         nargs="*",
         metavar="NAME",
         help="a record, such as cpu/gallery_cifar100; or a page, such as gallery, for "
-        "its records of the profile",
+        "all its records of the profile",
     )
     run.add_argument("--profile", help="profile of the records (default: digits)")
     run.add_argument(
-        "--force", action="store_true", help="measure and draw even what is current"
+        "--force",
+        action="store_true",
+        help="measure and draw again, even if everything is up to date",
     )
     book = commands.add_parser(
         "book",
         help="measure digits, draw every page that has a record, render the book",
         description="Measure records of digits that are out of date, draw every page "
-        "from those of its records that exist, and render the book. Trains on digits "
-        "only.",
+        "from the records that exist, and render the book. It trains on digits only.",
     )
-    book.add_argument("--draw-only", action="store_true", help="measure nothing")
+    book.add_argument(
+        "--draw-only", action="store_true", help="draw and render, but measure nothing"
+    )
     listing = commands.add_parser(
         "list",
         help="show the state of every page, and records that were never measured",
@@ -258,12 +261,12 @@ def _add_places(command: argparse.ArgumentParser) -> None:
 
 
 def _answered(work, options: argparse.Namespace) -> int:
-    """Do the work; what its user can put right becomes one line, not a traceback."""
+    """Do the work; an error that the user can fix becomes one line, not a traceback."""
     from curvlib.runs.distributed import ElsewhereError
 
     try:
         return work(options)
-    except ElsewhereError:  # the process that met the error tells it
+    except ElsewhereError:  # the process that met the error reports it
         return 2
     except RuntimeError as error:
         memory = "alloc" in str(error) and "memory" in str(error)  # torch's own words
@@ -291,7 +294,7 @@ def _answered(work, options: argparse.Namespace) -> int:
 
 
 def _tell(text: str) -> None:
-    """Tell an error in one line, whatever is in it."""
+    """Print an error as one line, whatever characters it contains."""
     line = " ".join(text.splitlines())
     line = line.encode("utf-8", "backslashreplace").decode()
     print(f"curvlib: {line}", file=sys.stderr)
@@ -373,15 +376,13 @@ def _check(options: argparse.Namespace) -> int:
         classes = {s: set(folders.class_names(splits[s])) for s in splits}
         if unknown := sorted(classes["test"] - classes["train"]):
             val = splits["test"].name
-            print(
-                f"  broken: {val} has classes that train has not: {', '.join(unknown)}"
-            )
+            print(f"  broken: {val} has classes that train lacks: {', '.join(unknown)}")
             broken += 1
     return 1 if broken else 0
 
 
 def _table(known, profile: str | None) -> list[str]:
-    """Lines of ``curvlib list``: of each page, and of its records not measured."""
+    """Lines of ``curvlib list``: each page, and its records never measured."""
     from curvlib.book import runner
 
     rows = [("page", "measuring takes", "state")]

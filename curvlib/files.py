@@ -19,8 +19,8 @@ def write_parts(path: Path, parts: Iterable[bytes]) -> None:
     """Write a file as ``write_atomically`` does, part by part.
 
     Args:
-        path: The file; its folder is made.
-        parts: Its bytes, in order; no more than one part is in memory.
+        path: The file; its folder is created.
+        parts: Its bytes, in order; at most one part is in memory at a time.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f"{path.name}.partial-{os.getpid()}")

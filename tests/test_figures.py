@@ -819,7 +819,7 @@ def test_accuracy_after_removal_has_a_panel_for_each_group_and_one_legend():
         }
     )
     figure = figures.by_group(curves)
-    assert [ax.get_title() for ax in figure.axes] == ["all", "rare"]
+    assert [ax.get_title() for ax in figure.axes] == ["all classes", "rare"]
     assert [t.get_text() for t in figure.legends[0].get_texts()] == [
         "at random",
         "highest",

@@ -499,7 +499,7 @@ def test_a_class_folder_without_a_file_is_named(place):
 def test_check_finds_classes_that_only_val_has(place, capsys):
     shutil.copytree(place / "val/n01", place / "val/n03")
     assert main(["check", str(place)]) == 1
-    assert "val has classes that train has not: n03" in capsys.readouterr().out
+    assert "val has classes that train lacks: n03" in capsys.readouterr().out
 
 
 def test_a_misspelt_folder_is_not_taken_for_another_kind_of_data(place):
@@ -919,7 +919,7 @@ def test_the_test_split_may_be_called_by_any_of_its_names(place, name, capsys):
     shutil.copytree(place / name / "n01", place / name / "n03")
     (place / f"curvlib-{name}.csv").unlink()
     assert main(["check", str(place)]) == 1
-    assert f"{name} has classes that train has not: n03" in capsys.readouterr().out
+    assert f"{name} has classes that train lacks: n03" in capsys.readouterr().out
 
 
 def test_a_class_may_be_called_train(place):

@@ -141,8 +141,8 @@ def glance(rows: list[Row]) -> str:
     )
     sentence = (
         f"**{counts[True]} of {len(judged)} claims of the paper hold in most settings "
-        f"tried here.** Of the others, {fail} in most settings, and {stay} undecided. A "
-        "*setting* is a data set, perhaps with one kind of wrong labels."
+        f"tried here.** Of the others, {fail} in most settings, and {stay} undecided. "
+        "A *setting* is a data set, perhaps with one kind of wrong labels."
     )
     body = [
         [_plain(row.claim.text), _summary(row), f"[](pages/{row.page}.ipynb)"]
@@ -187,11 +187,8 @@ def _here(row: Row) -> str:
     if "" in row.ours and "" not in row.verdicts:
         lines.insert(0, row.ours[""])
     # A value and its spread stay on one line.
-    lines = [
-        _plain(line).replace(" ± ", "\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}")
-        for line in lines
-    ]
-    return "\n\n".join(lines) or "not judged yet"
+    text = "\n\n".join(_plain(line) for line in lines).replace(" ± ", "\xa0±\xa0")
+    return text or "not judged yet"
 
 
 def _summary(row: Row) -> str:

@@ -1,7 +1,8 @@
-"""A trace from Lightning's Trainer and from that of Hugging Face: one callback each.
+"""Callbacks that keep a trace: one for Lightning, one for Hugging Face's Trainer.
 
-Both record all samples after each epoch, each process its share, and go on where a
-checkpoint left off. Install the libraries with ``pip install 'curvlib[loops]'``.
+Both record all samples after each epoch. Several processes share the work, and training
+can continue from a checkpoint. Install both libraries with
+``pip install 'curvlib[loops]'``.
 """
 
 import math
@@ -27,9 +28,9 @@ def lightning_callback(
 
     Args:
         recorder: Keeps the trace.
-        dataset: Item i is (input, label) of the recorder's i-th label, without
+        dataset: Item i is the input and the label of the recorder's sample i, without
             augmentation.
-        batch_size: Samples loaded at once.
+        batch_size: Number of samples loaded at once.
         collate: As for ``Recorder.batches``.
         forward: As for ``Recorder.record``; by default the module is called.
 
@@ -71,13 +72,13 @@ def trainer_callback(
 
     Args:
         recorder: Keeps the trace.
-        dataset: Item i is a dict of the recorder's i-th sample, with its label under
+        dataset: Item i is a dict of the recorder's sample i, with its label under
             ``label`` or ``labels``, without augmentation.
-        batch_size: Samples loaded at once.
+        batch_size: Number of samples loaded at once.
         collate: Turns a list of items into a dict of tensors with ``labels``; by
             default ``transformers.default_data_collator``.
-        inputs: Called with the model and such a dict, it returns floats [B, *input].
-        forward: Called with the model and those, it returns logits [B, C].
+        inputs: Function of the model and such a dict that returns floats [B, *input].
+        forward: Function of the model and these floats that returns logits [B, C].
 
     Returns:
         A ``transformers.TrainerCallback``.
@@ -106,7 +107,7 @@ def trainer_callback(
             recorder.resume(math.floor(state.epoch or 0))
 
         def on_epoch_end(self, args, state, control, model, **_) -> None:
-            epoch = math.ceil(state.epoch - 1e-6)  # of a part, where steps are limited
+            epoch = math.ceil(state.epoch - 1e-6)  # a part of one, if steps are limited
             call = forward or _forward
             recorder.record(epoch, model, batches(model), forward=call)
             recorder.finish(epoch)
@@ -115,14 +116,14 @@ def trainer_callback(
 
 
 def embedded(model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
-    """Token embeddings at the model's weights, with the attention mask beside them.
+    """Token embeddings at the model's weights, with the attention mask appended.
 
-    The mask travels as one more feature, since a batch of the recorder has one tensor.
-    It passes through a comparison, so it takes no part in gradients or curvature.
+    A batch of the recorder is one tensor, so the mask is one more feature. It enters
+    only through a comparison, so it has no effect on gradients or curvature.
 
     Args:
-        model: Of transformers, with ``get_input_embeddings``.
-        batch: ``input_ids`` and perhaps ``attention_mask``, shape [B, T].
+        model: A model of transformers, with ``get_input_embeddings``.
+        batch: ``input_ids`` and optionally ``attention_mask``, shape [B, T].
 
     Returns:
         Shape [B, T, F + 1].
@@ -134,10 +135,10 @@ def embedded(model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
 
 
 def from_embedded(model: nn.Module, x: Tensor) -> Tensor:
-    """Logits of what ``embedded`` gives.
+    """Logits for the output of ``embedded``.
 
     Args:
-        model: Of transformers, for classification.
+        model: A model of transformers, for classification.
         x: Shape [B, T, F + 1].
 
     Returns:

@@ -42,7 +42,7 @@ def world() -> int:
 def joined(device: str) -> Iterator[str]:
     """Join the processes that ``torchrun`` started; do nothing if it started none.
 
-    GPUs talk by NCCL, everything else by gloo.
+    GPUs communicate with NCCL, everything else with gloo.
 
     Args:
         device: ``"cuda"``, ``"mps"`` or ``"cpu"``.
@@ -57,11 +57,11 @@ def joined(device: str) -> Iterator[str]:
         device = f"cuda:{os.environ['LOCAL_RANK']}"
         torch.cuda.set_device(device)
     store, number, count = next(dist.rendezvous("env://"))
-    # Each start has keys of its own: with torch 2.14 the processes of a restart would
-    # find the addresses of those that died, and wait for them in vain.
+    # Each start has its own keys. With torch 2.14, the processes of a restart would
+    # otherwise find the addresses of the dead processes, and wait for them forever.
     attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
     dist.init_process_group(
-        # Objects travel by gloo whatever the device.
+        # Objects are sent with gloo, whatever the device.
         "cpu:gloo,cuda:nccl" if "cuda" in device else "gloo",
         store=dist.PrefixStore(f"curvlib/{attempt}", store),
         rank=number,

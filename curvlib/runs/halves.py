@@ -1,10 +1,10 @@
-r"""Scores that need extra training runs, since they predict unseen samples.
+r"""Scores that need extra training runs, as they use predictions for unseen samples.
 
-A network is trained on one half of the samples, then on the other; a second one takes
-the halves in the other order. Both scores come from these two trainings: after its
-first half a network gives out-of-sample probabilities for the other half (confident
-learning), and while it learns the second half it forgets some of the first
-(second-split forgetting).
+A network is trained on one half of the samples, then on the other. A second network
+takes the halves in reverse order. Both scores come from these two trainings. After its
+first half, a network gives probabilities for samples of the other half, which it has
+not seen (confident learning). While it learns the second half, it forgets some samples
+of the first (second-split forgetting).
 """
 
 import io
@@ -29,7 +29,7 @@ from curvlib.trace import Trace
 
 RECIPE = 1  # of trainings on halves, and of exact curvature
 PARTS = ("data", "networks", "training", "scoring", "halves")
-# Of the scores here; all that is known about them is in curvlib.scores.SCORES.
+# Signs of the scores of this module; curvlib.scores.SCORES describes them.
 SIGNS = {name: s.sign for name, s in SCORES.items() if name not in FROM_TRACE}
 
 
@@ -41,14 +41,14 @@ def confident_learning(probabilities: np.ndarray, labels: np.ndarray) -> np.ndar
     the samples that the method flags, and tied all others at zero.)
 
     Args:
-        probabilities: Of networks that never saw the sample, shape [N, C].
-        labels: The given ones, shape [N].
+        probabilities: From networks that never saw the sample, shape [N, C].
+        labels: The labels given, shape [N].
 
     Returns:
         Scores, shape [N], in [0, 1].
 
     Raises:
-        ValueError: If the shapes do not fit, or a row is no distribution.
+        ValueError: If the shapes do not match, or a row is not a distribution.
 
     Example:
         >>> confident_learning(np.array([[0.75, 0.25], [0.5, 0.5]]), np.array([1, 0]))
@@ -71,7 +71,7 @@ def second_split_forgetting(correct: np.ndarray) -> np.ndarray:
 
     Maini et al. (2022). **Low** is suspect: the network forgets a memorised label as
     soon as it learns other samples. A sample that is right in the last epoch was not
-    forgotten and gets E + 1, later than every other.
+    forgotten and gets E + 1, the latest time.
 
     .. math:: \min \{\, t : \mathrm{wrong}_{ei} \text{ for all } e \ge t \,\}
 
@@ -84,7 +84,7 @@ def second_split_forgetting(correct: np.ndarray) -> np.ndarray:
         Times in 0, ..., E + 1, shape [N], int64.
 
     Raises:
-        ValueError: If the shape is another, or the type not bool.
+        ValueError: If the shape or the type is wrong.
 
     Example:
         >>> right = np.array([[1, 1, 0], [0, 1, 0], [0, 1, 0]], dtype=bool)  # E=2, N=3
@@ -102,12 +102,12 @@ def second_split_forgetting(correct: np.ndarray) -> np.ndarray:
 
 
 class Halves(NamedTuple):
-    """What two trainings on halves give, in the order of the images."""
+    """Results of two trainings on halves, in the order of the images."""
 
-    probabilities: np.ndarray  # float32 [N, C], of the network that saw the other half
-    correct: np.ndarray  # bool [1 + E, N], while the other half is learned
-    half: np.ndarray  # int64 [N], 0 or 1: where the sample was put
-    seconds: float  # of both trainings, when they were made
+    probabilities: np.ndarray  # float32 [N, C], by the network that saw the other half
+    correct: np.ndarray  # bool [1 + E, N], while the network learns the other half
+    half: np.ndarray  # int64 [N], 0 or 1: the half of the sample
+    seconds: float  # of both trainings, as measured when they ran
 
 
 def train_on_halves(
@@ -120,9 +120,9 @@ def train_on_halves(
 ) -> Halves:
     """Train on one half and then on the other, in either order.
 
-    The first stage follows the config. The second goes on at a tenth of its learning
-    rate, held constant, and with augmentation if the first ended with it. Each half is
-    kept as soon as it is done, so that a second call reads it.
+    The first stage follows the config. The second continues with a tenth of its
+    learning rate, held constant, and with augmentation if the first stage ended with
+    it. Each half is stored as soon as it is finished, so a second call reads it.
 
     Args:
         config: As for ``curvlib.fit``; its seed also draws the halves, class by class.
@@ -132,15 +132,12 @@ def train_on_halves(
         device: As for ``curvlib.fit``.
 
     Returns:
-        Probabilities and correctness of every sample, and the seconds of both trainings
-        when they were made.
-
-    Returns:
-        Probabilities [N, C], correctness [1 + E, N], half [N], and seconds of both.
+        Probabilities [N, C], correctness [1 + E, N], half [N], and the seconds of both
+        trainings.
 
     Raises:
-        ValueError: If second_epochs is below 1, a label occurs once only, or the
-            folder's files are damaged or of other images.
+        ValueError: If second_epochs is below 1, a label occurs only once, or the
+            folder's files are damaged or belong to other images.
     """
     if second_epochs < 1:
         raise ValueError(f"second_epochs must be at least 1, got {second_epochs}")
@@ -244,8 +241,8 @@ def gauss_newton(
         chunk: Samples in memory at once.
 
     Returns:
-        Scores, float64 [N], in index order like the trace; their unit is that of a
-        squared second derivative, (nats per squared unit of the normalised input)².
+        Scores, float64 [N], in index order like the trace, in (nats per squared unit of
+        the normalised input)².
 
     Raises:
         ValueError: If the images are not those of the trace.
@@ -257,8 +254,8 @@ def gauss_newton(
             "training.prepare(config) gives them"
         )
     model, epoch = training.trained_model(trace), training.epochs_done(trace)
-    # The folder stands for the run, by the recipes it was made with; the digest for the
-    # epoch, and for how it is measured now, which may be another version's way.
+    # The folder's name identifies the run and the recipes that made it. The digest
+    # identifies the epoch and the recipes of this measurement, which may be newer.
     digest = provenance.digest([epoch, top_k], trace.info["checksums"], PARTS)
     file = trace.folder / f"gauss_newton_{digest}.npy"
     if not file.exists():

@@ -1,8 +1,8 @@
-"""A small head on feature vectors: trained in seconds, it leaves an ordinary trace.
+"""A small head on feature vectors: it trains in seconds and leaves an ordinary trace.
 
-The head is a hidden layer of ReLUs, or none. Feature vectors are read from their file a
-batch at a time, so memory does not grow with the number of samples. Nothing here knows
-which labels are wrong: how long to train is read off the loss on samples left out.
+The head has one hidden layer of ReLUs, or none. Feature vectors are read from their
+file batch by batch, so memory does not grow with the number of samples. Nothing here
+knows which labels are wrong: the loss on held-out samples decides how long to train.
 """
 
 import hashlib
@@ -29,26 +29,26 @@ from curvlib.runs.scoring import Scaling, score, stream
 from curvlib.trace import Trace, write_atomically
 
 RECIPE = 1  # of a head's weights, order of samples, steps and stopping
-PARTS = ("features", "head", "scoring")  # what makes the trace of a head
-SLAB = 32768  # samples scored between two savings
-SAVE_SECONDS = 20.0  # of training between two savings
+PARTS = ("features", "head", "scoring")  # the trace of a head depends on these
+SLAB = 32768  # samples scored between two saves
+SAVE_SECONDS = 20.0  # of training between two saves
 PATIENCE = 3  # epochs without a better held-out loss before training stops
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Vectors:
-    """Labelled feature vectors; for ``curvlib.trace`` these are samples.
+    """Labelled feature vectors; ``curvlib.trace`` treats them as samples.
 
     Attributes:
-        features: Their vectors, float, shape [N, D], perhaps a memory map.
+        features: Vectors, float, shape [N, D]; may be a memory map.
         labels: int64, shape [N], in [0, len(classes)).
-        index: int64, shape [N], unique: the place in the original data set.
+        index: int64, shape [N], unique: the position in the original data set.
         classes: Names of the classes.
-        original_labels: int64, shape [N]; the labels given, if left out.
-        source: int64, shape [N]; the index, if left out.
-        name: What the data set is called.
+        original_labels: int64, shape [N]; by default the labels.
+        source: int64, shape [N]; by default the index.
+        name: Name of the data set.
         origin: Checksum of the vectors.
-        rows: Positions in ``features``, shape [N]; all, if left out.
+        rows: Positions in ``features``, shape [N]; by default all.
     """
 
     features: np.ndarray
@@ -89,7 +89,7 @@ class Vectors:
 
     @classmethod
     def of(cls, features: Features, samples) -> "Vectors":
-        """Feature vectors with the labels of the images that they are of."""
+        """Combine feature vectors with the labels of their images."""
         return cls(
             features=features.vectors,
             labels=samples.labels,
@@ -106,14 +106,14 @@ class Vectors:
 
     @cached_property
     def checksum(self) -> str:
-        """Sixteen digits that change with the vectors, any label or index."""
+        """Sixteen digits that change with the vectors, the labels and the index."""
         digest = hashlib.sha256(repr((self.origin, self.classes)).encode())
         for array in (self.rows, self.index, self.labels):
             digest.update(array.tobytes())
         return digest.hexdigest()[:16]
 
     def select(self, chosen: np.ndarray | slice) -> "Vectors":
-        """The samples at some positions; the vectors stay where they are."""
+        """Select the samples at some positions, without copying the vectors."""
         names = ("labels", "index", "original_labels", "source", "rows")
         return replace(self, **{name: getattr(self, name)[chosen] for name in names})
 
@@ -122,9 +122,9 @@ class Vectors:
         return replace(self, labels=labels)
 
     def reader(self, device: torch.device | str) -> "_Reader":
-        """What reads batches, as ``curvlib.Images.reader`` does.
+        """Return a reader of batches, like ``curvlib.Images.reader``.
 
-        The tensors it yields have shape [B, D, 1, 1]: one pixel with D channels.
+        It yields tensors of shape [B, D, 1, 1]: one pixel with D channels.
         """
         return _Reader(self.features, self.rows, torch.device(device))
 
@@ -144,19 +144,18 @@ class _Reader:
 
 @dataclass(frozen=True, kw_only=True)
 class HeadConfig:
-    """Everything that the training of a head depends on, but for data and code.
+    """Everything that the training of a head depends on, except data and code.
 
     Attributes:
-        hidden: ReLUs in the hidden layer; 0: none, which is logistic regression.
-        epochs: Passes over the samples, at most.
-        lr: Learning rate of SGD with momentum 0.9; a cosine takes it to 0 if
-            ``decay``.
-        weight_decay: On all weights.
-        batch_size: Samples a step, at most.
-        score_every: Score each so many epochs, and the last.
-        num_probes: Probes K of the curvature.
+        hidden: Number of ReLUs in the hidden layer; 0 for logistic regression.
+        epochs: Largest number of passes over the samples.
+        lr: Constant learning rate of SGD with momentum 0.9.
+        weight_decay: Weight decay on all weights.
+        batch_size: Largest number of samples in a step.
+        score_every: Score after every k-th epoch, and after the last.
+        num_probes: Number of probes K in each scored epoch.
         step: h, in standard deviations of a feature.
-        seed: Of the first weights, the order and the probes.
+        seed: Seed of the initial weights, the sample order and the probes.
     """
 
     hidden: int = 512
@@ -188,7 +187,7 @@ class HeadConfig:
 
 
 def build(config: HeadConfig, inputs: int, num_classes: int) -> nn.Module:
-    """A head with seeded weights, from [B, inputs, 1, 1] to logits [B, num_classes]."""
+    """Build a head with seeded weights, from [B, inputs, 1, 1] to [B, num_classes]."""
     with seeded(config.seed):
         if not config.hidden:
             linear = nn.Linear(inputs, num_classes)
@@ -204,10 +203,10 @@ def build(config: HeadConfig, inputs: int, num_classes: int) -> nn.Module:
 
 
 def statistics(vectors: Vectors, *, chunk: int = 4096) -> Scaling:
-    """Mean and standard deviation of each feature, as ``normalise`` takes them.
+    """Mean and standard deviation of each feature, in the form for ``normalise``.
 
-    That is in units of 255, since pixels come from 0 to 255. A feature that is constant
-    has a deviation of 1.
+    They are divided by 255, because ``normalise`` expects pixels from 0 to 255. A
+    constant feature gets a deviation of 1.
     """
     total = np.zeros(vectors.features.shape[1])
     squares = np.zeros_like(total)
@@ -223,14 +222,14 @@ def statistics(vectors: Vectors, *, chunk: int = 4096) -> Scaling:
 
 
 class Training:
-    """The training of one head, which can be stopped at any batch and go on later.
+    """Training of one head, which can stop after any batch and continue later.
 
     Args:
-        config: How to train.
-        vectors: Trained on, with the labels given.
-        scaling: Of the features, as ``statistics`` gives it.
-        file: Where the state is kept; None: nowhere.
-        device: That the head is on.
+        config: Settings of the training.
+        vectors: Samples to train on, with the labels given.
+        scaling: Result of ``statistics``.
+        file: File for the state; None: the state is not saved.
+        device: Device of the head.
     """
 
     def __init__(
@@ -252,7 +251,7 @@ class Training:
             weight_decay=config.weight_decay,
         )
         self.epoch, self.batch, self.loss = 0, 0, 0.0
-        self.kept: dict = {}  # what the caller wants saved along
+        self.kept: dict = {}  # whatever the caller wants to save with the state
         self._labels = torch.from_numpy(vectors.labels).to(device)
         self._read = vectors.reader(device)
         size = min(config.batch_size, max(len(vectors) // 8, 1))
@@ -261,7 +260,7 @@ class Training:
             self._load()
 
     def train_epoch(self) -> float:
-        """Train one epoch, or the rest of it; return the mean loss met on the way.
+        """Train one epoch, or the rest of it; return the mean training loss.
 
         Raises:
             FloatingPointError: If the loss is not finite.
@@ -295,7 +294,7 @@ class Training:
         return mean
 
     def save(self) -> None:
-        """Keep the state, whole or not at all."""
+        """Save the state, completely or not at all."""
         if self.file is None:
             return
         buffer = io.BytesIO()
@@ -313,7 +312,7 @@ class Training:
     def _load(self) -> None:
         try:
             state = torch.load(self.file, map_location="cpu", weights_only=True)
-        except Exception as error:  # torch names no common class for its failures
+        except Exception as error:  # torch's failures have no common class
             raise ValueError(
                 f"{self.file} is damaged ({type(error).__name__}); delete "
                 f"{self.file.parent} and start again"
@@ -334,18 +333,18 @@ def fit_head(
     scaling: Scaling | None = None,
     on_epoch: Callable[[int], None] | None = None,
 ) -> Trace:
-    """Train a head on feature vectors and return its trace, curvature included.
+    """Train a head on feature vectors and return its trace, including curvature.
 
-    A finished run is read. One that was stopped goes on where it was last saved, which
-    is at most about ``SAVE_SECONDS`` or one slab of scoring earlier.
+    A finished run is read, not trained again. A stopped run continues from its last
+    save, and loses at most about ``SAVE_SECONDS`` of training or one slab of scoring.
 
     Args:
-        config: How to train and score.
-        vectors: N samples, trained on with the labels given.
+        config: Settings of training and scoring.
+        vectors: N samples to train on, with the labels given.
         runs: Folder of all runs.
-        device: That the head is on.
-        scaling: Of the features, where it is known already.
-        on_epoch: Called with the number of each epoch that was trained and scored.
+        device: Device of the head.
+        scaling: Result of ``statistics``, if you have it already.
+        on_epoch: Called with the number of each epoch after it is trained and scored.
 
     Raises:
         FloatingPointError: If the training diverges.
@@ -379,14 +378,14 @@ def fit_head(
 def _finish(config, vectors, scaling, trace, training, on_epoch) -> None:
     rows = training.kept.get("log", [])
     trace.forget_after(training.epoch)
-    # An epoch that was trained, but not scored whole, is scored before anything else.
+    # First score an epoch that was trained but not completely scored.
     trained = training.kept.get("trained_loss")
     while training.epoch < config.epochs or trained is not None:
         begun = time.perf_counter()
         if trained is None:
             trained = training.train_epoch()
             training.kept["trained_loss"] = trained
-            training.epoch -= 1  # it counts when it has been scored
+            training.epoch -= 1  # an epoch counts once it is scored
             training.batch = training.num_batches
             training.save()
         epoch = training.epoch + 1
@@ -418,7 +417,7 @@ def _finish(config, vectors, scaling, trace, training, on_epoch) -> None:
 
 
 def _score_slabs(config, vectors, scaling, trace, training, epoch) -> dict:
-    """All columns of a trace; a slab that was scored before a kill is read."""
+    """Measure all columns of a trace, reading slabs that were already scored."""
     training.model.eval()
     slabs = []
     for start in range(0, len(vectors), SLAB):
@@ -451,15 +450,15 @@ def _score_slabs(config, vectors, scaling, trace, training, epoch) -> dict:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class HeldOut:
-    """What heads say of samples that they were not trained on.
+    """Predictions of heads for samples that they were not trained on.
 
     Attributes:
-        probability: Of the label given, float32 [N].
+        probability: Probability of the label given, float32 [N].
         suggested: The most probable other class, int64 [N].
-        suggested_probability: Its probability, float32 [N].
-        place: How many classes are more probable than the label given, int64 [N].
-        epochs: The epoch of lowest held-out loss of each fold.
-        losses: Mean held-out loss after each epoch, one list a fold.
+        suggested_probability: Probability of this class, float32 [N].
+        place: Number of classes that are more probable than the label given, int64 [N].
+        epochs: For each fold, the epoch with the lowest held-out loss.
+        losses: Mean held-out loss after each epoch, one list for each fold.
     """
 
     probability: np.ndarray
@@ -476,12 +475,12 @@ class HeldOut:
 
 
 def folds_of(labels: np.ndarray, folds: int, *, seed: int) -> np.ndarray:
-    """A fold for each sample, stratified by class: int64 [N], in [0, folds).
+    """Assign a fold to each sample, stratified by class: int64 [N], in [0, folds).
 
     Args:
         labels: Shape [N].
-        folds: Their number.
-        seed: Of the order within a class.
+        folds: Number of folds.
+        seed: Seed of the order within a class.
     """
     rng = np.random.default_rng([seed, folds])
     order = rng.permutation(len(labels))
@@ -501,20 +500,20 @@ def out_of_fold(
     device: str = "cpu",
     scaling: Scaling | None = None,
 ) -> HeldOut:
-    """Train a head on all folds but one, in turn, and ask it about the one left out.
+    """Predict each fold with a head that was trained on all other folds.
 
-    Each head stops at the epoch of its lowest held-out loss, by the labels given. With
-    a linear head this is logistic regression regularised by early stopping.
+    Each head stops at the epoch with the lowest held-out loss, under the labels given.
+    A linear head is logistic regression, regularised by early stopping.
 
     Args:
-        config: How to train; ``epochs`` is the most that is tried.
+        config: Settings of the training; ``epochs`` is the largest number tried.
         vectors: N samples.
-        runs: Folder of all runs, where a finished fold is kept.
-        folds: Their number.
-        only: The number of folds that are left out in turn; by default all. What a
-            sample that is never left out gets is NaN, and -1 for the suggested class.
-        device: That the heads are on.
-        scaling: Of the features, where it is known already.
+        runs: Folder of all runs, which keeps finished folds.
+        folds: Number of folds.
+        only: Number of folds to predict; by default all. Samples of the other folds get
+            NaN, and -1 as suggested class.
+        device: Device of the heads.
+        scaling: Result of ``statistics``, if you have it already.
     """
     scaling = scaling or statistics(vectors)
     settings = asdict(config) | {"folds": folds}
@@ -611,12 +610,12 @@ def _ask(model, vectors: Vectors, scaling: Scaling, device) -> dict[str, np.ndar
 
 
 def right(trace: Trace, vectors: Vectors, scaling: Scaling) -> np.ndarray:
-    """Whether the head of a finished run gives the label of each sample, bool [N].
+    """Whether the head of a finished run predicts the label of each sample, bool [N].
 
     Args:
-        trace: As ``fit_head`` returned it.
-        vectors: Any samples with features of the same kind.
-        scaling: Of the features that the head was trained on.
+        trace: Result of ``fit_head``.
+        vectors: Any samples with the same kind of features.
+        scaling: Scaling of the features on which the head was trained.
     """
     config = HeadConfig(**trace.config)
     file = trace.folder / "checkpoint.pt"
@@ -634,13 +633,13 @@ def softmax_margin(
     device: str = "cpu",
     scaling: Scaling | None = None,
 ) -> np.ndarray:
-    """The score ``aum_softmax`` of a head's trace, without the rest of the trace.
+    """Compute the score ``aum_softmax`` of a head, without the rest of its trace.
 
     Without curvature this takes a fifth of the time.
 
     Returns:
         Mean over epochs of the probability of the label given minus the largest other
-        one, float64 [N].
+        probability, float64 [N].
     """
     scaling = scaling or statistics(vectors)
     settings = asdict(config) | {"margin": True}

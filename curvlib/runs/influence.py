@@ -16,27 +16,27 @@ import numpy as np
 
 
 class Estimate(NamedTuple):
-    """A difference of two means, and how well it is known; NaN where it is not."""
+    """A difference of two means with its standard error; NaN where it is undefined."""
 
     value: np.ndarray
     standard_error: np.ndarray
-    undefined: int  # samples that no network was trained on, or all were
+    undefined: int  # number of samples on which no network, or every one, was trained
 
 
 def memorization(inside: np.ndarray, correct: np.ndarray) -> Estimate:
     r"""How much more often networks are right about a sample they were trained on.
 
-    Feldman and Zhang (2020), with :math:`\hat p` the share of the n networks on one
-    side that are right, side 1 trained on the sample and side 0 not:
+    Feldman and Zhang (2020). Side 1 are the networks trained on the sample, side 0 all
+    others; :math:`\hat p` is the share of the n networks of a side that are right:
 
     .. math::
         \hat p_1 - \hat p_0, \qquad
         \mathrm{se}^2 = \frac{\hat p_1 (1 - \hat p_1)}{n_1 - 1}
         + \frac{\hat p_0 (1 - \hat p_0)}{n_0 - 1}
 
-    Both terms are unbiased for the variance of their mean, as networks are independent
-    given the sample. Where all networks of both sides agree the standard error is 0,
-    which says little if they are few: the truth may be some 3 / n away.
+    Both terms are unbiased for the variance of their mean, because networks are
+    independent given the sample. If all networks of each side agree, the standard error
+    is 0. This says little if they are few: the true value may differ by about 3 / n.
 
     Args:
         inside: Whether a network was trained on a sample, bool [M, N].
@@ -44,8 +44,8 @@ def memorization(inside: np.ndarray, correct: np.ndarray) -> Estimate:
 
     Returns:
         Values in [-1, 1] and their standard errors, float64 [N]. Both are NaN for a
-        sample that is never or always inside, which is counted; the standard error
-        also where a side has one network.
+        sample that is never or always inside; these samples are counted. The standard
+        error is also NaN if a side has only one network.
 
     Raises:
         ValueError: If the two are not bool of one shape [M, N].
@@ -128,7 +128,7 @@ def _masks(**named: np.ndarray) -> list[np.ndarray]:
 
 
 def _difference(n1, right1, n0, right0, dtype) -> Estimate:
-    """Of two shares of networks, those with a sample and those without."""
+    """Difference of two shares: networks trained with a sample, and without it."""
     with np.errstate(invalid="ignore", divide="ignore"):
         n1, n0 = (
             np.where(n > 0, n, np.nan).astype(dtype) for n in (n1, n0)

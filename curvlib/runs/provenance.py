@@ -1,12 +1,12 @@
 """How a number was made: settings, data, recipes, versions and machine.
 
 A *recipe number* is a small integer next to the code of a part, ``RECIPE = 3``. Raise
-it by hand whenever a change alters a number that the part gives. A run or a record is
-named by its settings, the checksum of its data, and the recipes of the parts that made
-it; so a changed library never passes off an earlier version's numbers as its own.
-Moving a function, a better error message, a further data set or network changes no
-number, so no recipe and no name. ``tests/test_golden.py`` fails when numbers change
-and no recipe did.
+it by hand whenever a change alters a number that the part computes. The name of a run
+or a record depends on its settings, the checksum of its data, and the recipe numbers of
+the parts that made it. So old numbers never pass as those of a changed library. If you
+move a function, improve an error message, or add a data set or a network, no number
+changes, and no recipe number should. ``tests/test_golden.py`` fails if numbers change
+but no recipe number does.
 """
 
 import functools
@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 LIBRARY = Path(__file__).parents[1]
-# Where the recipe number of each part stands. Those of studies are found by name.
+# The file with the recipe number of each part. A study's file has the study's name.
 PARTS = {
     "data": "data/__init__.py",  # images, their order, label noise, augmentation
     "networks": "runs/networks.py",  # architectures and first weights
@@ -35,11 +35,9 @@ PARTS = {
 PACKAGES = ("torch", "torchvision", "numpy", "pandas", "scikit-learn", "matplotlib")
 
 
-@functools.cache  # as when it was first asked for, even if a file is edited meanwhile
+@functools.cache  # stays the same even if a file is edited meanwhile
 def recipe(part: str) -> int:
-    """Recipe number of a part.
-
-    It is read from the source, so that nothing needs to be imported to know it.
+    """Recipe number of a part, read from its source without importing it.
 
     Args:
         part: One of ``PARTS``, or ``"studies.<name>"``.
@@ -71,7 +69,7 @@ def recipes(parts: Iterable[str]) -> dict[str, int]:
         parts: As for ``recipe``; each counts once.
 
     Returns:
-        Numbers by name, in the order of the alphabet.
+        Numbers by name, in alphabetical order.
 
     Raises:
         ValueError: If a part is unknown, or has no recipe number.
@@ -83,9 +81,9 @@ def digest(settings: Any, checksums: Mapping[str, str], parts: Iterable[str]) ->
     """Hash that identifies the result of some parts with given data and settings.
 
     Args:
-        settings: Anything that survives JSON.
-        checksums: Of the data, by split.
-        parts: Those whose recipes matter, as for ``recipe``.
+        settings: Anything that can be written as JSON.
+        checksums: Checksums of the data, by split.
+        parts: The parts whose recipe numbers matter, as for ``recipe``.
 
     Returns:
         Ten hexadecimal digits.
@@ -107,7 +105,7 @@ def hardware(device: str = "cpu") -> dict[str, str | int | float]:
     """Describe the machine.
 
     Args:
-        device: That the work runs on, such as ``"cpu"`` or ``"cuda:0"``.
+        device: The device that does the work, such as ``"cpu"`` or ``"cuda:0"``.
 
     Returns:
         By name: device, processor, cores, threads that torch uses, memory in GiB; on

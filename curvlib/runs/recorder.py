@@ -19,14 +19,14 @@ from curvlib.runs.provenance import hardware, versions
 from curvlib.runs.scoring import _of_logits, stream
 from curvlib.trace import FROM_LOGITS, Trace
 
-PARTS = ("scoring",)  # what makes the columns; the rest is the user's
+PARTS = ("scoring",)  # computes the columns; the user's code does the rest
 Batches = Iterable[tuple[Tensor, Tensor, Tensor]]  # inputs, labels, index
 Forward = Callable[[nn.Module, Tensor], Tensor]
 
 
 @dataclass(frozen=True)
 class _Samples:
-    """What a trace needs of samples whose inputs are elsewhere."""
+    """What a trace needs to know about samples; their inputs are elsewhere."""
 
     index: np.ndarray
     labels: np.ndarray
@@ -50,7 +50,7 @@ class _Part(NamedTuple):
     """The share of an epoch that one process has seen."""
 
     epoch: int
-    positions: np.ndarray  # in index order, those seen
+    positions: np.ndarray  # positions in index order of the samples seen
     columns: dict[str, np.ndarray]
     how: str  # "logits", or the shape of one input
 
@@ -77,12 +77,12 @@ class Recorder:
         table = curvlib.scores.compute(recorder.trace)
 
     Inputs must be as the model sees them (normalised), but without augmentation, so
-    that epochs can be compared. One process finishes an epoch by itself once it has
-    seen all samples. Of several processes (``torch.distributed``) each records a share
+    that epochs can be compared. A single process writes an epoch as soon as it has seen
+    all samples. With several processes (``torch.distributed``), each records a share
     and then calls ``finish(epoch)``; the first one writes.
 
     Attributes:
-        folder: Where the trace lies.
+        folder: Folder of the trace.
     """
 
     def __init__(
@@ -97,22 +97,22 @@ class Recorder:
         seed: int = 0,
         chunk: int = 128,
     ):
-        """Say which samples there are; nothing is written before an epoch is whole.
+        """Declare the samples. Nothing is written before an epoch is complete.
 
         Args:
-            folder: Where the trace lies or will lie; an earlier trace of the same
-                samples and options is continued.
-            labels: Those trained on, integers from 0, shape [N].
+            folder: Folder of the trace. If it has a trace of the same samples and
+                options, the recorder continues it.
+            labels: The labels used in training, integers from 0, shape [N].
             index: A number for each sample, unique, shape [N]; by default 0 to N - 1.
-            original_labels: The labels before noise, where you know them, shape [N].
-            num_probes: Probes K of the curvature; all samples of an epoch share them.
+            original_labels: The labels before noise, if you know them, shape [N].
+            num_probes: Number of probes K; all samples of an epoch share them.
             step: h of the finite difference, in units of the input.
-            seed: Of the probes, together with the epoch.
-            chunk: Samples scored at once, whatever the size of your batches.
+            seed: Seed of the probes, together with the epoch.
+            chunk: Number of samples scored at once, whatever the size of your batches.
 
         Raises:
-            ValueError: If the labels or the index are no such integers, or the folder
-                holds a trace of other samples or options.
+            ValueError: If the labels or the index are not such integers, or the folder
+                has a trace of other samples or options.
         """
         labels = _integers("labels", labels)
         index = np.arange(len(labels)) if index is None else _integers("index", index)
@@ -152,7 +152,7 @@ class Recorder:
 
     @property
     def trace(self) -> Trace:
-        """What was recorded so far.
+        """The epochs recorded so far.
 
         Raises:
             FileNotFoundError: If no epoch is finished.
@@ -169,7 +169,7 @@ class Recorder:
         labels: Tensor | None = None,
         forward: Forward | None = None,
     ) -> None:
-        """Record samples of an epoch: all of them, or some in each of several calls.
+        """Record samples of an epoch, in one call or in several.
 
         Two forms::
 
@@ -180,22 +180,23 @@ class Recorder:
         ``scores.compute`` then names the scores that it leaves out.
 
         Args:
-            epoch: Its number, from 1.
-            model: Any module, in any mode, whose mode and gradients stay as they are;
-                it is scored in evaluation mode. In the second form the index of each
+            epoch: Number of the epoch, from 1.
+            model: Any module, in any mode. It is scored in evaluation mode; its mode
+                and gradients do not change. In the second form: the index of each
                 sample, shape [B].
             batches: Yields inputs, float, shape [B, *input]; labels, shape [B]; and
                 index, shape [B].
-            logits: As the model gave them, shape [B, C].
-            labels: In the second form, to be checked, shape [B]; may be left out.
-            forward: Called with the model and inputs, it returns logits [B, C]; for
-                models that take or return something else. By default
+            logits: Outputs of the model, shape [B, C].
+            labels: In the second form, labels to check, shape [B]; optional.
+            forward: For models that take or return something else: a function of the
+                model and the inputs that returns logits [B, C]. The default is
                 ``model(inputs)``, or its ``.logits``.
 
         Raises:
-            ValueError: If a sample is unknown, came before in this epoch or has another
-                label; an earlier epoch lacks samples; the epoch is finished; or the
-                model or the inputs cannot be scored. Earlier calls stay recorded.
+            ValueError: If a sample is unknown, was already recorded in this epoch, or
+                has another label; if an earlier epoch lacks samples; if the epoch is
+                finished; or if the model or the inputs cannot be scored. Samples of
+                earlier calls stay recorded.
         """
         self._begin(epoch)
         if logits is not None:
@@ -217,15 +218,15 @@ class Recorder:
             self.finish(epoch)
 
     def finish(self, epoch: int) -> None:
-        """Write an epoch; every process calls this after its share.
+        """Write an epoch. Every process calls this after it has recorded its share.
 
-        One process need not call it, since an epoch is written once it is whole.
+        A single process need not call it: its epoch is written once it is complete.
 
         Args:
-            epoch: Its number.
+            epoch: Number of the epoch.
 
         Raises:
-            ValueError: If samples are missing, or two processes recorded one.
+            ValueError: If samples are missing, or two processes recorded the same one.
             ElsewhereError: On the other processes, if the first could not write.
         """
         if self._finished == epoch and self._open is None:
@@ -243,13 +244,13 @@ class Recorder:
         self._open, self._finished = None, epoch
 
     def forget_after(self, epoch: int) -> None:
-        """Delete the epochs after one, and what is recorded of an unfinished one.
+        """Delete all epochs after a given one, and any unfinished epoch.
 
-        Call it when training goes on from a checkpoint, with the checkpoint's epoch; 0
-        begins anew. Every process calls it.
+        Call it with the epoch of the checkpoint from which training continues, or with
+        0 to start again. Every process calls it.
 
         Args:
-            epoch: Number of the last one to keep.
+            epoch: Number of the last epoch to keep.
         """
         self._open = self._finished = None
 
@@ -260,15 +261,16 @@ class Recorder:
         distributed.gathered(forget)
 
     def resume(self, epoch: int) -> None:
-        """Get ready to go on after an epoch, or to begin with 0, before training.
+        """Prepare to continue after an epoch, or to start with 0. Call it first.
 
         Args:
-            epoch: The last finished epoch of the checkpoint that training starts from;
-                later ones in the trace are deleted. With 0, a trace that has epochs is
-                refused, since it may be all that is left of another run.
+            epoch: Number of the last finished epoch of the checkpoint from which
+                training continues. Later epochs of the trace are deleted. With 0, the
+                recorder refuses a trace that has epochs, since nothing else may be left
+                of an earlier run.
 
         Raises:
-            ValueError: If training begins anew, but the trace has epochs.
+            ValueError: If the epoch is 0, but the trace has epochs.
         """
 
         def check() -> None:
@@ -286,21 +288,21 @@ class Recorder:
     def batches(
         self, dataset: Any, *, batch_size: int = 128, collate: Callable | None = None
     ) -> Iterator[tuple[Any, Tensor, Tensor]]:
-        """This process's share of a data set in batches, for ``record``.
+        """Yield this process's share of a data set in batches, for ``record``.
 
-        Unlike ``DistributedSampler`` it repeats no sample to make shares equal.
+        Unlike ``DistributedSampler``, it does not repeat samples to make shares equal.
 
         Args:
-            dataset: Item i is (input, label) of the i-th of the labels given to the
-                recorder, without augmentation.
-            batch_size: Samples in a batch.
-            collate: Turns a list of items into (inputs, labels); torch's default.
+            dataset: Item i is the input and the label of the recorder's sample i,
+                without augmentation.
+            batch_size: Number of samples in a batch.
+            collate: Turns a list of items into (inputs, labels); by default torch's.
 
         Yields:
             Inputs, labels, index.
 
         Raises:
-            ValueError: If the data set is of another size than the labels.
+            ValueError: If the data set and the labels differ in size.
         """
         for items, index in self.items(dataset, batch_size=batch_size):
             inputs, labels = (collate or default_collate)(items)
@@ -309,17 +311,17 @@ class Recorder:
     def items(
         self, dataset: Any, *, batch_size: int = 128
     ) -> Iterator[tuple[list, Tensor]]:
-        """As ``batches``, before they are collated: a list of items, and their index.
+        """Like ``batches``, but yields lists of items that are not yet collated.
 
         Args:
             dataset: As for ``batches``, with items of any kind.
-            batch_size: Samples in a batch.
+            batch_size: Number of samples in a batch.
 
         Yields:
             Items, index.
 
         Raises:
-            ValueError: If the data set is of another size than the labels.
+            ValueError: If the data set and the labels differ in size.
         """
         if len(dataset) != len(self._samples):
             raise ValueError(
@@ -327,7 +329,7 @@ class Recorder:
                 f"{len(self._samples)} labels"
             )
         index = np.empty(len(self._samples), np.int64)
-        index[self._order] = self._samples.index  # as it was given
+        index[self._order] = self._samples.index  # in the order of the labels given
         mine = np.arange(distributed.rank(), len(dataset), distributed.world())
         for start in range(0, len(mine), batch_size):
             rows = mine[start : start + batch_size]
@@ -368,7 +370,7 @@ class Recorder:
         )
 
     def _positions(self, index: Any, labels: Any) -> np.ndarray:
-        """Where in index order the samples of a batch stand; refuses what is wrong."""
+        """Positions, in index order, of the samples of a batch, after checking them."""
         now, samples = self._open, self._samples
         index = _integers("index", index)
         if not len(index):
@@ -511,7 +513,7 @@ class Recorder:
             self._store(at, columns, how)
 
     def _measured(self, model: nn.Module, x: Tensor, y: Tensor) -> dict[str, Tensor]:
-        """Return the columns of some samples, as ``curvlib.fit`` measures them."""
+        """Measure the columns of some samples, as ``curvlib.fit`` does."""
         if x.ndim == 4:
             x = x.contiguous(memory_format=torch.channels_last)
         epoch = self._open.epoch
@@ -522,7 +524,7 @@ class Recorder:
                 y,
                 num_probes=self._config["num_probes"],
                 step=self._config["step"],
-                # The same state for every piece: all samples meet the same probes.
+                # The same state for every piece, so all samples get the same probes.
                 generator=stream(self._config["seed"], epoch, "probes"),
             )
         columns = {"loss": estimate.loss} | _of_logits(estimate.logits, y)
@@ -536,7 +538,7 @@ class Recorder:
     # ---------------------------------------------------------------- several processes
 
     def _joined(self, parts: list[_Part]) -> dict[str, np.ndarray]:
-        """All columns of an epoch, in index order, from the processes' shares."""
+        """Join the shares of all processes: the columns of an epoch, in index order."""
         epoch = parts[0].epoch
         if len({part.epoch for part in parts}) > 1:
             raise ValueError(
@@ -602,15 +604,15 @@ class _Logits(nn.Module):
         if self._call is not None:
             return self._call(self.model, x)
         output = self.model(x)
-        # A proxy stands for a tensor while batch norm is folded.
+        # While batch norm is folded, a proxy stands for a tensor.
         return output if isinstance(output, Tensor | fx.Proxy) else output.logits
 
 
 class _LastLayer:
-    """Watches for the linear layer whose output is the logits: ``length`` [B] or None.
+    """Watches for the linear layer whose output is the logits.
 
-    That is the Euclidean length of what it multiplies, with the 1 that its bias
-    multiplies; None if logits come out of something else than a linear layer.
+    ``length`` [B] is the Euclidean length of the layer's input, with a 1 appended for
+    the bias. It is None if the logits do not come from a linear layer.
     """
 
     def __init__(self, model: nn.Module, x: Tensor):
@@ -669,7 +671,7 @@ def _differ(epoch: int, first: str, then: str) -> str:
 
 
 def _integers(name: str, values: Any) -> np.ndarray:
-    """As int64 [N], none negative."""
+    """Convert to int64 [N], after checking that no value is negative."""
     if isinstance(values, Tensor):
         values = values.detach().cpu().numpy()
     values = np.asarray(values)

@@ -15,8 +15,8 @@ from curvlib.runs import distributed, networks
 
 RECIPE = 1  # of probes, curvature and all other columns of a trace
 Scaling = tuple[list[float], list[float]]  # mean and deviation of each channel
-# Samples scored at once, where no number is given. Each chunk is inspected, which takes
-# milliseconds whatever its size; a GPU would spend half of its time on that.
+# Default number of samples scored at once. Inspecting a chunk takes milliseconds,
+# whatever its size; with small chunks a GPU would spend half of its time on that.
 CHUNKS = {"cpu": 128, "cuda": 1024}
 
 
@@ -34,28 +34,28 @@ def score(
 ) -> dict[str, np.ndarray]:
     """Measure all columns of a trace, on clean images with the given labels.
 
-    The probes depend on (seed, epoch) alone: all samples of an epoch share one set, and
-    each epoch has another. With several processes each scores a share of the chunks,
-    and all get the whole result, exactly as one process would.
+    The probes depend only on the seed and the epoch: all samples of an epoch share one
+    set, and each epoch has a new one. Several processes share the chunks, and all of
+    them get the complete result, exactly as a single process would.
 
     Args:
-        model: On its device; its mode is left as it was.
+        model: A network on its device; its mode does not change.
         images: N samples.
-        scaling: Mean and deviation of each channel that the model was trained with.
+        scaling: Mean and deviation of each channel used in training.
         epoch: Number of the epoch, from 1.
-        num_probes: Probes K of the curvature.
+        num_probes: Number of probes K.
         step: h, in units of the normalised input.
-        seed: Of the probes, together with the epoch.
-        chunk: Samples in memory at once; None: ``CHUNKS`` of the model's device.
-        read: ``images.reader(device)``, where there is one already.
+        seed: Seed of the probes, together with the epoch.
+        chunk: Number of samples in memory at once; None: ``CHUNKS`` for the device.
+        read: ``images.reader(device)``, if you have one already.
 
     Returns:
         For each name in ``curvlib.trace.COLUMNS``, which gives the units, an array of
         shape [N] in the order of the images.
 
     Raises:
-        ValueError: If ``curvlib.input_curvature`` refuses the model, for example since
-            its output is not finite.
+        ValueError: If ``curvlib.input_curvature`` refuses the model, for example
+            because its output is not finite.
         RuntimeError: If a process did not return its share.
     """
     device = next(model.parameters()).device
@@ -66,7 +66,7 @@ def score(
     labels = torch.from_numpy(images.labels)
 
     def found() -> list[tuple[int, dict[str, np.ndarray]]]:
-        """Columns of each chunk, and where the chunk begins."""
+        """The columns of each chunk, and the position where it begins."""
         parts = []
         for rows, pixels in zip(mine, read(mine), strict=True):
             columns = _score_some(
@@ -75,7 +75,7 @@ def score(
                 labels[rows].to(device),
                 num_probes=num_probes,
                 step=step,
-                # The same state for every chunk: all samples meet the same probes.
+                # The same state for every chunk, so all samples get the same probes.
                 generator=stream(seed, epoch, "probes"),
             )
             columns = {name: c.cpu().numpy() for name, c in columns.items()}
@@ -149,10 +149,10 @@ def probabilities(
     """Compute softmax outputs of a network in evaluation mode.
 
     Args:
-        model: On its device; it is left in evaluation mode.
-        images: N samples, which are not augmented.
-        scaling: Mean and deviation of each channel that the model was trained with.
-        chunk: Images in memory at once.
+        model: A network on its device; it ends in evaluation mode.
+        images: N samples; they are not augmented.
+        scaling: Mean and deviation of each channel used in training.
+        chunk: Number of images in memory at once.
 
     Returns:
         Probabilities, float32 [N, C], in the order of the images.
@@ -173,10 +173,10 @@ def chunks_of(count: int, size: int) -> list[Tensor]:
 
     Args:
         count: Number of positions.
-        size: Positions in a piece; the last piece may have fewer.
+        size: Number of positions in a chunk; the last chunk may have fewer.
 
     Returns:
-        One int64 tensor for each piece.
+        One int64 tensor for each chunk.
     """
     return list(torch.arange(count).split(size))
 
@@ -185,9 +185,9 @@ def stream(seed: int, epoch: int, purpose: str) -> torch.Generator:
     """Create the generator of an epoch; a resumed run needs no saved state.
 
     Args:
-        seed: Of the run.
+        seed: Seed of the run.
         epoch: Number of the epoch.
-        purpose: What the numbers are for; each purpose has a stream of its own.
+        purpose: What the numbers are for; each purpose has its own stream.
 
     Returns:
         A generator on the CPU, in the same state for the same arguments.

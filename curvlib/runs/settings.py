@@ -30,7 +30,7 @@ FINITE = Must("positive and finite", lambda value: 0 < value < math.inf)
 # Settings that a single network and an ensemble share.
 Model = Annotated[
     str,
-    told("Network: one of curvlib's own, or such as torchvision/resnet18."),
+    told("Network: one of curvlib's own, or one such as torchvision/resnet18."),
     Must(
         f"one of {', '.join(networks.MODELS)}, or torchvision/ and the name of one of "
         "its classification models",
@@ -53,7 +53,7 @@ Activation = Annotated[
 Epochs = Annotated[int, told("Passes over the training set."), POSITIVE]
 LearningRate = Annotated[
     float,
-    told("Learning rate at the start, or after the warmup."),
+    told("Learning rate at the start, or after the warm-up."),
     FINITE,
 ]
 Momentum = Annotated[
@@ -257,7 +257,7 @@ class TrainConfig(Settings):
         bool,
         told(
             "Also score mislabelled samples with their original label, as a separate "
-            "split. This shows what scoring with the wrong labels would change."
+            "split. This shows what changes if true labels leak into the scores."
         ),
     ] = False
 

@@ -33,12 +33,12 @@ PARTS = ("data", "networks", "training", "scoring")  # what makes a trace
 def run_name(config: TrainConfig, splits: Mapping[str, Images]) -> str:
     """Name of a run's folder: data set, model, and a hash that identifies the run.
 
-    Settings at their neutral value play no part, so that a setting that is added later
-    changes no name.
+    Settings with their neutral value do not count, so a setting that is added later
+    does not change existing names.
 
     Args:
-        config: Of the run.
-        splits: The samples scored, by split, ``"train"`` among them.
+        config: Settings of the run.
+        splits: The samples that are scored, by split, including ``"train"``.
 
     Returns:
         The name, such as ``digits-slim_resnet-0123456789``.
