@@ -302,7 +302,7 @@ def in_confidence_last(probability: np.ndarray) -> np.ndarray:
     tie at 0, because float32 rounds a probability above 1 - 3e-8 to 1.
 
     Args:
-        probability: Of the given label, shape [E, N].
+        probability: Probability of the given label, shape [E, N].
 
     Returns:
         Scores, shape [N], in [0, 1].
@@ -320,7 +320,7 @@ def in_confidence_mean(probability: np.ndarray) -> np.ndarray:
     High is suspect.
 
     Args:
-        probability: Of the given label, shape [E, N].
+        probability: Probability of the given label, shape [E, N].
 
     Returns:
         Scores, shape [N], in [0, 1].

@@ -1,10 +1,10 @@
-"""Figures as the book shows them: drawings in the page's own colours, and their data.
+"""Figures as the book shows them: drawings in the page's colours, and their data.
 
-While the book is drawn, a figure leaves its SVG and a table of what it plots in the
-notebook's output. ``place`` then puts the drawing into the page, as text that takes its
-colours and its font from the page, light or dark, and gives links to the two files and
-to the code. Photographs stay as they are; what is too much for a drawing, such as a
-cloud of thousands of points, becomes a picture within it.
+While the book is drawn, a figure leaves its SVG and a table of its data in the
+notebook's output. ``place`` then puts the drawing into the page, where it takes its
+colours and its font from the page, light or dark, and adds links to the two files and
+to the code. Photographs do not change. An artist with too many points for a drawing
+becomes a picture within it.
 """
 
 import copy
@@ -105,7 +105,7 @@ def bundle(figure: Figure, label: str = "") -> dict[str, str]:
 
     Args:
         figure: The figure.
-        label: Tells it from the others of its cell, such as the name of a data set.
+        label: Distinguishes it from other figures of its cell, such as a data set.
     """
     return {
         "label": label,
@@ -119,7 +119,7 @@ def in_page(drawing: str, alt: str) -> str:
 
     Args:
         drawing: What ``svg`` gave.
-        alt: What one sees, for those who cannot.
+        alt: Description of the figure, for readers who cannot see it.
     """
     text = drawing[drawing.index("<svg") :]
     width = float(re.search(r'width="([\d.]+)pt"', text)[1]) / 72
@@ -128,7 +128,7 @@ def in_page(drawing: str, alt: str) -> str:
     text = re.sub(r"(?<=href=\"#)(?=\w)|(?<=url\(#)(?=\w)", own, text)
     for colour, variable in VARIABLES.items():
         text = re.sub(rf"(?<=[ :]){colour}(?=[;\"])", variable, text)
-    # No picture of a photograph: a dark page turns its colours round.
+    # Not for photographs: a dark page inverts the colours of such a picture.
     text = re.sub(r"<image(?![^>]*image-rendering)(?=\s)", '<image class="ink"', text)
     text = text.replace("font-family: sans-serif; ", "")
     text = text.replace("font-family: sans-serif", "")
@@ -169,7 +169,7 @@ def place(content: bytes, folder: str) -> tuple[bytes, dict[str, bytes]]:
 
     Args:
         content: The page, as ``cleanup.clean`` returns it.
-        folder: Of the files that belong to the page, from the book's root, such as
+        folder: Folder of the page's files, from the book's root, such as
             ``"/book/pages/gallery"``.
 
     Returns:

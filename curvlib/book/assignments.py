@@ -1,12 +1,12 @@
-"""Assignments: one source each, and the version for students that is made from it.
+"""Assignments: their sources, and the student versions that are made from them.
 
 A source is a notebook in ``notebooks/assignments`` in the format of nbgrader (Jupyter's
-tool for teachers): a cell to be solved has its solution between ``### BEGIN SOLUTION``
-and ``### END SOLUTION``, a cell that checks it is locked and has points, and checks
-that students shall not see stand between ``### BEGIN HIDDEN TESTS`` and
+tool for teachers). A cell to be solved has its solution between ``### BEGIN SOLUTION``
+and ``### END SOLUTION``. A cell that checks it is locked and has points. Checks that
+students must not see are between ``### BEGIN HIDDEN TESTS`` and
 ``### END HIDDEN TESTS``. So ``nbgrader generate_assignment`` and ``autograde`` work on
-the sources. nbgrader itself brings a Jupyter server and a database, which nobody needs
-who reads this book; what it does to a source is done here::
+the sources. nbgrader needs a Jupyter server and a database, which readers of this book
+do not need. So this module makes the student versions itself::
 
     python -m curvlib.book.assignments   # writes notebooks/assignments/student/*.ipynb
 """
@@ -28,14 +28,13 @@ HIDDEN = re.compile(_REGION.format("HIDDEN TESTS"), re.MULTILINE | re.DOTALL)
 
 
 def student_version(source: dict) -> dict:
-    """The notebook that students get: without solutions, hidden checks and outputs.
+    """Make the notebook for students: no solutions, no hidden checks, no outputs.
 
     Args:
         source: The assignment, as ``cleanup.read`` reads it.
 
     Raises:
-        PageError: If a cell to be solved has no solution to take out, or a solution
-            stands in a cell that is not to be solved.
+        PageError: If a cell to be solved has no solution, or another cell has one.
     """
     notebook = copy.deepcopy(source)
     for number, cell in enumerate(notebook["cells"], 1):

@@ -7,16 +7,16 @@
         gallery:               # a record, results/digits/gallery
           study: gallery       # module of curvlib.studies; default: the record's name
           label: digits        # what readers see; default: the name of the data set
-          minutes: 0.5         # a guess, until it has been measured
+          minutes: 0.5         # an estimate, until it has been measured
           parameters: {...}    # those of the study that differ from its defaults
     pages:
       gallery:                 # a page, book/pages/gallery.ipynb
         notebook: gallery      # default: the page's name
-        records:               # default: the records of the page's name
-          - digits/gallery     # of any profile; a page shows those that are measured
+        records:               # default: the records with the page's name
+          - digits/gallery     # of any profile; a page shows those that were measured
           - cpu/gallery_cifar10
         title: ...             # replaces the notebook's own
-        parameters: {...}      # those of the notebook that say how to show them
+        parameters: {...}      # of the notebook; they say how to show the records
 """
 
 import json
@@ -59,7 +59,7 @@ class _File(_Strict):
 
 @dataclass(frozen=True, kw_only=True)
 class Measurement:
-    """A record as it is asked for: a study with parameters, in a profile."""
+    """An entry of the catalogue for a record: a study with parameters, in a profile."""
 
     name: str  # profile and record, such as digits/gallery
     study: str
@@ -83,7 +83,7 @@ class Measurement:
         return records.why_measure(self.folder, self.study, self.parameters)
 
     def seconds(self) -> float:
-        """How long it should take: as last time, training included, or as guessed."""
+        """Expected time: as last time, including training, or as estimated."""
         made = records.described(self.folder)
         if made is None:
             return 60 * (self.minutes or 1)
@@ -104,7 +104,7 @@ class Page:
 
     @property
     def measured(self) -> tuple[str, ...]:
-        """Those of its records that exist; these are what it shows."""
+        """Its records that exist; the page shows these."""
         folder = self.root / "results"
         return tuple(n for n in self.records if records.described(folder / n))
 
@@ -115,7 +115,7 @@ class Page:
 
     @property
     def files(self) -> Path:
-        """Folder of what the page offers besides, such as an explorer."""
+        """Folder of the page's other files, such as an explorer."""
         return self.file.with_suffix("")
 
     @property
@@ -139,7 +139,7 @@ class Catalogue:
         """Records of a profile, of digits if it is None.
 
         Raises:
-            PageError: If there is no such profile; lists those there are.
+            PageError: If there is no such profile. The message lists the known ones.
         """
         known = list(dict.fromkeys(m.profile for m in self.measurements.values()))
         if profile is not None and profile not in known:
@@ -150,17 +150,17 @@ class Catalogue:
     def choose(
         self, names: Iterable[str], profile: str | None
     ) -> tuple[list[Measurement], list[Page]]:
-        """What to measure and what to draw.
+        """Choose what to measure and what to draw.
 
         Args:
-            names: Pages, such as ``gallery``, of which the records of `profile` are
-                chosen; and records, such as ``cpu/gallery_mnist``, whose pages are
-                chosen with them. Without names: every record of `profile`.
+            names: Pages, such as ``gallery``, which stand for their records of
+                `profile`; and records, such as ``cpu/gallery_mnist``, which bring their
+                pages. Without names, every record of `profile` is chosen.
             profile: None for digits.
 
         Raises:
-            PageError: If there is no such page, record or profile; lists those there
-                are.
+            PageError: If there is no such page, record or profile. The message lists
+                the known ones.
         """
         of_profile = {record.name: record for record in self.of_profile(profile)}
         prefix = f"{profile or DEFAULT_PROFILE}/"
@@ -195,7 +195,7 @@ class Catalogue:
         """A page by name.
 
         Raises:
-            PageError: If there is no such page; lists those there are.
+            PageError: If there is no such page. The message lists the known ones.
         """
         if name not in self.pages:
             raise PageError(f"no page {name}; there are:\n  " + "\n  ".join(self.pages))
@@ -221,8 +221,8 @@ def load(file: Path | str = "experiments.yml") -> Catalogue:
     """Read the catalogue. Paths are relative to its folder.
 
     Raises:
-        PageError: If a key is unknown or stands twice, a value has the wrong form, or a
-            notebook or a record is missing; all such faults at once.
+        PageError: If a key is unknown or occurs twice, a value has the wrong form, or a
+            notebook or a record is missing. The message lists all such faults.
     """
     file = Path(file)
     root = file.parent
@@ -285,7 +285,7 @@ def _check_name(name: str, faults: list[str]) -> None:
 
 
 def _plain(fault: dict) -> str:
-    """A fault that pydantic found, as a sentence."""
+    """One of pydantic's errors, as a sentence."""
     kind, *where = (str(part) for part in fault["loc"])
     depth = {"records": 2, "pages": 1}.get(kind, 0)
     place = "/".join(where[:depth])
@@ -308,7 +308,7 @@ def _load_yaml(file: Path) -> Any:
     import yaml
 
     class Loader(yaml.SafeLoader):
-        """YAML as usual, but a key that stands twice is an error, not a choice."""
+        """A YAML loader that refuses a key that occurs twice."""
 
         def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
             keys = [key.value for key, _ in node.value if key.value != "<<"]

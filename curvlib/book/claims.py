@@ -1,4 +1,4 @@
-"""The paper's claims at a glance: a chart and tables, made from the pages' own marks.
+"""The paper's claims at a glance: a chart and tables, made from the pages' verdicts.
 
 Every drawn page keeps its claims beside it, in ``<page>.json``. This module gathers
 those that ``curvlib.studies.published.claims`` names and writes, in ``book/pages``:
@@ -8,7 +8,7 @@ those that ``curvlib.studies.published.claims`` names and writes, in ``book/page
     claims-table.txt    everything: published values, ours, tolerance, command
 
 They are Markdown for MyST's ``include``. Nothing in them is typed by hand. A *setting*
-is what a page has one verdict for: a data set, perhaps with one kind of wrong labels.
+has one verdict on a page: it is a data set, perhaps with one kind of wrong labels.
 """
 
 import io
@@ -106,7 +106,7 @@ def write(root: Path) -> list[Path]:
     """Write what changed; nothing if no page has been drawn.
 
     Args:
-        root: Of the project.
+        root: Root folder of the project.
 
     Returns:
         The files that were written.
@@ -160,7 +160,7 @@ def glance(rows: list[Row]) -> str:
 
 
 def table(rows: list[Row]) -> str:
-    """Everything that is known of each claim."""
+    """A table with everything that is known about each claim."""
     head = ["claim of the paper", "published", "here", "decided by", "page and command"]
     body = [
         [

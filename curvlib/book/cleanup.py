@@ -1,11 +1,11 @@
-r"""From a notebook to a page: what a notebook must hold, and what is made of it.
+r"""From a notebook to a page: what a notebook must contain, and what happens to it.
 
 A notebook of this book
 
 - opens with a Markdown cell whose first line is ``# `` and the page's question;
 - names the kernel ``python3``, so that plain papermill can run it;
-- has one code cell tagged ``parameters``: one plain value a line, each with its
-  meaning as a comment (without ``=``, over which papermill stumbles)::
+- has one code cell tagged ``parameters``, with one plain value in each line and its
+  meaning in a comment (without ``=``, which confuses papermill)::
 
       dataset = "digits"  # name for curvlib.load
       num_train: int = None  # images to train on; None for all
@@ -28,7 +28,7 @@ A notebook of this book
   ``:name:`` or ``:label:`` options. Names must differ between pages, so the clean-up
   puts the page before every such name, and wherever the notebook's Markdown refers to
   it: `fig-auroc` becomes `mislabelled-fig-auroc`, which is what other pages refer to.
-- calls ``Page.begin(In)`` after that cell, which checks what plain papermill lets pass.
+- calls ``Page.begin(In)`` after that cell, which checks what plain papermill does not.
 - ends with at least two exercises, each with a hidden solution: one to think about, and
   one that changes code or a parameter. The second is solved by code that runs::
 
@@ -112,10 +112,10 @@ def content_hash(notebook: dict) -> str:
 
 
 def check_source(notebook: dict) -> None:
-    """Refuse a notebook that could run for an hour and then make no page.
+    """Refuse a notebook that might run for an hour and still not give a page.
 
     Raises:
-        PageError: Naming the cell and the rule of this module that it breaks.
+        PageError: If a cell breaks a rule of this module. The message names both.
     """
     cells = notebook["cells"]
     kernel = notebook.get("metadata", {}).get("kernelspec", {}).get("name")
@@ -188,23 +188,23 @@ def clean(
     replaced: Mapping[str, str],
     bootstrap: str = "",
 ) -> bytes:
-    """Make an executed notebook a page: the same bytes each time it says the same.
+    """Make a page from an executed notebook: the same content gives the same bytes.
 
     Args:
-        executed: The notebook, as papermill left it.
-        name: Of the page, such as ``"gallery"``; prefixes its labels.
-        title: Takes the place of the notebook's title.
+        executed: The notebook that papermill wrote.
+        name: Name of the page, such as ``"gallery"``, a prefix for its labels.
+        title: Replaces the notebook's title.
         about: Markdown below the title: how the page was made.
         downloads: Paths of the data files of this page, from the book's root, by
-            what they belong to.
-        replaced: Texts that differ between machines or runs, and what to write
-            instead, in outputs and parameters.
+            the record to which they belong.
+        replaced: Texts of outputs and parameters that differ between machines or runs,
+            and their replacements.
         bootstrap: Code that installs the project, for a cell that the book hides and
             that readers run first in Colab; none if empty.
 
     Raises:
         PageError: If a cell failed or did not run, a figure has no alt text, or a text
-            shows a glued number that this notebook never glued.
+            shows a number that this notebook never glued.
     """
     notebook = copy.deepcopy(executed)
     cells = notebook["cells"]
@@ -262,7 +262,7 @@ def _clean_code_cell(cell: dict, number: int, replaced: Mapping[str, str]) -> No
             if output["name"] == "stderr":  # warnings, bars: kept in the log instead
                 continue
             text = _stable(_replace("".join(output["text"]), replaced), number)
-            # Where one print ends and the next begins is a matter of timing.
+            # Where one print ends and the next begins depends on timing.
             if outputs and outputs[-1]["output_type"] == "stream":
                 outputs[-1]["text"] += text
             else:
@@ -314,7 +314,7 @@ def _clean_data(mime: str, data: Any, number: int, replaced: Mapping[str, str]) 
 
 
 def _stable(text: str, number: int) -> str:
-    """Take out what changes from run to run without a meaning."""
+    """Remove what changes from run to run but has no meaning."""
     # From the start of a word on: a picture is one word of a million letters.
     text = re.sub(r"(?<!\S)\S*ipykernel_\d+/\d+\.py", f"cell {number}", text)
     text = re.sub(r"\b0x[0-9a-f]{6,}\b", "0x...", text)
@@ -335,7 +335,7 @@ def _replace(text: str, replaced: Mapping[str, str]) -> str:
 
 
 def glued(cells: list[dict]) -> dict[str, str]:
-    """Numbers that a notebook told, by name, as Python writes them."""
+    """Numbers that a notebook gave to its text, by name, as Python writes them."""
     return {
         output["metadata"]["scrapbook"]["name"]: output["data"].get(
             f"{GLUE}text/plain", ""
@@ -399,7 +399,7 @@ def _prefixed(text: str, prefix: str, labels: list[str]) -> str:
 
 
 def _numbered(cells: list[dict]) -> list[tuple[int, dict]]:
-    """Number the cells as in the notebook itself, without the one papermill adds."""
+    """Number the cells as in the notebook, without the one that papermill adds."""
     numbered, number = [], 0
     for cell in cells:
         number += "injected-parameters" not in cell["metadata"].get("tags", [])

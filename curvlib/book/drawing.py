@@ -1,10 +1,9 @@
 """Drawing one page: execute its notebook on its records, clean it, put it in the book.
 
-Until all has gone well everything happens in a folder under ``results/scratch``. A page
-that fails leaves what was there before as it was, and its notebook, with the error in
-it, under ``runs/failed``. What is out of date is read off ``<page>.json`` beside the
-page alone: content hashes, no file times, so that a fresh clone knows as much as the
-machine that drew it.
+All work happens in a folder under ``results/scratch``. If a page fails, its last good
+version stays, and the notebook with the error goes to ``runs/failed``. Whether a page
+is out of date depends only on ``<page>.json`` beside it, which has content hashes and
+no file times. So a fresh clone knows as much as the machine that drew the page.
 """
 
 import contextlib
@@ -52,7 +51,7 @@ CLAIM = "curvlib-claim"
 
 
 def why_draw(page: Page) -> list[str]:
-    """Reasons to draw a page; none if it is what would be drawn now.
+    """Reasons to draw a page; none if it is up to date.
 
     Raises:
         PageError: If its notebook cannot be read.
@@ -139,11 +138,11 @@ def check(page: Page) -> dict:
 
 
 def draw(page: Page) -> None:
-    """Draw a page and, if all went well, put it into the book.
+    """Draw a page and, if that succeeds, put it into the book.
 
     Raises:
-        PageError: If none of its records exists, a cell failed (with its number), or no
-            page can be made of what came out.
+        PageError: If none of its records exists, a cell failed (the message has its
+            number), or the result is not a valid page.
     """
     from filelock import FileLock, Timeout
 
@@ -226,7 +225,7 @@ def _draw_in(staging: Path, page: Page, notebook: dict) -> None:
 
 
 def _take_claims(notebook: dict) -> list[dict]:
-    """The claims of an executed notebook, taken out of the metadata of its outputs."""
+    """Take the claims out of the metadata of an executed notebook's outputs."""
     claims = []
     for cell in notebook["cells"]:
         for output in cell.get("outputs", []):
@@ -245,7 +244,7 @@ def _execute(page: Page, notebook: dict, output: Path, shown: list[str]) -> None
     from nbclient.exceptions import DeadKernelError
 
     class ThisPython(AsyncKernelManager):
-        """Starts this very interpreter, whatever `python3` the user has installed."""
+        """Starts the running interpreter, not the `python3` that the user installed."""
 
         shutdown_wait_time = 2.0  # seconds: after Ctrl-C nobody wants to wait
 
@@ -290,7 +289,7 @@ def _keep_failed(page: Page, executed: Path) -> str:
 
 
 def _machine_paths(root: Path) -> dict[str, str]:
-    """Paths that differ from machine to machine, and what a page shows instead."""
+    """Paths that differ between machines, and what a page shows instead."""
     shown = {f"{root.resolve()}{os.sep}": "", str(root.resolve()): "."}
     shown |= {str(Path.home()): "~"}
     return {path: text for path, text in shown.items() if len(Path(path).parts) > 1}
@@ -306,7 +305,7 @@ def _hash(content: bytes) -> str:
 
 @contextlib.contextmanager
 def _environment(**variables: str) -> Iterator[None]:
-    """Set environment variables that the kernel inherits, then put them back."""
+    """Set environment variables for the kernel, then restore them."""
     before = {name: os.environ.get(name) for name in variables}
     os.environ.update(variables)
     try:
@@ -434,7 +433,7 @@ def _made_by(made: dict) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Say a time as people do.
+    """Write a time as people do.
 
     Example:
         >>> duration(0.4), duration(75), duration(600), duration(9000)

@@ -115,7 +115,7 @@ def by_dataset(
             ``lambda table, ax: figures.lines(table, "epoch", "accuracy", by="group",
             ax=ax)``.
         columns: Panels side by side.
-        height: Of a panel, in inches.
+        height: Height of a panel, in inches.
         share: Axes that all panels have in common: ``"x"``, ``"y"``, ``"xy"``, ``""``.
 
     Raises:
@@ -296,7 +296,7 @@ def two_ends(
         rows: By label: images of the left and of the right end, the most extreme first,
             uint8 [n, H, W, C]. The left end starts at the left edge, the right end at
             the right edge.
-        names: Of the two ends.
+        names: Names of the two ends.
 
     Returns:
         A figure as wide as the page.
@@ -1095,7 +1095,7 @@ def panels(count: int = 2, *, height: float = 3.0, **options) -> tuple[Figure, l
 
     Args:
         count: Number of axes.
-        height: Of the figure, in inches.
+        height: Height of the figure, in inches.
         **options: As for ``matplotlib.pyplot.subplots``, such as ``sharey=True``.
 
     Returns:
@@ -1257,7 +1257,7 @@ def by_group(curves: pd.DataFrame) -> Figure:
     """Accuracy after images were removed, a panel for each group of unseen images.
 
     Args:
-        curves: As ``curvlib.studies.removal.curves`` returns it.
+        curves: Result of ``curvlib.studies.removal.curves``.
 
     Returns:
         The figure.
@@ -1368,7 +1368,7 @@ def density(
 
     Args:
         counts: Shape [X, Y].
-        x_edges: Of the cells, shape [X + 1].
+        x_edges: Edges of the cells, shape [X + 1].
         y_edges: Shape [Y + 1].
         xlabel: Name and unit of the horizontal axis.
         ylabel: The same.
@@ -1636,7 +1636,7 @@ def plane(
         corners: Columns ``low`` and ``high``, a row for each coordinate.
         values: Shape [side, side], over an even grid between the corners.
         levels: Where one colour ends and the next begins.
-        label: Of the colour bar; None for no bar.
+        label: Label of the colour bar; None for no bar.
         cmap: Matplotlib's colours, or ``TWO_CLASSES`` for a probability of class 1.
         boundary: Value at which to draw a black line; None for none.
         ax: Where to draw; a new figure if None.

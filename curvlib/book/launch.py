@@ -46,7 +46,7 @@ def repository(root: Path) -> Repository | None:
     """Read ``repository`` from ``_config.yml``; None while its ``url`` is empty.
 
     Args:
-        root: Of the project.
+        root: Root folder of the project.
     """
     import yaml
 
@@ -62,7 +62,7 @@ def bootstrap(root: Path) -> str:
     """Code of a cell that installs the project where it is missing; may be empty.
 
     Args:
-        root: Of the project.
+        root: Root folder of the project.
     """
     found = repository(root)
     return BOOTSTRAP.format(url=found.url, branch=found.branch) if found else ""

@@ -240,7 +240,7 @@ def why_measure(
     """Reasons to measure a record again; none if it is what would be measured now.
 
     Args:
-        folder: Of the record.
+        folder: Folder of the record.
         study: Name of its module in ``curvlib.studies``.
         given: Parameters that differ from the study's defaults.
         data: Checksums of the data as it is now, where that is known.
@@ -283,10 +283,10 @@ def measure(
     """Measure, and keep what was found as a record, whole or not at all.
 
     Args:
-        folder: Of the record; what was there before gives way.
+        folder: Folder of the record; replaces any earlier content.
         study: Name of its module in ``curvlib.studies``.
         parameters: All of them, as ``complete`` gives them.
-        root: Of the project, for its commit.
+        root: Root folder of the project, for its commit.
     """
     from importlib import import_module
 
@@ -320,7 +320,7 @@ def write(
     """Keep tables as a record.
 
     Args:
-        folder: Of the record; what was there before gives way.
+        folder: Folder of the record; replaces any earlier content.
         study: Name of its module.
         parameters: All of them.
         measured: What was found.

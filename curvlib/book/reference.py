@@ -148,7 +148,7 @@ def uses(root: Path) -> Uses:
     """Find out which pages use what: their notebook mentions it, or their study does.
 
     Args:
-        root: Of the project.
+        root: Root folder of the project.
     """
     pages: dict[str, list[str]] = {}
     called = set()

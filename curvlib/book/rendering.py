@@ -41,7 +41,7 @@ def render(root: Path, *, force: bool = False) -> Path:
     Into a new folder, which takes the old one's place if all went well.
 
     Args:
-        root: Of the project.
+        root: Root folder of the project.
         force: Render even if nothing changed.
 
     Returns:

@@ -55,11 +55,11 @@ def by_class(
         score: Shape [N]; orders the images.
         index: Places in the data set, shape [N]; shown with a #.
         classes: Names by number.
-        rank: Of each image in the whole data set, 1 for the highest score, shape [N];
-            None for the rank among these N.
+        rank: Rank of each image in the whole data set, 1 for the highest score, shape
+            [N]; None for the rank among these N.
         count: Images at each end of each class.
         what: Name of the score in the headings.
-        name: Of the style sheet's class, one for each list of a page.
+        name: Name of the style sheet's class, one for each list of a page.
 
     Returns:
         HTML; the same arguments give the same text.

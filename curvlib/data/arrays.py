@@ -1,9 +1,9 @@
 """Reading arrays of images and labels: one unambiguous meaning, or an error.
 
-Files of arrays come from many tools. Where a form has one meaning, it is taken: labels
+Files of arrays come from many tools. A form with one clear meaning is accepted: labels
 of shape [N, 1], one-hot rows, whole numbers stored as floats, names that ``classes``
-lists; images with channels first, or of another integer type. Where it has none or two,
-it is refused, and the message says what to do.
+lists; images with channels first, or of another integer type. A form with no meaning or
+two is refused, and the message says what to do.
 """
 
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ def as_images(images: np.ndarray, name: str) -> np.ndarray:
 
     Args:
         images: Shape [N, H, W], [N, H, W, C] or [N, C, H, W], with C = 1 or 3.
-        name: Of the data set, for messages.
+        name: Name of the data set, for messages.
 
     Returns:
         uint8, shape [N, H, W, C].
@@ -97,7 +97,7 @@ def refuse_constant(images: np.ndarray, name: str) -> None:
 
     Args:
         images: uint8, shape [N, H, W, C].
-        name: Of the data set, for messages.
+        name: Name of the data set, for messages.
 
     Raises:
         ValueError: If there is such a channel; it cannot be normalised.
@@ -123,18 +123,19 @@ def as_labels(
 ) -> tuple[np.ndarray, tuple[str, ...]]:
     """Convert labels to the form of ``curvlib.data.Images``, with class names.
 
-    Without ``classes``, the numbers are the names: a class is a number that occurs, in
-    these labels or in others of the data set. Labels 0, 2 and 26 mean three classes,
-    and not 27 of which 24 are empty. One-hot labels have one class for each column.
+    Without ``classes``, the numbers are the names: every number that occurs in the
+    labels of any split is a class. Labels 0, 2 and 26 mean three classes, not 27 of
+    which 24 are empty. One-hot labels have one class for each column.
 
     Args:
         labels: Shape [N] or [N, 1]: integers, whole numbers as floats, booleans, or
             text that ``classes`` lists. Or one-hot rows, shape [N, C].
-        name: Of the data set, for messages.
-        count: N, of the images.
+        name: Name of the data set, for messages.
+        count: Number N of images.
         classes: Names, in the order of the numbers.
-        others: Labels of the other splits, to agree on the classes; those that cannot
-            be read are left out, and refused when their own split is loaded.
+        others: Labels of the other splits, so that all splits have the same classes.
+            Labels that cannot be read are ignored here, and refused when their own
+            split is loaded.
 
     Returns:
         int64 [N], in [0, number of classes); and the names of the classes.
@@ -206,7 +207,7 @@ def _numbers(
 def _from_rows(
     rows: np.ndarray, refused: str, classes: Sequence[str] | None
 ) -> tuple[np.ndarray, int]:
-    """The column of the one in each row, if each row has a single one."""
+    """The position of the 1 in each row, if each row has exactly one."""
     if rows.dtype.kind not in "iufb" or not np.isfinite(rows).all():
         raise ValueError(refused)
     if not np.isin(rows, (0, 1)).all():

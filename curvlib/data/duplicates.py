@@ -172,10 +172,10 @@ def network_descriptors(
     """Turn images into unit vectors: the inputs of a network's last linear layer.
 
     Args:
-        model: In evaluation mode, with a linear layer at its end.
+        model: A network in evaluation mode, with a linear layer at its end.
         images: N images of the shape that the model takes; of photographs the centre,
             as in training.
-        mean: Of each channel, of pixels in [0, 1], as in training.
+        mean: Mean of each channel, of pixels in [0, 1], as in training.
         std: Standard deviation, likewise.
 
     Returns:

@@ -1,6 +1,6 @@
 """Which files a data set consists of: class folders, or a CSV of paths and labels.
 
-Operating systems and tools leave files of their own beside the images: thumbnails,
+Operating systems and tools leave their own files beside the images: thumbnails,
 settings of a file manager, checkpoints of an editor, parts of a download. ``leftover``
 recognises them by their names, at any depth. They are counted, but never read as data,
 and they never change the index of a sample.
@@ -51,7 +51,7 @@ CSV_COLUMNS = ("path", "label")
 
 
 def leftover(path: str) -> bool:
-    """Whether a file looks like the leftover of a system or tool, by its path.
+    """Whether the path of a file looks like a leftover of a system or a tool.
 
     Hidden files and folders count: those whose name begins with a dot.
 
@@ -78,7 +78,7 @@ def _made_by_a_tool(folder: str) -> bool:
 def class_names(folder: str | Path) -> list[str]:
     """Names of the class folders in a folder, sorted.
 
-    Hidden folders, and those that systems and tools make, are no classes.
+    Hidden folders, and those that systems and tools create, are not classes.
 
     Raises:
         OSError: If the folder cannot be read.
@@ -100,7 +100,7 @@ def splits(place: str | Path) -> dict[str, Path]:
             training set without a test split; or a CSV file, likewise.
 
     Returns:
-        Paths by ``"train"`` and ``"test"``, those that there are.
+        The existing ones of the paths ``"train"`` and ``"test"``.
 
     Raises:
         FileNotFoundError: If the place has no class folders.
@@ -151,12 +151,12 @@ def _picture(name: str) -> bool:
 
 
 def is_image(name: str) -> bool:
-    """Whether a file is an image by the end of its name, as torchvision sees it."""
+    """Whether a file is an image by its extension, as torchvision sees it."""
     return name.lower().endswith(IMG_EXTENSIONS)
 
 
 def is_other_picture(name: str) -> bool:
-    """Whether a file is a picture by the end of its name, but of a kind not read."""
+    """Whether a file is a picture by its extension, but of a kind that is not read."""
     return name.lower().endswith(NOT_READ)
 
 
@@ -168,7 +168,7 @@ class Listing:
         base: The folder that paths are relative to.
         files: Class and size in bytes by path, in order; -1 for a link that leads
             nowhere.
-        extras: Remark and size in bytes of each file that is no part of the data.
+        extras: Remark and size in bytes of each file that is not part of the data.
     """
 
     base: Path
@@ -284,9 +284,9 @@ def list_csv(file: Path) -> Listing:
     Raises:
         FileNotFoundError: If there is no such file, or an image that it names is
             missing.
-        ValueError: If it is no UTF-8 text, lacks a column or has no rows; if a row has
-            too few or too many cells, no path, no label, or a path that an earlier row
-            has. The message names the row; the header is row 1.
+        ValueError: If it is not UTF-8 text, lacks a column or has no rows; if a row has
+            too few or too many cells, no path, no label, or the path of an earlier row.
+            The message names the row; the header is row 1.
     """
     if not file.is_file():
         raise FileNotFoundError(f"there is no file {file}")

@@ -1,9 +1,9 @@
 """Photographs in files: how they are decoded, an index of them, pixels on demand.
 
-ImageNet does not fit into memory, and a folder of a million files holds some that are
-broken. So each data set in files is examined once: every file is decoded, and what was
-found is kept in an *index file*, which also fixes the order of the samples. After that,
-worker processes decode images when they are asked for, and memory stays flat.
+ImageNet does not fit into memory, and among a million files some are broken. So each
+data set in files is examined once: every file is decoded, and the findings are kept in
+an *index file*, which also fixes the order of the samples. After that, worker processes
+decode images when they are needed, and memory use does not grow.
 
 An image is what a viewer shows. ``shown`` makes an RGB picture of 8 bits of each file:
 
@@ -115,7 +115,7 @@ def shown(image: Image.Image) -> Image.Image:
     """Decode a picture as a viewer shows it, to 8-bit RGB; see the module's table.
 
     Args:
-        image: As ``PIL.Image.open`` gives it, of one of the modes ``MODES``.
+        image: An image from ``PIL.Image.open``, with one of the modes ``MODES``.
 
     Returns:
         A picture of mode RGB; its sides are swapped where EXIF says so.
@@ -157,7 +157,7 @@ def _turn(image: Image.Image) -> Image.Transpose | None:
 def _digest(
     picture: Image.Image, alpha: Image.Image | None, dropped: bytes = b""
 ) -> str:
-    """A checksum that changes with a picture and with everything decoding dropped.
+    """A checksum of a picture and of everything that decoding drops.
 
     Args:
         picture: Of mode RGB.
@@ -272,7 +272,7 @@ def summary(index: pd.DataFrame) -> str:
     """Describe how many files are used, unusual or broken, and why.
 
     Args:
-        index: As ``index_of`` returns it.
+        index: Result of ``index_of``.
 
     Returns:
         Lines of text: the counts, one line for each broken file, and one for each

@@ -27,7 +27,7 @@ def with_symmetric_noise(images: Images, rate: float, *, seed: int) -> Images:
         seed: Seed for the choice of samples and of their new labels.
 
     Returns:
-        The same samples; ``labels`` has the noise and ``original_labels`` has not.
+        The same samples; ``labels`` has the noise, ``original_labels`` does not.
 
     Raises:
         ValueError: If the rate is out of range or changes no label, if there is only
@@ -110,7 +110,7 @@ def with_human_labels(
         The same samples; ``labels`` are the ones that people gave.
 
     Raises:
-        FileNotFoundError: If there is no such file; says where to get it.
+        FileNotFoundError: If there is no such file. The message says where to get it.
         ValueError: If the name is unknown or belongs to another data set, some labels
             are already wrong, or the file is damaged or belongs to other images.
     """

@@ -28,7 +28,7 @@ def memorization(file: str | Path, images: Images) -> np.ndarray:
         has the value of its original.
 
     Raises:
-        FileNotFoundError: If there is no such file; says where it was looked for.
+        FileNotFoundError: If there is no such file. The message says where we looked.
         ValueError: If the file has another layout, belongs to other samples, or lacks a
             finite value for one of the images.
     """

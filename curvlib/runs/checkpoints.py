@@ -1,4 +1,4 @@
-"""Scores of weights that are there already: a file, or a folder of one a file."""
+"""Score stored weights: one file, or a folder of checkpoints."""
 
 import argparse
 import contextlib
@@ -65,26 +65,26 @@ _HARMLESS = [
 def files_in(place: str | Path) -> list[Path]:
     """List the checkpoints in a folder in order, ``epoch_9`` before ``epoch_10``.
 
-    Numbered folders in it with a file of weights each, ``checkpoint-500``, count as
-    numbered files. What is not one more epoch is left out, and reported:
+    Numbered folders with one file of weights each, such as ``checkpoint-500``, count as
+    numbered files. Files that do not add an epoch are left out, and reported:
 
-    - hidden files, and what is kept beside weights to go on with training, such as
+    - hidden files, and files that training needs to continue, such as
       ``optimizer.pt`` or ``training_args.bin``;
     - a file outside the numbered series, such as ``last.ckpt`` or ``model_best.pth``,
-      whose weights are those of a numbered file;
-    - ``model_best.pth`` and the like with weights of their own, since it is unknown
-      after which epoch they were saved; ``last.ckpt`` with its own weights comes last.
+      that has the same weights as a numbered file;
+    - ``model_best.pth`` and similar files with other weights, because their epoch is
+      unknown. If ``last.ckpt`` has other weights, it comes last.
 
     Args:
-        place: A folder, or one file, which is taken as it is.
+        place: A folder, or one file.
 
     Returns:
-        Paths of the files, each of which is to be scored as an epoch.
+        Paths of the files, one for each epoch to score.
 
     Raises:
-        FileNotFoundError: If there is none.
-        ValueError: If the place of a file in the order is unknown, or a numbered folder
-            holds several files of different weights.
+        FileNotFoundError: If there is no checkpoint.
+        ValueError: If the position of a file in the order is unknown, or a numbered
+            folder has several files with different weights.
     """
     place = Path(place)
     if place.is_file():
@@ -139,7 +139,7 @@ def files_in(place: str | Path) -> list[Path]:
 
 
 def _weights_in(folder: Path) -> tuple[list[Path], dict[Path, str]]:
-    """Files that may hold weights; and the others, with what they are."""
+    """Files that may have weights; and the others, with what they are."""
     found, left_out = [], {}
     for file in folder.glob("*"):
         if file.suffix.lower() not in SUFFIXES or not file.is_file():
@@ -154,7 +154,7 @@ def _weights_in(folder: Path) -> tuple[list[Path], dict[Path, str]]:
 
 
 def _companion(file: Path) -> str | None:
-    """What a file is, if it is known to hold no weights; None if it may."""
+    """What a file is, if it surely has no weights; None if it may have some."""
     words = _words(file)
     if words & _COMPANIONS and words <= _COMPANIONS | _AROUND:
         return "by its name, kept to go on with training"
@@ -213,23 +213,23 @@ def _same_weights(one: Path, other: Path) -> bool:
 def load_weights(file: str | Path, *, mmap: bool = False) -> dict[str, Tensor]:
     """Read a state dict, alone or inside the checkpoint of a training script.
 
-    Nothing in the file is executed. What wrappers add to names is taken off:
-    ``_orig_mod.`` of ``torch.compile`` and the like wherever it stands, ``module.``
+    Nothing in the file is executed. Prefixes that wrappers add to names are removed:
+    ``_orig_mod.`` of ``torch.compile`` and similar ones anywhere in a name, ``module.``
     and ``model.`` before all names, in any combination.
 
     Args:
-        file: As ``torch.save`` wrote it: the state dict, or a dict with it under
-            ``model``, ``state_dict``, ``model_state_dict``, ``model_state``, ``net`` or
-            ``module``; or as safetensors writes it.
-        mmap: Read each tensor when it is looked at. The file must stay as it is.
+        file: A file of ``torch.save`` with the state dict, or with a dict that has it
+            under ``model``, ``state_dict``, ``model_state_dict``, ``model_state``,
+            ``net`` or ``module``; or a safetensors file.
+        mmap: Read each tensor when it is used. The file must not change meanwhile.
 
     Returns:
         Weights and buffers by name, on the CPU.
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If it is damaged, holds anything but tensors and plain values, or
-            no state dict.
+        ValueError: If the file is damaged, contains anything but tensors and plain
+            values, or has no state dict.
     """
     return _without_prefixes(_weights(Path(file), mmap=mmap))
 
@@ -299,35 +299,34 @@ def score_checkpoints(
     scaling: scoring.Scaling | None = None,
     device: str | None = None,
 ) -> Trace:
-    """Score every sample at stored weights; the trace is like that of a training.
+    """Score every sample at stored weights; the trace is like that of a training run.
 
-    What was scored before is kept: adding a file at the end costs the scoring of that
-    file alone. The processes of a ``torch.distributed`` group share the work, as those
-    of ``curvlib.fit`` do.
+    Earlier scores are kept: if you add a file at the end, only that file is scored. The
+    processes of a ``torch.distributed`` group share the work, as in ``curvlib.fit``.
 
     Args:
         files: One for each scored epoch; they become epochs 1, 2, ... in this order.
-        images: N samples, with the labels trained on.
-        model: As for ``curvlib.runs.networks.build``; the weights must fit, whatever
-            wrappers such as ``module.`` stand before their names.
+        images: N samples, with the labels used in training.
+        model: As for ``curvlib.runs.networks.build``. The weights must fit; prefixes of
+            wrappers, such as ``module.``, are ignored.
         runs: Folder of all runs; this one gets ``runs/scored-...``.
-        width: Of the network that was trained.
-        activation: Of the network that was trained.
-        num_probes: Probes K in an epoch, drawn anew each time.
+        width: Width of the trained network.
+        activation: Activation of the trained network.
+        num_probes: Number of probes K in each epoch; new ones for every epoch.
         step: h, in units of the normalised input.
-        seed: Of the probes.
-        scaling: Mean and deviation of each channel, of pixels in [0, 1], that the
-            weights were trained with. None: for networks of torchvision those of its
-            own weights, for others ``images.statistics()``.
+        seed: Seed of the probes.
+        scaling: Mean and deviation of each channel used in training, for pixels in
+            [0, 1]. None: for networks of torchvision those of its own weights, for
+            others ``images.statistics()``.
         device: As for ``curvlib.fit``.
 
     Returns:
         A trace of N samples with one epoch for each file.
 
     Raises:
-        FileNotFoundError: If a file is not there.
-        ValueError: If there is no file, a file is refused, its weights are of another
-            network, a number is out of range, or scores are not finite.
+        FileNotFoundError: If a file does not exist.
+        ValueError: If there is no file, a file is refused, its weights belong to
+            another network, a number is out of range, or scores are not finite.
     """
     if not files:
         raise ValueError("no checkpoint to score")

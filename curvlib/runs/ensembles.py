@@ -1,10 +1,11 @@
 """Many small networks on random subsets, trained together, for memorization.
 
-Feldman and Zhang (2020) need to know which samples each network of an ensemble was
-trained on, and which it gets right; ``curvlib.runs.influence`` makes estimates of that.
-Here only the record is made. The weights of a group of networks are stacked, and one
-step of all of them is one batched program (``torch.func.vmap``): for networks this
-small, a step costs mostly the calls that start it, and those are shared.
+Feldman and Zhang (2020) need to know on which samples each network of an ensemble was
+trained, and which samples it gets right. This module records both;
+``curvlib.runs.influence`` computes estimates from them. The weights of a group of
+networks are stacked, and one batched program (``torch.func.vmap``) makes a step for all
+of them. For networks this small, most of the time of a step goes into starting its
+operations, and the networks share that time.
 """
 
 import io
@@ -66,13 +67,12 @@ MASKS = ("inside", "correct", "correct_test")
 class EnsembleConfig(Settings):
     """Everything an ensemble depends on, except data, code and machine.
 
-    ``config.changed(lr=0.2)`` gives a copy with another value, ``config.as_dict()`` all
-    values by name.
+    ``config.changed(lr=0.2)`` returns a copy with another value, ``config.as_dict()``
+    all values by name.
 
     Raises:
-        ValueError: If a value is out of range; all faults are named.
-        TypeError: If values are of another type, or names unknown, and nothing else is
-            wrong.
+        ValueError: If a value is out of range. The message names all faults.
+        TypeError: If the only faults are values of another type or unknown names.
     """
 
     num_models: Annotated[
@@ -132,13 +132,13 @@ class EnsembleConfig(Settings):
         """Number of samples that each network is trained on.
 
         Args:
-            num_samples: Samples N that subsets are drawn from.
+            num_samples: Number N of samples from which subsets are drawn.
 
         Returns:
             The number, from 2 to N - 1.
 
         Raises:
-            ValueError: If the ratio leaves fewer than 2 in, or none out.
+            ValueError: If the ratio leaves fewer than 2 samples in, or none out.
         """
         size = round(self.ratio * num_samples)
         if not 2 <= size < num_samples:
@@ -150,7 +150,7 @@ class EnsembleConfig(Settings):
 
 
 class Ensemble(NamedTuple):
-    """What each network was trained on and gets right; the networks are not kept."""
+    """The samples each network was trained on and gets right, without the networks."""
 
     inside: np.ndarray  # bool [M, N]: whether it was trained on the sample
     correct: np.ndarray  # bool [M, N]: whether it gets the sample's label right
@@ -159,7 +159,7 @@ class Ensemble(NamedTuple):
 
 
 class _Samples(NamedTuple):
-    """What travels to whoever trains: small, and the same for every group."""
+    """The samples sent to each training process; they are the same for every group."""
 
     train: np.ndarray  # uint8 [N, H, W, C]
     labels: np.ndarray
@@ -179,30 +179,31 @@ def train(
 ) -> Ensemble:
     """Train networks on random subsets, and return which samples each gets right.
 
-    Groups of ``models_at_once`` networks are trained as one program on one core each,
-    and spread by joblib: over ``n_jobs`` processes here, or wherever an enclosing
-    ``joblib.parallel_config`` says, such as ``with joblib.parallel_config("dask"):``
-    beside a ``dask.distributed.Client``, or ``"ray"``. A finished group is kept in
-    ``runs/`` at once, so that after a stop, even by SIGKILL, only what is missing is
-    trained. A call for more networks of the same config adds to those there are.
+    A group of ``models_at_once`` networks is one program on one core. joblib runs the
+    groups in ``n_jobs`` processes, or as an enclosing ``joblib.parallel_config`` says,
+    such as ``with joblib.parallel_config("dask"):`` with a ``dask.distributed.Client``,
+    or ``"ray"``. Each finished group is stored in ``runs/`` at once. After an
+    interruption, even by SIGKILL, only the missing groups are trained. If you ask for
+    more networks with the same config, they are added to the existing ones.
 
     Args:
-        config: How to train.
-        images: N samples to draw subsets from, with the labels given. The mean and
-            deviation of their channels, over all N, normalise every input.
-        test: N_test samples of the same classes that no network is trained on; None for
-            none.
-        runs: Folder of all runs; this takes ``runs/ensemble-...``.
-        n_jobs: Groups trained at a time; None: as joblib is configured, which is 1
-            unless something says otherwise; -1: one for each core.
+        config: Settings of the training.
+        images: N samples from which subsets are drawn, with the labels given. The mean
+            and deviation of their channels, over all N, normalise every input.
+        test: N_test samples of the same classes on which no network is trained; None:
+            no such samples.
+        runs: Folder of all runs; this one gets ``runs/ensemble-...``.
+        n_jobs: Number of groups trained at a time. None: as joblib is configured, 1 by
+            default. -1: one for each core.
 
     Returns:
         The record of all M networks.
 
     Raises:
-        FloatingPointError: If a network's loss is not finite; says what to try.
-        ValueError: If the network has buffers, the test samples are of other classes,
-            the ratio leaves nothing in or out, or a file is damaged.
+        FloatingPointError: If a network's loss is not finite. The message says what to
+            try.
+        ValueError: If the network has buffers, the test samples have other classes, the
+            ratio leaves nothing in or out, or a file is damaged.
     """
     config.subset_size(len(images))
     if test is not None and test.classes != images.classes:
@@ -252,12 +253,12 @@ def train(
 def run_name(config: EnsembleConfig, images: Images, test: Images | None = None) -> str:
     """Name of an ensemble's folder: data, model, and a hash of all it depends on.
 
-    The number of networks is no part of it, so that more can be added.
+    The name does not depend on the number of networks, so that you can add more.
 
     Args:
-        config: How it is trained.
-        images: Samples that subsets are drawn from.
-        test: Samples that no network is trained on, if there are any.
+        config: Settings of the training.
+        images: Samples from which subsets are drawn.
+        test: Samples on which no network is trained, if there are any.
 
     Returns:
         The name, such as ``ensemble-digits-mlp-0123456789``.
@@ -276,7 +277,7 @@ def _file(folder: Path, group: range) -> Path:
 
 
 def _spread(config, samples, groups, n_jobs):
-    """Pairs of a group and its record, as they are finished, in any order."""
+    """Yield pairs of a group and its record, in the order in which they finish."""
     if not groups:
         return
     parallel = joblib.Parallel(n_jobs=n_jobs, batch_size=1)
@@ -304,7 +305,7 @@ def train_group(
     """Train some networks of an ensemble together, on one core.
 
     Args:
-        config: Of the ensemble.
+        config: Settings of the ensemble.
         samples: As ``train`` sends them.
         numbers: Numbers of G networks, in any order.
 
@@ -317,8 +318,8 @@ def train_group(
     """
     threads, flushed = torch.get_num_threads(), not (torch.full((1,), 1e-40) * 1).any()
     torch.set_num_threads(1)
-    # The momentum of a weight without a gradient, such as a dead unit's, halves every
-    # seven steps. Below 1e-38 its arithmetic takes many times as long, for nothing.
+    # The momentum of a weight without a gradient, such as that of a dead unit, halves
+    # every seven steps. Below 1e-38, arithmetic takes many times as long, for nothing.
     torch.set_flush_denormal(True)
     try:
         return _train_group(config, samples, list(numbers))
@@ -384,7 +385,7 @@ def _train_group(config, samples, numbers) -> dict[str, np.ndarray]:
 
 
 class _Plan:
-    """One network's chances: its subset, and then the order of each epoch."""
+    """The random choices of one network: its subset, and the order of each epoch."""
 
     def __init__(self, seed: int, number: int, num_samples: int, size: int):
         self._rng = np.random.default_rng([seed, number, *b"subset"])
@@ -400,7 +401,7 @@ def steps(
     """Plan every step of a training: its learning rate, and a batch for each network.
 
     Args:
-        config: Of the ensemble.
+        config: Settings of the ensemble.
         size: Samples of each subset.
         orders: For each of G networks, a function that gives the order of its next
             epoch, int64 [size].

@@ -23,7 +23,7 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 class Block(nn.Module):
-    """Two 3×3 convolutions and a way around them (He et al. 2016, basic block)."""
+    """Two 3×3 convolutions with a skip connection (He et al. 2016, basic block)."""
 
     def __init__(self, inputs: int, outputs: int, stride: int, activation: str):
         super().__init__()
@@ -58,7 +58,7 @@ class ResNet(nn.Module):
     Args:
         num_classes: Number of logits.
         channels: Channels of the images.
-        stem_stride: Of the first convolution; 2 halves the image at once.
+        stem_stride: Stride of the first convolution; 2 halves the image at once.
         blocks: Blocks in each stage; from the second stage on, each halves the image
             and doubles the width.
         width: Channels of the first stage.
@@ -178,11 +178,11 @@ class WhitenedNet(nn.Module):
 
     Args:
         num_classes: Number of logits.
-        input_shape: Of one image, [C, H, W].
+        input_shape: Shape of one image, [C, H, W].
         widths: Channels of each block.
         activation: One of ``ACTIVATIONS``.
         kernel: Side of the patches that the first layer whitens, in pixels.
-        stride: Of the first layer; 2 halves the image at once.
+        stride: Stride of the first layer; 2 halves the image at once.
         filters: Channels of the first layer, an even number; None: twice the number of
             values in a patch, which keeps all directions.
     """
@@ -280,11 +280,11 @@ RESNETS = {
     # Stride of the stem, blocks of each stage.
     "resnet18": (1, (2, 2, 2, 2)),  # the paper's, at width 64
     "slim_resnet": (1, (1, 1, 1)),  # trains well on two cores, at width 16 or 32
-    # Learns 50,000 labels by heart on two cores: at width 32 as fast as the slim one at
-    # 16, with 4 times the weights; at width 48 in 1.5 times its time, with 8 times.
+    # Memorises 50,000 labels on two cores. At width 32 it is as fast as the slim one
+    # at 16, with 4 times the weights; at width 48 it takes 1.5 times as long.
     "strided_resnet": (2, (1, 1, 1)),
-    # Works at 8 by 8 and below, with many channels: learns 10,000 labels by heart in a
-    # third of the slim net's epochs, and knows less of unseen images.
+    # Feature maps of 8 by 8 and below, with many channels: it memorises 10,000 labels
+    # in a third of the slim network's epochs, but is less accurate on unseen images.
     "compact_resnet": (2, (0, 1, 1, 1)),
 }
 # Generalises to unseen images in minutes on two cores, at width 32; the channels of its
@@ -320,25 +320,26 @@ def build(
 ) -> nn.Module:
     """Build a network with seeded weights, without changing global generators.
 
-    Convolutions start from He et al. (2015), fan out, as torchvision's ResNets do;
-    linear layers from PyTorch's default. Those of ``"whitened_net"`` start from fan in,
-    and its first filters from the identity; ``whiten`` sets its first layer.
+    Convolutions are initialised as in He et al. (2015), fan out, like torchvision's
+    ResNets; linear layers with PyTorch's default. Convolutions of ``"whitened_net"``
+    use fan in, and its first filters are the identity; ``whiten`` sets its first layer.
 
     Args:
-        name: One of ``MODELS``, or ``"torchvision/resnet18"`` and the like: a network
-            of torchvision as it is, which has no width and no choice of activation.
+        name: One of ``MODELS``, or a name such as ``"torchvision/resnet18"``: a network
+            of torchvision, with a fixed width and activation.
         num_classes: Number of logits.
-        input_shape: Of one sample, [C, H, W]; any shape for ``"mlp"``.
+        input_shape: Shape of one sample, [C, H, W]; any shape for ``"mlp"``.
         width: Channels of the first stage or block, or units of a hidden layer.
         activation: One of ``ACTIVATIONS``.
-        seed: Of the initial weights.
+        seed: Seed of the initial weights.
 
     Returns:
         The network, in training mode, on the CPU.
 
     Raises:
-        ValueError: If the name or the activation is unknown, the width is no positive
-            integer, the input has another number of axes, or images are too small.
+        ValueError: If the name or the activation is unknown, the width is not a
+            positive integer, the input has another number of axes, or images are too
+            small.
     """
     if not known(name):
         raise ValueError(

@@ -55,7 +55,7 @@ def prepare(
     """Load the training set of a run, with its label noise, and held-out samples.
 
     Args:
-        config: Of the run.
+        config: Settings of the run.
         root: Where data sets lie, as for ``curvlib.load``.
 
     Returns:
@@ -203,7 +203,7 @@ def splits_of(
     """Collect the samples that a run scores, by split of its trace.
 
     Args:
-        config: Of the run.
+        config: Settings of the run.
         train: Samples trained on.
         heldout: Samples scored only, if there are any.
 
@@ -299,7 +299,7 @@ def new_model(trace: Trace) -> nn.Module:
     """Build a run's network with its initial weights.
 
     Args:
-        trace: Of the run.
+        trace: Trace of the run.
 
     Returns:
         The network with its first weights, in evaluation mode, on the CPU. A whitening
@@ -389,7 +389,7 @@ def learning_rate(config: TrainConfig, done: float) -> float:
     """Learning rate at a step.
 
     Args:
-        config: Of the run.
+        config: Settings of the run.
         done: Share of the run's steps that come before, in [0, 1).
 
     Returns:
@@ -416,7 +416,7 @@ def trained_model(trace: Trace) -> nn.Module:
     """Load a run's network with the weights of its last finished epoch.
 
     Args:
-        trace: Of the run.
+        trace: Trace of the run.
 
     Returns:
         The network, in evaluation mode, on the CPU.
@@ -450,7 +450,7 @@ def epochs_done(trace: Trace) -> int:
     """Number of epochs after which a run can continue.
 
     Args:
-        trace: Of the run.
+        trace: Trace of the run.
 
     Returns:
         The number of finished epochs, scored or not.

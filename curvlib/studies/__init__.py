@@ -23,9 +23,9 @@ if TYPE_CHECKING:  # the command line imports this package, and needs none of th
     Table = pd.DataFrame | np.ndarray | bytes
 
 
-# Parameters that studies got later, at values that change no number: a record without
-# them was measured with these. ``more_settings`` holds further settings of a training
-# run by name, such as {"nesterov": True}.
+# Parameters that were added to studies later, with values that change no number: a
+# record without them was measured with these. ``more_settings`` has further settings of
+# a training run by name, such as {"nesterov": True}.
 NEUTRAL = {"more_settings": None, "num_heldout": 0}
 
 
@@ -34,12 +34,12 @@ class Measured(NamedTuple):
 
     Attributes:
         tables: By name. A data frame is kept as ``name.csv``, or as Parquet if its name
-            ends in ``.parquet``; an array as ``name.npz``; bytes as they are, under a
-            name with an ending, such as ``"sheet.png"``. Frames have no index of
+            ends in ``.parquet``; an array as ``name.npz``; bytes unchanged, under a
+            name with an extension, such as ``"sheet.png"``. The index of a frame has no
             meaning.
         data: Checksums of the data measured on, by split: ``{"train": ...}`` at least.
         runs: The training runs behind the tables, as ``costs.of_runs`` lists them.
-        device: That the numbers were computed on, where there are no runs to say so.
+        device: The device that computed the numbers, if there are no runs.
     """
 
     tables: "Mapping[str, Table]"
@@ -52,8 +52,8 @@ def config_of(parameters: Mapping, **changes: object) -> "TrainConfig":
     """Settings of a training run, from the parameters of a study.
 
     Args:
-        parameters: A study's, such as ``locals()`` at its start; those that are no
-            setting of a run are left out, those in ``more_settings`` are added.
+        parameters: Parameters of a study, such as ``locals()`` at its start. Those that
+            are not settings of a run are ignored; ``more_settings`` adds others.
         changes: Further settings, or other values.
 
     Raises:
@@ -80,7 +80,7 @@ def checksums(
 
     Args:
         dataset: As for ``curvlib.load``, and so are the other two.
-        image_size: Of photographs in folders.
+        image_size: Side length of photographs in folders.
         broken_files: Of folders.
     """
     from curvlib.data import load
@@ -90,7 +90,7 @@ def checksums(
 
 
 def compact(table: "pd.DataFrame") -> "pd.DataFrame":
-    """The same table in the smallest types that hold it: float32, as a trace has it."""
+    """The same table with the smallest types: float32, like a trace."""
     import numpy as np
     import pandas as pd
 

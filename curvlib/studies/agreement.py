@@ -92,10 +92,10 @@ def row(
     Args:
         score: Its name.
         kind: One of the kinds of this module.
-        values: Of the score, shape [N].
+        values: Values of the score, shape [N].
         reference: Shape [N].
         k: Length of the lists that are compared.
-        seed: Of the run, for rows of the kind ``SEED``.
+        seed: Seed of the run, for rows of the kind ``SEED``.
     """
     found = statistics.agreement(values, reference, k)
     return {"score": score, "kind": kind, "seed": seed, **found._asdict()}
@@ -110,7 +110,7 @@ def in_words(agreements: pd.DataFrame) -> pd.DataFrame:
     """A table for readers: curvature, its rivals, and scores that know nothing.
 
     Args:
-        agreements: As ``of_scores`` returns it, with the mean of seeds.
+        agreements: Result of ``of_scores``, with the mean of seeds.
 
     Returns:
         A row for each curvature score averaged over training, the cumulative loss, the
@@ -146,7 +146,7 @@ def text(agreements: pd.DataFrame, score: str, measure: str = "spearman") -> str
     """Mean ± standard deviation over seeds of a score's agreement.
 
     Args:
-        agreements: As ``of_scores`` returns it.
+        agreements: Result of ``of_scores``.
         score: Its name.
         measure: One of ``MEASURES``.
     """
@@ -168,7 +168,7 @@ def ranking(agreements: pd.DataFrame, kind: str = SEED) -> pd.Series:
     """Scores by their Spearman correlation, the highest first, without ``random``.
 
     Args:
-        agreements: As ``of_scores`` returns it.
+        agreements: Result of ``of_scores``.
         kind: ``SEED`` for the mean over runs of the correlation, ``MEAN`` for the
             correlation of the mean over runs.
 
@@ -184,7 +184,7 @@ def cosines(agreements: pd.DataFrame) -> pd.Series:
     """Cosine of the norm of curvature, and of the two scores that know nothing.
 
     Args:
-        agreements: As ``of_scores`` returns it.
+        agreements: Result of ``of_scores``.
 
     Returns:
         By name of the score, curvature first; curvature as the mean over seeds.

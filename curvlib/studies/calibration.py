@@ -1,8 +1,8 @@
-"""Is the estimate of how many labels are wrong right, and are its intervals?
+"""Can the estimated number of wrong labels and its interval be trusted?
 
-`curvlib suspects` plants known wrong labels and reads off where they end up in the
-ranking. Here the truth is known, so the estimate can be held against it: the number of
-wrong labels, and the share of wrong ones among the first suspects.
+`curvlib suspects` plants known wrong labels and looks where they end up in the ranking.
+Here the truth is known, so we can compare two estimates with it: the number of wrong
+labels, and the share of wrong labels among the first suspects.
 """
 
 import io
@@ -104,15 +104,15 @@ def estimated(
     num_resamples: int = 200,
     runs: str | Path,
 ):
-    """Rank samples, plant wrong labels, and estimate; the truth is not looked at.
+    """Rank samples, plant wrong labels, and estimate, without using the truth.
 
     Args:
         vectors: N samples with the labels given.
         plant: Share of the labels that are replaced in one run.
         num_planted: Labels that are replaced in all, over several runs.
-        seed: Of heads, folds and planted labels.
-        num_resamples: Of the bootstrap.
-        runs: Folder of all runs. What a stopped measurement planted is found there.
+        seed: Seed of heads, folds and planted labels.
+        num_resamples: Number of bootstrap samples.
+        runs: Folder of all runs, from which a stopped measurement continues.
 
     Returns:
         The ``suspects.Estimate``, and the table of ``suspects.rank``.
@@ -152,7 +152,7 @@ def with_truth(curve: pd.DataFrame, rank: np.ndarray, wrong: np.ndarray):
 
     Args:
         curve: Of ``suspects.Estimate``.
-        rank: Of each sample, from 1, [N].
+        rank: Rank of each sample, from 1, [N].
         wrong: The truth, bool [N].
 
     Returns:

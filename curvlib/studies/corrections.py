@@ -1,12 +1,12 @@
 """Decisions about suspects: read them, check them, and write corrected labels.
 
-A *decision* says of one sample that its label is wrong, right, or that one is unsure.
-They come as a CSV with the columns ``path`` or ``index``, ``decision`` and ``label``
-(the right label of a wrong one; empty: none fits, and the sample is left out). Two
-further columns tie them to their data: ``given_label``, the label when the decision was
+A *decision* says that the label of a sample is wrong, right, or unsure. Decisions are
+read from a CSV with the columns ``path`` or ``index``, ``decision`` and ``label`` (the
+correction of a wrong label; empty: no label fits, and the sample is left out). Two more
+columns tie decisions to their data: ``given_label``, the label when the decision was
 made, and ``source``, the checksum of the data.
 
-The source is never changed: what is written is a new file or a copy.
+The source never changes: the results are a new file or a copy.
 """
 
 import csv
@@ -198,7 +198,7 @@ def write_labels(
 
     Args:
         images: N samples.
-        labels: As ``corrected`` returns them.
+        labels: Result of ``corrected``.
         file: To write.
         relative: Write paths relative to the file, so that it can be loaded where it
             is; otherwise they are relative to the folder of the images.
@@ -276,7 +276,7 @@ def copy_moved(source: Path, images: Images, table: pd.DataFrame, out: Path) -> 
     Args:
         source: The folder that was loaded, with or without ``train/``.
         images: Loaded from it.
-        table: As ``moves`` returns it.
+        table: Result of ``moves``.
         out: The copy; must not exist.
     """
     inside = Path(images.images.folder).resolve().relative_to(source.resolve())

@@ -46,14 +46,14 @@ def of_runs(traces: Iterable[Trace]) -> pd.DataFrame:
 
 
 def timed(call: Callable[[], object], device: torch.device | str = "cpu") -> float:
-    """Seconds of one call, all of its work on the device included.
+    """Seconds of one call, including all of its work on the device.
 
-    A GPU is handed its work and goes on while Python does: without waiting for it
-    before and after, a call would seem to take next to no time.
+    Python does not wait for a GPU. So we wait for it before and after the call, which
+    would otherwise seem to take almost no time.
 
     Args:
-        call: What is timed.
-        device: That it works on.
+        call: The function to time.
+        device: The device on which it works.
     """
     device = torch.device(device)
     wait = {"cuda": torch.cuda.synchronize, "mps": torch.mps.synchronize}
@@ -78,8 +78,8 @@ def measure(
 ) -> pd.DataFrame:
     """Time one pass of training and every way of scoring, in turn, on the same samples.
 
-    Whatever else the machine does hits all of them alike, so trust the ratios within a
-    repetition before the seconds.
+    Other work on the machine slows all of them alike, so the ratios within a repetition
+    are more reliable than the seconds.
 
     Args:
         model: A network of ``curvlib.runs.networks``, on the device of x; a copy is
@@ -160,9 +160,9 @@ def of_scores(
     """What each score adds to a run, in trainings, and what it keeps on disk.
 
     Args:
-        timing: As ``measure`` returns it.
-        epochs: Of the run. A score that reads the last epoch only is paid for once.
-        num_probes: Of the curvature; one that was measured.
+        timing: Result of ``measure``.
+        epochs: Number of epochs. A score of the last epoch alone is measured once.
+        num_probes: Number of probes; one that was measured.
 
     Returns:
         One row for each of ``curvlib.scores.FROM_TRACE`` but random: score, needs,

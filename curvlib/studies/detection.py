@@ -34,7 +34,7 @@ def measure(
     Args:
         table: One column a score, high is suspect, N rows.
         wrong: The truth, bool [N].
-        num_resamples: Of the bootstrap.
+        num_resamples: Number of bootstrap samples.
 
     Returns:
         One row a score, in the order of the columns: score; auroc;
@@ -130,8 +130,8 @@ def logistic(
     Args:
         table: One column a score.
         wrong: The truth, bool [N], at least ``folds`` of each kind.
-        folds: Of the cross-validation.
-        seed: Of the folds.
+        folds: Number of folds.
+        seed: Seed of the folds.
 
     Returns:
         Log-odds for each sample from a model that was fitted without it, shape [N].
@@ -211,8 +211,8 @@ def suspicious_and_missed(
         score: High is suspect, shape [N].
         wrong: The truth, bool [N].
         count: How many of each kind, at most.
-        seed: Of the order of samples with equal scores, which is random: that of the
-            data set would show the same few for every score that ties many.
+        seed: Seed of the order of samples with equal scores. The order is random: that
+            of the data set would show the same few for every score with many ties.
 
     Returns:
         Samples with a right label and the highest scores, the highest first; samples
@@ -230,7 +230,7 @@ def cost_in_trainings(
     """Training and scoring that each score needs, for one run; its training alone is 1.
 
     Args:
-        of_scores: As ``costs.of_scores(timing, epochs=epochs)`` returns it.
+        of_scores: Result of ``costs.of_scores(timing, epochs=epochs)``.
         epochs: Trained.
         scored_epochs: How many of them were scored.
 

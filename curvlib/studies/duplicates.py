@@ -254,7 +254,7 @@ def conflicts(exact: pd.DataFrame) -> pd.DataFrame:
     """Groups of training images with the same pixels and different labels.
 
     Args:
-        exact: As ``exact_groups`` returns it.
+        exact: Result of ``exact_groups``.
 
     Returns:
         One row for each group: images (their indices, as one text) and labels (each
@@ -370,7 +370,7 @@ def each_once(pairs: pd.DataFrame, asked: str) -> pd.DataFrame:
     """Pairs that either space found, each once, the most alike first.
 
     Args:
-        pairs: As the table ``near-pairs``.
+        pairs: The table ``near-pairs``.
         asked: One of ``ASKED``.
     """
     chosen = pairs[pairs["asked"] == asked].reset_index(drop=True)
@@ -394,8 +394,8 @@ def in_pairs(index: np.ndarray, pairs: pd.DataFrame) -> np.ndarray:
     """Training images of the pairs with different labels, bool [N].
 
     Args:
-        index: Of the training images, shape [N].
-        pairs: As the table ``near-pairs``.
+        index: Index of the training images, shape [N].
+        pairs: The table ``near-pairs``.
     """
     found = within(each_once(pairs, "different labels"), "train", "train")
     return np.isin(index, found[["first_index", "second_index"]].to_numpy())
@@ -405,8 +405,8 @@ def near_summary(pairs: pd.DataFrame, thresholds: pd.DataFrame) -> pd.DataFrame:
     """Pairs above each threshold, counted by where their images are.
 
     Args:
-        pairs: As the table ``near-pairs``.
-        thresholds: As the table of that name.
+        pairs: The table ``near-pairs``.
+        thresholds: The table of that name.
 
     Returns:
         One row for each threshold: space, asked, threshold, pairs, and the numbers of
@@ -518,7 +518,7 @@ def by_score(enriched: pd.DataFrame) -> pd.DataFrame:
     The list is the shortest that has room for the whole set.
 
     Args:
-        enriched: As the table ``enrichment``.
+        enriched: The table ``enrichment``.
 
     Returns:
         One row for each score, the highest median place first: the columns of the
@@ -540,7 +540,7 @@ def main_rows(scored: pd.DataFrame) -> pd.DataFrame:
     """The three best scores, those that the page speaks of, and the random one.
 
     Args:
-        scored: As ``by_score`` returns it.
+        scored: Result of ``by_score``.
     """
     named = {*scored["score"].head(3), *SPOKEN_OF}
     return scored[scored["score"].isin(named)]
@@ -550,7 +550,7 @@ def finds_fewer(scored: pd.DataFrame, score: str, *, share: float = 1.0) -> bool
     """Whether a score finds fewer of the images than curvature (norm) does.
 
     Args:
-        scored: As ``by_score`` returns it, with the scores as index.
+        scored: Result of ``by_score``, with the scores as index.
         score: The other score.
         share: Fewer than this share of what curvature finds.
 
@@ -566,7 +566,7 @@ def found_by(scored: pd.DataFrame, *names: str) -> str:
     """How many of the images some scores find, as text, if they were measured.
 
     Args:
-        scored: As ``by_score`` returns it, with the scores as index.
+        scored: Result of ``by_score``, with the scores as index.
         *names: Of scores.
     """
     known = scored.loc[[name for name in names if name in scored.index]]
@@ -599,10 +599,10 @@ def wins(
     """Which of two labels a network believes, and how often it changes its mind.
 
     Args:
-        probability: Of each image's own label at each scored epoch, shape [E, N].
+        probability: Probability of each image's label at each scored epoch, [E, N].
         images: N images.
         pairs: Positions of two images with the same pixels and different labels.
-        seed: Of the run.
+        seed: Seed of the run.
 
     Returns:
         One row for each pair: seed, first, second (indices), first_class, second_class,
@@ -663,7 +663,7 @@ def curves(
     """Probability of each image's own label, epoch by epoch, for some pairs.
 
     Args:
-        trace: Of the run.
+        trace: Trace of the run.
         images: Those it was trained on.
         pairs: Positions of two images.
 
@@ -697,7 +697,7 @@ def exact_pairs(exact: pd.DataFrame) -> pd.DataFrame:
     """The first two images of each group with different labels, a row for each image.
 
     Args:
-        exact: As the table of that name.
+        exact: The table of that name.
 
     Returns:
         Rows of the table, two for each of the first ``SHOWN["exact"]`` groups.
@@ -711,8 +711,8 @@ def at_threshold(pairs: pd.DataFrame, below: pd.DataFrame) -> pd.DataFrame:
     """The last pairs above the threshold and the first below it, found by pixels.
 
     Args:
-        pairs: As the table ``near-pairs``.
-        below: As the table ``near-below``.
+        pairs: The table ``near-pairs``.
+        below: The table ``near-below``.
 
     Returns:
         Rows of both tables, with a column above.
@@ -729,8 +729,8 @@ def near_conflicts(pairs: pd.DataFrame, below: pd.DataFrame) -> pd.DataFrame:
     """Training images that are nearly the same and have different labels, in pairs.
 
     Args:
-        pairs: As the table ``near-pairs``.
-        below: As the table ``near-below``.
+        pairs: The table ``near-pairs``.
+        below: The table ``near-below``.
 
     Returns:
         Rows of both tables, with a column above: pairs above the threshold that are not
@@ -754,7 +754,7 @@ def as_images(pairs: pd.DataFrame) -> pd.DataFrame:
     """Two rows for each pair, one for each image, in their order.
 
     Args:
-        pairs: As the table ``near-pairs``, with a column above.
+        pairs: The table ``near-pairs``, with a column above.
 
     Returns:
         Columns split, index, class, similarity, above.
@@ -912,7 +912,7 @@ def above_chance(scored: pd.DataFrame, score: str = "curvature_norm") -> bool | 
     """Whether a score finds more of the images than a random list (p < 0.001).
 
     Args:
-        scored: As ``by_score`` returns it, with the scores as index.
+        scored: Result of ``by_score``, with the scores as index.
         score: Name of the score.
 
     Returns:
@@ -942,7 +942,7 @@ def won(records: Mapping[str, Mapping]) -> pd.DataFrame:
     """Which label is ahead, in each data set.
 
     Args:
-        records: Of this study, by label.
+        records: Records of this study, by label.
 
     Returns:
         Column data set and those of ``learned``; data sets without pairs left out.

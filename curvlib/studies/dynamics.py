@@ -169,7 +169,7 @@ def courses(
 
     Args:
         epochs: Those scored, shape [E].
-        tracked: As ``groups`` returns it.
+        tracked: Result of ``groups``.
 
     Returns:
         Columns group, epoch, accuracy, mean, and the quantiles of ``QUANTILES``.
@@ -219,7 +219,7 @@ def learned(table: pd.DataFrame) -> pd.DataFrame:
     """When each group is learned, and how much of it at the end.
 
     Args:
-        table: As ``courses`` returns it.
+        table: Result of ``courses``.
 
     Returns:
         Columns group, half (the epoch from which at least half of the group stays
@@ -240,7 +240,7 @@ def learned_late(table: pd.DataFrame) -> bool | None:
     """Whether half of the mislabelled samples is learned later than half of the clean.
 
     Args:
-        table: As ``learned`` returns it.
+        table: Result of ``learned``.
 
     Returns:
         None if no sample is mislabelled. False if half of the clean samples is never
@@ -256,7 +256,7 @@ def compared(table: pd.DataFrame, peak: int) -> pd.DataFrame:
     """Curvature of each group at the peak and at the end, beside the first group's.
 
     Args:
-        table: As ``courses`` returns it.
+        table: Result of ``courses``.
         peak: The epoch at which mean curvature of the training set is highest.
 
     Returns:
@@ -326,7 +326,7 @@ def averaging(
         seeds: One for each run.
         epochs: Those scored, shape [E].
         curvature: Of each run, shape [E, N].
-        name: Of the measure.
+        name: Name of the measure.
         judges: From a score [N] to a value, for each run; none for no rows.
 
     Returns:
@@ -362,7 +362,7 @@ def reached(table: pd.DataFrame) -> pd.DataFrame:
     """What single epochs reach, and the mean over all scored epochs.
 
     Args:
-        table: As ``averaging`` returns it.
+        table: Result of ``averaging``.
 
     Returns:
         Three rows: the mean over all scored epochs, the best single epoch (by its mean
@@ -388,7 +388,7 @@ def measure_of(table: pd.DataFrame) -> str:
     """By what scores are judged, for a text.
 
     Args:
-        table: As ``averaging`` returns it.
+        table: Result of ``averaging``.
     """
     return "not judged" if table.empty else str(table["measure"].iloc[0])
 
@@ -397,7 +397,7 @@ def beats(table: pd.DataFrame) -> dict[str, bool | None]:
     """Whether the mean over epochs beats single epochs, in every seed.
 
     Args:
-        table: As ``averaging`` returns it.
+        table: Result of ``averaging``.
 
     Returns:
         ``"last"`` (against the last epoch) and ``"every"`` (against each epoch of the
@@ -610,7 +610,7 @@ def decay_values(
 
     Args:
         by_decay: Runs of one seed; none for no rows.
-        name: Of the measure.
+        name: Name of the measure.
         judges: One, for that seed, or none for no rows. The other seeds judge nothing
             here: they have one of the weight decays.
 
@@ -630,8 +630,8 @@ def decay_summary(table: pd.DataFrame, values: pd.DataFrame) -> pd.DataFrame:
     """One row for each weight decay.
 
     Args:
-        table: As ``decayed`` returns it.
-        values: As ``decay_values`` returns it.
+        table: Result of ``decayed``.
+        values: Result of ``decay_values``.
 
     Returns:
         Columns weight_decay, peak (epoch of the highest mean curvature of the training
@@ -654,7 +654,7 @@ def runs_of(table: pd.DataFrame) -> pd.DataFrame:
     """The same table with a column ``run`` that names split and weight decay.
 
     Args:
-        table: As ``decayed`` returns it.
+        table: Result of ``decayed``.
     """
     words = table["split"].map({"train": TRAINED, "heldout": HELDOUT})
     return table.assign(run=words + ", " + table["weight_decay"].map("{:g}".format))
@@ -684,7 +684,7 @@ def peak_table(records: Mapping[str, Mapping]) -> pd.DataFrame:
     """Where mean curvature peaks, and what is left of it at the end.
 
     Args:
-        records: Of this study, by label.
+        records: Records of this study, by label.
 
     Returns:
         Columns data set, epochs (of training), peak (its epoch in each seed, a text),
@@ -709,7 +709,7 @@ def decay_table(records: Mapping[str, Mapping]) -> pd.DataFrame:
     """The runs with two weight decays, of the data sets that have them.
 
     Args:
-        records: Of this study, by label.
+        records: Records of this study, by label.
 
     Returns:
         Columns data set and those of ``decay_summary``; the peak as a whole number.

@@ -214,7 +214,7 @@ def sprite_in(record: Mapping) -> "Sprite":
     """All images of a record in one picture.
 
     Args:
-        record: Of this study.
+        record: A record of this study.
     """
     measures = record["sprite"].iloc[0]
     quality = None if pd.isna(measures["quality"]) else int(measures["quality"])

@@ -352,7 +352,7 @@ def by_epoch(epochs: pd.DataFrame) -> pd.DataFrame:
     """Mean and standard deviation over seeds of the agreement at each epoch.
 
     Args:
-        epochs: As ``over_epochs`` returns it.
+        epochs: Result of ``over_epochs``.
 
     Returns:
         Columns score, kind, epoch, mean and sd (of Spearman; sd 0 for one seed).
@@ -538,7 +538,7 @@ def noise_in_words(noise: pd.DataFrame) -> pd.DataFrame:
     """Rows of the table of noise for readers, and the runs that a target takes.
 
     Args:
-        noise: As the function of that name returns it.
+        noise: Result of the function of that name.
 
     Returns:
         The score that agrees best without noise, then cumulative loss, the two
@@ -556,7 +556,7 @@ def gap_to_loss(noise: pd.DataFrame) -> dict[str, float]:
     """How much better the cumulative loss agrees with memorization than curvature does.
 
     Args:
-        noise: As the function of that name returns it.
+        noise: Result of the function of that name.
 
     Returns:
         Differences of Spearman correlations: one_seed, without_noise, and explained,
@@ -615,7 +615,7 @@ def numbers(tables: Mapping[str, pd.DataFrame]) -> dict[str, float | str]:
     """The numbers that the text of the page shows.
 
     Args:
-        tables: As ``measure`` returns them.
+        tables: Result of ``measure``.
 
     Returns:
         By name; whole numbers as texts with a comma for thousands.

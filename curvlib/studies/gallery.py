@@ -106,7 +106,7 @@ def at_ends(table: pd.DataFrame, epochs: np.ndarray, num_shown: int) -> np.ndarr
     """Positions of the images at the ends of each class's ranking and of the whole.
 
     Args:
-        table: As in ``scores.parquet``.
+        table: Like ``scores.parquet``.
         epochs: Those scored.
         num_shown: Images at each end of each class.
 
@@ -126,7 +126,7 @@ def ranking(table: pd.DataFrame, epochs: np.ndarray) -> pd.DataFrame:
     """One row for each sample: means over seeds, and how well they are known.
 
     Args:
-        table: As in ``scores.parquet``.
+        table: Like ``scores.parquet``.
         epochs: Those scored, ascending.
 
     Returns:
@@ -192,7 +192,7 @@ class View:
     """A record of this study, as a page looks at it.
 
     Attributes:
-        ranking: As the function of this name returns it.
+        ranking: Result of the function of that name.
         score: Curvature of each image, shape [N], in the order of ``ranking``.
         names: Class of each image, shape [N].
         classes: Names of the classes, by number.

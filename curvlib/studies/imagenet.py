@@ -167,7 +167,7 @@ def ranking(table: pd.DataFrame) -> pd.DataFrame:
     """One row for each sample: means over seeds, and how well they are known.
 
     Args:
-        table: As in ``scores.parquet``.
+        table: Like ``scores.parquet``.
 
     Returns:
         Columns index, label, curvature (mean of tr(H²)), error (standard error over
@@ -190,7 +190,7 @@ def at_ends(ranked: pd.DataFrame, num_shown: int) -> tuple[np.ndarray, np.ndarra
     """Positions of the samples with the highest and with the lowest curvature of all.
 
     Args:
-        ranked: As ``ranking`` returns it.
+        ranked: Result of ``ranking``.
         num_shown: Images in a row of ``ROWS``.
 
     Returns:
@@ -207,7 +207,7 @@ def ends_of_classes(ranked: pd.DataFrame, num_shown: int) -> np.ndarray:
     Of more than ``NUM_CLASSES`` classes, those with the highest mean curvature.
 
     Args:
-        ranked: As ``ranking`` returns it.
+        ranked: Result of ``ranking``.
         num_shown: Images at each end of each class.
     """
     score, label = ranked["curvature"].to_numpy(), ranked["label"].to_numpy()
@@ -221,8 +221,8 @@ def in_every_seed(table: pd.DataFrame, ranked: pd.DataFrame, num_shown: int) -> 
     """How many of the highest of all are among as many highest of each single seed.
 
     Args:
-        table: As in ``scores.parquet``.
-        ranked: As ``ranking`` returns it.
+        table: Like ``scores.parquet``.
+        ranked: Result of ``ranking``.
         num_shown: As for ``at_ends``.
     """
     top, _ = at_ends(ranked, num_shown)
@@ -237,7 +237,7 @@ def agreements_of_seeds(table: pd.DataFrame) -> list[float]:
     """Spearman correlation of curvature between each two seeds; none for one seed.
 
     Args:
-        table: As in ``scores.parquet``.
+        table: Like ``scores.parquet``.
     """
     by_seed = table.pivot(index="index", columns="seed", values="curvature_square")
     return [
@@ -250,7 +250,7 @@ def mean_scores(table: pd.DataFrame) -> pd.DataFrame:
     """Scores averaged over seeds, high where suspect: a row for each sample.
 
     Args:
-        table: As in ``scores.parquet``.
+        table: Like ``scores.parquet``.
 
     Returns:
         One column for each score but random, in index order.
@@ -362,7 +362,7 @@ def course(moved: pd.DataFrame, split: str) -> dict[str, float]:
     """How the mean curvature of one split moved.
 
     Args:
-        moved: As ``dynamics`` returns it.
+        moved: Result of ``dynamics``.
         split: ``"train"`` or ``"heldout"``.
 
     Returns:
@@ -387,7 +387,7 @@ def unseen(moved: pd.DataFrame) -> dict[str, float]:
     """How the mean curvature of held-out images moved, beside that of the others.
 
     Args:
-        moved: As ``dynamics`` returns it.
+        moved: Result of ``dynamics``.
 
     Returns:
         As ``course``, and ``falls``, whether it has a peak inside and less than half of
@@ -457,9 +457,9 @@ def places_of_conflicts(
     """Places of duplicates under different labels in the ranking by curvature.
 
     Args:
-        exact: As the table of that name.
-        pairs: As ``near_pairs`` returns them; only those above the threshold count.
-        ranked: As ``ranking`` returns it.
+        exact: The table of that name.
+        pairs: Result of ``near_pairs``; only those above the threshold count.
+        ranked: Result of ``ranking``.
 
     Returns:
         One place for each near pair and for each sample of an exact group, the share
@@ -567,8 +567,8 @@ def shown_images(
     """Indices of all images of the figures, ascending, each once.
 
     Args:
-        table: As in ``scores.parquet``.
-        pairs: As ``near_pairs`` returns them.
+        table: Like ``scores.parquet``.
+        pairs: Result of ``near_pairs``.
         num_shown: Images at each end of each class.
     """
     ranked = ranking(table)
@@ -618,8 +618,8 @@ def pairs_in_words(pairs: pd.DataFrame, names: np.ndarray) -> pd.DataFrame:
     """The pairs of the page with names of classes: the first ``NUM_PAIRS``.
 
     Args:
-        pairs: As ``near_pairs`` returns them.
-        names: Of the classes.
+        pairs: Result of ``near_pairs``.
+        names: Names of the classes.
     """
     labels = {n: names[pairs[n].to_numpy(int)] for n in ("first_label", "second_label")}
     return pairs.assign(**labels).drop(columns="above").head(NUM_PAIRS)
@@ -652,7 +652,7 @@ def most_frequent(labels: pd.Series, names: np.ndarray) -> tuple[str, int]:
 
     Args:
         labels: Numbers of classes; the first to occur wins a tie.
-        names: Of the classes.
+        names: Names of the classes.
     """
     counts = pd.Series(names[labels.to_numpy(int)]).value_counts()
     return str(counts.index[0]), int(counts.iloc[0])
@@ -666,7 +666,7 @@ def numbers(
     Args:
         tables: What ``measure`` returned, or a record of it.
         made: The parameters of the measurement, as attributes.
-        names: Of the classes.
+        names: Names of the classes.
     """
     table, runs, sizes = (tables[n] for n in ("scores.parquet", "runs", "sizes"))
     ranked, seen = ranking(table), course(tables["dynamics"], "train")

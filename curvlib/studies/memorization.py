@@ -247,7 +247,7 @@ def nearest_neighbour(
     Args:
         images: Shape [N, ...].
         labels: Shape [N].
-        index: Of the images, shape [N].
+        index: Index of the images, shape [N].
         ratio: Share of the images in each subset.
         num_subsets: Random subsets that the estimate is made of.
 
@@ -274,7 +274,7 @@ def error_ratio(known: pd.DataFrame) -> float:
     """Errors of the estimates in units of their standard errors, root mean square.
 
     Args:
-        known: As ``nearest_neighbour`` returns it; rows without an error are left out.
+        known: Result of ``nearest_neighbour``; rows without an error are left out.
     """
     sure = known[known["standard_error"] > 0]
     ratio = (sure["estimate"] - sure["exact"]) / sure["standard_error"]
@@ -304,7 +304,7 @@ def distribution(memorization: pd.DataFrame) -> pd.DataFrame:
     """How memorization is spread over the images.
 
     Args:
-        memorization: Of each image, with its standard_error; NaN where undefined.
+        memorization: Memorization and standard_error of each image; NaN if undefined.
 
     Returns:
         Columns fact and value (texts).
@@ -525,7 +525,7 @@ def fitted_line(bins: pd.DataFrame) -> pd.DataFrame:
     """What a straight line through the bins leaves over.
 
     Args:
-        bins: As ``straight_line`` returns them.
+        bins: Result of ``straight_line``.
 
     Returns:
         One row: slope and intercept, bins_r2 (share of the variance between bins that
@@ -612,7 +612,7 @@ def as_good_as_one_run(spent: pd.DataFrame) -> pd.DataFrame:
     """The fewest networks of those tried that agree as well as one run of a score.
 
     Args:
-        spent: As ``cost`` returns it.
+        spent: Result of ``cost``.
 
     Returns:
         One row for each score and measure: score, measure, agreement, seconds and
@@ -649,7 +649,7 @@ def numbers(tables: Mapping[str, pd.DataFrame]) -> dict[str, float | str]:
     """The numbers that the text of the page shows.
 
     Args:
-        tables: As ``measure`` returns them.
+        tables: Result of ``measure``.
 
     Returns:
         By name; whole numbers as texts with a comma for thousands.
@@ -698,7 +698,7 @@ def ensembles(records: Mapping[str, Mapping]) -> pd.DataFrame:
     """Each data set's ensemble, what it gets right, and how memorization is spread.
 
     Args:
-        records: Of this study, by label.
+        records: Records of this study, by label.
 
     Returns:
         Column fact, and one for each label (texts).
@@ -739,7 +739,7 @@ def verdicts(spent: pd.DataFrame) -> dict[str, bool]:
     """What one run is worth beside the ensemble.
 
     Args:
-        spent: As ``cost`` returns it.
+        spent: Result of ``cost``.
 
     Returns:
         ``cheaper``: curvature takes fewer seconds than an ensemble that ranks as well.

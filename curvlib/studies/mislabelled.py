@@ -419,10 +419,10 @@ def trainings_of_scores(
     """Training and scoring of one run with each score; a training alone is 1.
 
     Args:
-        timing: As ``costs.measure`` returns it.
+        timing: Result of ``costs.measure``.
         epochs: Of the training.
         scored_epochs: How many of them were scored.
-        num_probes: Of the curvature.
+        num_probes: Number of probes.
         second_epochs: On the second half of the samples.
 
     Returns:
@@ -454,7 +454,7 @@ def fooled_by(
     Args:
         table: One column a score, high is suspect, N rows.
         wrong: The truth, bool [N].
-        index: Of the samples, int [N].
+        index: Index of the samples, int [N].
         count: False alarms of each score, and as many misses.
 
     Returns:
@@ -489,7 +489,7 @@ def combine(table: pd.DataFrame, wrong: np.ndarray, *, seed: int) -> pd.DataFram
         table: One column a score, high is suspect, N rows.
         wrong: The truth, bool [N]. With fewer than 5 wrong labels there is no logistic
             regression.
-        seed: Of the folds.
+        seed: Seed of the folds.
 
     Returns:
         Columns scores (a key of ``SETS``), how (``"rank average"`` or ``"logistic"``)
@@ -513,7 +513,7 @@ def copies_and_both(
     """Which samples are planted copies, and which are a copy or its original.
 
     Args:
-        index: Of the samples, int [N].
+        index: Index of the samples, int [N].
         source: Index of the original of a copy, else the sample's own, int [N].
 
     Returns:

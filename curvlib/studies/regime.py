@@ -370,7 +370,7 @@ def of_score(points: pd.DataFrame, score: str) -> pd.DataFrame:
     learned fewer than half of the wrong labels, which ``unlearned`` lists.
 
     Args:
-        points: As ``points_of`` returns them.
+        points: Result of ``points_of``.
         score: Name.
     """
     chosen = (points["noise"] == "symmetric") & (points["kind"] == "network")
@@ -382,7 +382,7 @@ def unlearned(points: pd.DataFrame) -> pd.DataFrame:
     """The settings of networks that learned fewer than half of the wrong labels.
 
     Args:
-        points: As ``points_of`` returns them.
+        points: Result of ``points_of``.
 
     Returns:
         As ``heads`` returns it.
@@ -394,7 +394,7 @@ def dependence(points: pd.DataFrame) -> pd.DataFrame:
     """Which scores depend most on accuracy on unseen images?
 
     Args:
-        points: As ``points_of`` returns them, of which ``of_score`` counts.
+        points: Result of ``points_of``, of which ``of_score`` counts.
 
     Returns:
         A row for each score that every setting has: few and many (mean AUROC of the
@@ -444,7 +444,7 @@ def left_out(points: pd.DataFrame, score: str) -> pd.DataFrame:
     """How well is AUROC predicted for a data set that the curve has not seen?
 
     Args:
-        points: As ``points_of`` returns them, of which ``of_score`` counts.
+        points: Result of ``points_of``, of which ``of_score`` counts.
         score: Name.
 
     Returns:
@@ -521,7 +521,7 @@ def windows(record: Mapping) -> pd.DataFrame:
     """AUROC of averages over all epochs, and over those after generalising.
 
     Args:
-        record: Of this study.
+        record: A record of this study.
 
     Returns:
         For each score of ``FIELDS``, of the runs of ``longest``, means over seeds: the
@@ -562,7 +562,7 @@ def of_score_along(
     """AUROC of one score along the runs of ``longest``, means over seeds, by epoch.
 
     Args:
-        record: Of this study.
+        record: A record of this study.
         score: One of ``FIELDS``.
 
     Returns:
@@ -583,7 +583,7 @@ def heads(points: pd.DataFrame) -> pd.DataFrame:
     """The settings in which a head was trained on pretrained features.
 
     Args:
-        points: As ``points_of`` returns them.
+        points: Result of ``points_of``.
 
     Returns:
         A row for each: dataset, images, augmented, right on unseen, wrong labels
@@ -602,7 +602,7 @@ def goals(points: pd.DataFrame, dataset: str, score: str) -> pd.DataFrame:
     """Settings of networks on one data set with a tenth of the labels replaced.
 
     Args:
-        points: As ``points_of`` returns them.
+        points: Result of ``points_of``.
         dataset: As in the points.
         score: Name.
 

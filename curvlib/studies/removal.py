@@ -272,7 +272,7 @@ def farthest(
     No network has a say in this, so no score has either.
 
     Args:
-        inputs: Of all samples, shape [N, D].
+        inputs: Inputs of all samples, shape [N, D].
         labels: Shape [N].
         known: Positions of the samples whose class means are taken.
         asked: Positions of the samples asked about, shape [M].
@@ -307,9 +307,9 @@ def matched(labels: np.ndarray, gone: np.ndarray, *, seed: int) -> np.ndarray:
     choice of images within a class.
 
     Args:
-        labels: Of all samples, shape [N].
+        labels: Labels of all samples, shape [N].
         gone: Positions that something else chose, shape [n].
-        seed: Of the choice.
+        seed: Seed of the choice.
 
     Returns:
         Positions, shape [n], ascending.
@@ -446,9 +446,9 @@ def costs_more(
 
     Args:
         accuracy: The table of that name.
-        score: That chose what to remove.
+        score: The score that chose what to remove.
         than: Likewise.
-        group: Of unseen images.
+        group: A group of unseen images.
 
     Returns:
         Undecided if there is one seed only, or the interval holds zero.
@@ -475,7 +475,7 @@ def falls_on_the_rare(accuracy: pd.DataFrame, score: str) -> Verdict:
 
     Args:
         accuracy: The table of that name.
-        score: That chose what to remove.
+        score: The score that chose what to remove.
 
     Returns:
         Undecided if there is one seed only, or the interval holds zero.
@@ -542,7 +542,7 @@ def headline(tables: Mapping) -> dict:
     """The numbers that the page opens with, for ``page.tell``.
 
     Args:
-        tables: Of one record.
+        tables: Tables of one record.
 
     Returns:
         share, the largest that was removed; num_seeds, num_train, num_unseen; points of

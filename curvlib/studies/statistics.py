@@ -69,7 +69,7 @@ def bootstrap_interval(
         positive: The truth, shape [N], bool.
         num_resamples: Each costs one call of the metric.
         level: Share of resamples inside the interval, in (0, 1).
-        seed: Of the resampling.
+        seed: Seed of the resampling.
 
     Returns:
         The interval's low and high end.
@@ -105,7 +105,7 @@ def auroc_interval(
         positive: The truth, shape [N], bool.
         num_resamples: Each counts N samples.
         level: Share of resamples inside the interval, in (0, 1).
-        seed: Of the resampling.
+        seed: Seed of the resampling.
 
     Returns:
         The interval's low and high end.
@@ -259,7 +259,7 @@ def null_scores(score: np.ndarray, *, seed: int = 0) -> dict[str, np.ndarray]:
 
     Args:
         score: Shape [N].
-        seed: Of the shuffle.
+        seed: Seed of the shuffle.
 
     Returns:
         ``"constant"``, ones; ``"shuffled"``, the same values in another order.

@@ -17,7 +17,7 @@ def two_classes(
         num_per_class: Points in each of the two classes; standard normal around
             (-2, 0) and (2, 0).
         wrong_share: Share of the labels flipped, rounded to a whole number of points.
-        seed: Of points and of the choice of wrong labels.
+        seed: Seed of points and of the choice of wrong labels.
 
     Returns:
         Points, float64 [N, 2]; labels given, int64 [N]; and a bool mask [N] of those
@@ -60,7 +60,7 @@ def train(
         steps: Steps of Adam (Kingma and Ba 2015).
         lr: Learning rate.
         snapshots: How many states to keep, evenly spaced; the last is the end.
-        seed: Of the initial weights.
+        seed: Seed of the initial weights.
 
     Returns:
         The networks, in evaluation mode, one a snapshot; and the number of steps done

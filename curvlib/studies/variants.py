@@ -48,7 +48,7 @@ def follow(
     that they differ in what they are asked to and in nothing else.
 
     Args:
-        config: Of the run.
+        config: Settings of the run.
         variants: By name, arguments of ``measure``, measured at each of the epochs.
         epochs: When to measure, from 1 to the run's last; rows are in this order.
         close: Further variants, at ``close_epoch`` only.
@@ -149,10 +149,10 @@ def measure(
     """Curvature by one variant, as float64 arrays.
 
     Args:
-        model: In evaluation mode.
+        model: A network in evaluation mode.
         x: Inputs [B, *input], normalised.
         y: Labels [B].
-        seed: Of the probes.
+        seed: Seed of the probes.
         double: Whether to compute in float64.
         shift: Added to each label, modulo the number of classes.
         **options: As for ``curvlib.input_curvature``.
@@ -180,7 +180,7 @@ def probe_norms(
     """‖Δ(v)‖ of each probe by itself, shape [K, B].
 
     Args:
-        model: In evaluation mode.
+        model: A network in evaluation mode.
         x: Inputs [B, *input].
         y: Labels [B].
         probes: Shape [K, *input], entries ±1.
@@ -197,7 +197,7 @@ def crossings(model: nn.Module, x: Tensor, probes: Tensor, *, step: float) -> Te
     kink of the network between the two points.
 
     Args:
-        model: In evaluation mode, a graph as ``fold_batch_norm`` makes.
+        model: A network in evaluation mode, a graph as ``fold_batch_norm`` makes.
         x: Inputs [B, *input].
         probes: Shape [K, *input].
         step: h, in units of x.

@@ -62,14 +62,14 @@ def prepare(
     Args:
         dataset: As for ``curvlib.load``; broken files are skipped.
         num_train: Only the first so many images; None: all.
-        image_size: Of photographs in folders.
+        image_size: Side length of photographs in folders.
         features_from: ``pixels``; or as for ``curvlib suspects --features``.
         size: Pixels on a side that the extractor sees; None: as it likes.
         noise: One of ``NOISES``; None: the labels as they are, truth unknown.
         noise_rate: Share of the labels replaced, where people did not give them.
         rarest: Images of the last class, as a share of those of the first; the classes
             between get fewer and fewer.
-        seed: Of the wrong labels.
+        seed: Seed of the wrong labels.
 
     Raises:
         ValueError: If the noise is unknown or does not fit the data set.
@@ -138,9 +138,9 @@ def with_noise(images: Images, noise: str | None, rate: float, *, seed: int) -> 
     Args:
         images: With their original labels.
         noise: One of ``NOISES``; None: no wrong labels.
-        rate: Of labels replaced, in [0, 1]; of ``similar``, among the classes that
-            have a similar one.
-        seed: Of the choice.
+        rate: Share of labels replaced, in [0, 1]; for ``similar``, the share among the
+            classes that have a similar one.
+        seed: Seed of the choice.
     """
     if noise is None:
         return images
@@ -164,8 +164,8 @@ def with_similar_flip(images: Images, rate: float, *, seed: int) -> Images:
 
     Args:
         images: CIFAR-10, or other images with some of these classes.
-        rate: Of the labels of these classes, in [0, 1].
-        seed: Of the choice.
+        rate: Share of the labels of these classes, in [0, 1].
+        seed: Seed of the choice.
 
     Raises:
         ValueError: If no class has a similar one.

@@ -142,7 +142,7 @@ def whole_table(mean: pd.DataFrame, sd: pd.DataFrame) -> tuple[pd.DataFrame, ...
     """The AUROC of every score in every setting, and the mean rank, to be shown.
 
     Args:
-        mean: As ``aurocs`` returns it.
+        mean: Result of ``aurocs``.
         sd: Likewise.
 
     Returns:
@@ -345,7 +345,7 @@ def nearer_with_the_slip(table: pd.DataFrame) -> Verdict:
     """Whether the published values lie nearer to ours if true labels leak.
 
     Args:
-        table: As ``slip`` returns it.
+        table: Result of ``slip``.
 
     Returns:
         Undecided if nothing is published for these settings.
@@ -369,7 +369,7 @@ def less_sure_of_planted(tables: Mapping) -> Verdict:
     """Whether the network is less sure of planted images than of the others at the end.
 
     Args:
-        tables: Of one record.
+        tables: Tables of one record.
 
     Returns:
         Undecided if the record has no planted duplicates.
@@ -385,7 +385,7 @@ def of_record(tables: Mapping) -> dict[str, dict]:
     """Everything that the page of one record claims, by a short name.
 
     Args:
-        tables: Of the record.
+        tables: Tables of the record.
 
     Returns:
         Verdicts, as ``page.claim`` takes them, at the main share if no other is said:
@@ -559,7 +559,7 @@ def is_symmetric(tables: Mapping) -> bool:
     """Whether labels were replaced by another class at random, as in the paper.
 
     Args:
-        tables: Of one record of ``mislabelled``.
+        tables: Tables of one record of ``mislabelled``.
     """
     used = tables["fitted"].iloc[0]
     return used["noise"] == "symmetric" and not used["planted_duplicates"]
@@ -569,7 +569,7 @@ def high(tables: Mapping, reference: str) -> Verdict:
     """Whether a score's mean AUROC at the main share is at least ``HIGH``.
 
     Args:
-        tables: Of one record of ``mislabelled``.
+        tables: Tables of one record of ``mislabelled``.
         reference: Name of the score.
     """
     rows = at_main(tables["metrics"])
@@ -585,7 +585,7 @@ def as_high_as_published(tables: Mapping, reference: str) -> Verdict:
     """Whether a score reaches its published AUROC, to within 0.01, at every share.
 
     Args:
-        tables: Of one record of ``mislabelled``.
+        tables: Tables of one record of ``mislabelled``.
         reference: Name of the score.
 
     Returns:
@@ -609,7 +609,7 @@ def beats_existing(tables: Mapping, reference: str) -> Verdict:
     """Whether a score beats every approach of ``EXISTING`` that was run.
 
     Args:
-        tables: Of one record of ``mislabelled``.
+        tables: Tables of one record of ``mislabelled``.
         reference: Name of the score.
 
     Returns:
@@ -701,7 +701,7 @@ def short_table(settings: pd.DataFrame) -> pd.DataFrame:
     """A row for each setting: accuracies, and AUROC of the scores in ``FEW``, as text.
 
     Args:
-        settings: As ``by_setting`` returns it.
+        settings: Result of ``by_setting``.
 
     Returns:
         Columns setting, right on unseen images, wrong labels learned, then one for each
@@ -758,7 +758,7 @@ def at_main_share(settings: pd.DataFrame) -> pd.DataFrame:
     """The rows of each record's main share of wrong labels.
 
     Args:
-        settings: As ``by_setting`` returns it.
+        settings: Result of ``by_setting``.
     """
     return settings.groupby("label", sort=False, group_keys=False)[
         list(settings.columns)
@@ -769,7 +769,7 @@ def summary(settings: pd.DataFrame, reference: str) -> dict:
     """The numbers that the page opens with, for ``page.tell``, at the main shares.
 
     Args:
-        settings: As ``by_setting`` returns it.
+        settings: Result of ``by_setting``.
         reference: The score that stands for curvature.
 
     Returns:
@@ -800,7 +800,7 @@ def honest_is_close(tables: Mapping) -> Verdict:
     """Whether honest labels come close to what is published for curvature and loss.
 
     Args:
-        tables: Of one record of ``mislabelled``.
+        tables: Tables of one record of ``mislabelled``.
 
     Returns:
         At the main share; holds if both AUROCs are at most 0.01 below the published

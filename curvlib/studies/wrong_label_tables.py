@@ -209,7 +209,7 @@ def moved(leak: pd.DataFrame) -> pd.DataFrame:
     """The scores that the slip moves: those that look at the label.
 
     Args:
-        leak: As ``leak`` returns it.
+        leak: Result of ``leak``.
     """
     return leak[(leak["change"].abs() > 1e-9) & (leak["score"] != "random")]
 
@@ -323,7 +323,7 @@ def all_numbers(tables: Mapping) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Every number of every score in one table: values to sort by, and texts to show.
 
     Args:
-        tables: Of the record.
+        tables: Tables of the record.
 
     Returns:
         Two frames of one shape, indexed by score: AUROC at each share; at the main one
@@ -387,7 +387,7 @@ def published_by_share(table: pd.DataFrame) -> pd.DataFrame:
     """Published and our AUROCs side by side, as text.
 
     Args:
-        table: As ``published_beside`` returns it.
+        table: Result of ``published_beside``.
 
     Returns:
         score, then for each noise rate a column ``published, 10%`` and a column

@@ -117,7 +117,7 @@ def wide(
     """One row a set of labels, one column a tool; below AUROC the minutes of a core.
 
     Args:
-        found: As ``by_data`` returns it.
+        found: Result of ``by_data``.
         scores: Names of the scores, from left to right; those not there are left out.
         value: Column of ``found``.
         with_error: Scores whose AUROC is shown with its standard error.
@@ -146,7 +146,7 @@ def differences(
     """AUROC of two scores by set of labels, as claims show it.
 
     Args:
-        found: As ``by_data`` returns it.
+        found: Result of ``by_data``.
         one: Name of a score.
         other: Of another one.
     """
@@ -163,7 +163,7 @@ def gains(found: pd.DataFrame) -> pd.DataFrame:
     """What our head adds to cleanlab's AUROC, and what the rest of our order adds.
 
     Args:
-        found: As ``by_data`` returns it.
+        found: Result of ``by_data``.
     """
     table = found.pivot(index="data", columns="score", values="auroc")
     table = table.reindex(found["data"].unique())
@@ -208,7 +208,7 @@ def ahead(found: pd.DataFrame, one: str, other: str) -> dict[str, bool]:
     """Whether one score has the higher AUROC, by set of labels.
 
     Args:
-        found: As ``by_data`` returns it.
+        found: Result of ``by_data``.
         one: Name of a score.
         other: Of another one.
     """
@@ -221,7 +221,7 @@ def on_pixels(folder: Path) -> pd.DataFrame:
     """AUROC and minutes of networks trained on pixels, from records that are there.
 
     Args:
-        folder: Of the records of one profile.
+        folder: Folder of the records of one profile.
 
     Returns:
         One row a record: data, the best score, its AUROC, that of curvature, and
@@ -254,7 +254,7 @@ def everything(found: pd.DataFrame) -> pd.DataFrame:
     """All scores of all sets of labels, the best first.
 
     Args:
-        found: As ``by_data`` returns it.
+        found: Result of ``by_data``.
     """
     table = found.sort_values(["auroc"], ascending=False, kind="stable")
     return pd.DataFrame(

@@ -112,7 +112,7 @@ def write_with(
         sprite: N images, as ``sprite_of`` gives them.
         frame: N rows in the order of the images: columns ``index`` and ``label``, and
             the scores.
-        name: Of the data set.
+        name: Name of the data set.
         classes: Names by number.
         signs: As for ``write``.
 
@@ -306,7 +306,7 @@ def placeholder(label: str, file: str) -> str:
     """The place in a page where the book's script shows an explorer.
 
     Args:
-        label: Of the data set.
+        label: Label of the data set.
         file: Name of the explorer's file, which the page offers for download.
 
     Returns:
