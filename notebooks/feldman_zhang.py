@@ -193,10 +193,7 @@ page.claim(
 
 # %% mystnb={"figure": {"caption": "Memorization rises with the rank of curvature (left) and more clearly with that of the cumulative loss (right), with a wide spread: {glue:text}`num_samples` images, darker cells hold more.", "name": "fig-density"}, "image": {"alt": "Two density plots of released memorization against the rank of curvature and of cumulative loss; both rise from left to right."}}
 edges, counts = record["density-edges"], record["density"]
-cells = {
-    f"rank of {figures.words(x)}": n
-    for x, n in zip(feldman_zhang.DENSE, counts, strict=True)
-}
+cells = {f"rank of {x}": n for x, n in zip(feldman_zhang.DENSE, counts, strict=True)}
 _ = figures.densities(
     cells, edges["rank"], edges["memorization"], ylabel="memorization"
 )

@@ -1418,7 +1418,8 @@ def densities(
     top = max(np.max(counts) for counts in cells.values())
     for ax, (xlabel, counts) in zip(axes, cells.items(), strict=True):
         bar = "images" if ax is axes[-1] else None
-        density(counts, x_edges, y_edges, xlabel=xlabel, top=top, bar=bar, ax=ax)
+        density(counts, x_edges, y_edges, top=top, bar=bar, ax=ax)
+        ax.set_xlabel(words(xlabel))
     axes[0].set_ylabel(ylabel)
     return figure
 
