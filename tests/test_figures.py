@@ -76,6 +76,13 @@ CURVES = pd.DataFrame(
         for epoch in (1, 2)
     ]
 )
+BINS = pd.DataFrame(
+    [
+        {"quantity": name, "low": 10.0**k, "high": 10.0 ** (k + 1), "images": k + 1}
+        for name in ("memorization", "curvature_norm")
+        for k in range(3)
+    ]
+)
 WHOLE = {  # these return a figure, not axes
     "note": lambda: figures.note("There are no such pairs."),
     "side_by_side": lambda: figures.side_by_side(
@@ -90,6 +97,13 @@ WHOLE = {  # these return a figure, not axes
         pd.DataFrame(RNG_PLACES, columns=[f"score_{i}" for i in range(20)])
     ),
     "pair_curves": lambda: figures.pair_curves(CURVES),
+    "densities": lambda: figures.densities(
+        {"rank of curvature_norm": np.eye(3), "loss": 9 * np.eye(3)},
+        np.arange(4),
+        np.arange(4),
+        ylabel="memorization",
+    ),
+    "histograms": lambda: figures.histograms(BINS, "quantity", log=["curvature_norm"]),
 }
 each_figure = pytest.mark.parametrize("name", [*FIGURES, *WHOLE])
 
@@ -677,6 +691,26 @@ def test_density_leaves_empty_cells_white_and_darkens_with_the_count():
     assert shown.mask.sum() == 1
     darkness = [-sum(mesh.to_rgba(value)[:3]) for value in (1, 10, 100)]
     assert darkness == sorted(darkness)
+
+
+def test_densities_share_one_scale_of_colours():
+    first, second = WHOLE["densities"]().axes[:2]
+    norms = [ax.collections[0].norm for ax in (first, second)]
+    assert [norm.vmax for norm in norms] == [9, 9]
+    assert first.get_xlabel() == "rank of mean curvature (norm)"
+
+
+def test_histograms_have_the_bins_given_and_one_logarithmic_axis():
+    first, second = WHOLE["histograms"]().axes
+    assert (first.get_xscale(), second.get_xscale()) == ("linear", "log")
+    steps = first.patches[0].get_data()
+    assert steps.values.tolist() == [1, 2, 3]
+    assert steps.edges.tolist() == [1, 10, 100, 1000]
+
+
+def test_values_are_listed_with_the_words_of_their_scores():
+    values = pd.Series({"curvature_norm": 0.5, "random": 0.00123})
+    assert figures.listed(values) == "mean curvature (norm) 0.500, random 0.001"
 
 
 def test_density_refuses_edges_that_do_not_fit():

@@ -80,6 +80,33 @@ def test_a_score_that_is_the_reference_agrees_with_it_in_full(released, tmp_path
     assert constant["top_overlap"] == pytest.approx(20 / 200)
 
 
+def test_networks_stand_side_by_side_with_what_they_get_right(tmp_path):
+    given = SMALL | {"seeds": [0], "runs": str(tmp_path / "runs")}
+    shown = {
+        "many": feldman_zhang.measure(**given, num_heldout=100).tables,
+        "unknown": feldman_zhang.measure(**given).tables,
+    }
+    found = feldman_zhang.networks(shown)
+    (run,) = (tmp_path / "runs").glob("*/heldout")
+    right = Trace.open(run.parent).read("correct", "heldout").mean(1).max()
+    assert found.loc["many", "unseen"] == pytest.approx(right)
+    assert np.isnan(found.loc["unknown", "unseen"])
+    assert found["seeds"].tolist() == [1, 1]
+    epochs = shown["many"]["epochs"].query(
+        "score == 'curvature_norm' and kind == @feldman_zhang.ALONE"
+    )
+    assert found.loc["many", "epoch"] == epochs["spearman"].max()
+    assert feldman_zhang.beside(found, "norm", "loss")["many"] == (
+        f"{found.loc['many', 'norm']:.3f} against {found.loc['many', 'loss']:.3f}"
+    )
+
+
+def test_what_is_unknown_is_not_above():
+    assert feldman_zhang.above(2, 1) is True
+    assert feldman_zhang.above(1, 1) is False
+    assert feldman_zhang.above(float("nan"), 1) is None
+
+
 def test_two_references_that_are_one_agree_in_full(tmp_path):
     found = feldman_zhang.measure(
         **SMALL, consistency="c.npz", seeds=[0, 1], runs=str(tmp_path / "runs")
@@ -287,10 +314,11 @@ def test_published_values_stand_beside_ours_for_cifar100_only():
     assert norm["published_pearson_top"] == 0.16
     ours = agreement.of(scored, "curvature_norm", agreement.SEED)["cosine"].mean()
     assert norm["cosine_all"] == pytest.approx(ours)
-    assert np.isnan(found.loc["el2n", "published_cosine_all"])
+    assert "el2n" not in found.index  # nobody published a value
     assert found.loc["constant", "cosine_all"] > 0.8
     other = feldman_zhang.beside_published(scored, top, "digits")
     assert other.filter(like="published").isna().all(axis=None)
+    assert other["score"].tolist() == ["constant", agreement.SHUFFLED]
 
 
 def test_disagreements_are_the_largest_differences_of_rank_on_either_side():
