@@ -150,6 +150,7 @@ def glance(rows: list[Row]) -> str:
     ]
     figure = [
         f"```{{figure}} pages/{CHART}",
+        ":class: dark-light drawn",
         f":alt: {_alt(judged)}",
         "",
         "In how many settings each claim of the paper holds here.",
@@ -174,7 +175,7 @@ def table(rows: list[Row]) -> str:
         ]
         for row in rows
     ]
-    return "\n".join(_list_table(head, body, widths="24 22 28 14 12")) + "\n"
+    return "\n".join(_list_table(head, body, widths="17 15 40 12 16")) + "\n"
 
 
 def _here(row: Row) -> str:
@@ -256,6 +257,7 @@ def chart(rows: list[Row]) -> bytes:
         ax.set_xlabel("settings")
         figure.legend(loc="outside upper center", ncols=3, frameon=False, fontsize=9)
         buffer = io.BytesIO()
-        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+        none = {"Date": None, "Creator": None}
+        figure.savefig(buffer, format="svg", metadata=none, transparent=True)
         plt.close(figure)
     return buffer.getvalue()

@@ -318,7 +318,9 @@ def two_ends(
             for i, image in enumerate(_checked_images(images)):
                 x = i * side if end == 0 else WIDTH - (i + 1) * side
                 extent = (x + 0.02, x + side - 0.02, y + side - 0.04, y)
-                ax.imshow(image, extent=extent, interpolation="nearest")
+                # Not "nearest", which makes one picture of all images. A dark page
+                # takes such a picture for data, and inverts it.
+                ax.imshow(image, extent=extent, interpolation="none")
     ax.set(xlim=(0, WIDTH), ylim=(total, 0), aspect="auto")
     return figure
 

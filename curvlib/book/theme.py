@@ -2,7 +2,7 @@
 
 The theme adds scripts for live code cells, which this book does not have, to each page
 twice, so that browsers report an error. Tables that are read from files get words in
-place of column names.
+place of column names. Works in the bibliography are items of its list.
 """
 
 import re
@@ -68,9 +68,18 @@ def with_named_toggles(app: Any, page: str, template: str, context: dict, doctre
     context["generate_toctree_html"] = named
 
 
+def with_a_list_of_works(app: Any, page: str, template: str, context: dict, doctree):
+    """Give the works in the bibliography the role that their list asks for."""
+    if "body" in context:
+        context["body"] = context["body"].replace(
+            'role="doc-biblioentry"', 'role="listitem"'
+        )
+
+
 def setup(app: Any) -> dict[str, bool]:
     """Tell Sphinx what this module does."""
     app.connect("doctree-read", with_words)
     app.connect("html-page-context", without_live_code, priority=900)
     app.connect("html-page-context", with_named_toggles, priority=900)
+    app.connect("html-page-context", with_a_list_of_works)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
