@@ -185,13 +185,11 @@ page.claim(
 
 
 def over_epochs(record):
-    curves = study.epoch_curves(record["epochs"])
+    curves = study.epoch_curves(record["epochs"]).groupby("activation")
+    parts = {figures.words(name): curves.get_group(name) for name in study.ACTIVATIONS}
     look = {"by": "score", "error": "std", "log": "y", "ylabel": "mean ‖Δ(v)‖²"}
     return figures.by_dataset(
-        {
-            figures.words(a): curves[curves["activation"] == a]
-            for a in study.ACTIVATIONS
-        },
+        parts,
         lambda part, ax: figures.lines(part, "epoch", "mean", **look, ax=ax),
         columns=3,
     )
