@@ -52,9 +52,8 @@ rest = ["h = 1e-3, norm", "gradient norm", "cumulative loss", "random"]
 
 
 def aurocs(record):
-    order = [*study.curvatures(record), *rest]
-    look = {"group": "activation", "order": order, "legend_above": True}
-    return figures.dots(record["auroc"], **look).figure
+    look = {"group": "activation", "order": [*study.curvatures(record), *rest]}
+    return figures.dots(record["auroc"], legend_above=True, **look).figure
 
 
 alt = "AUROC of each variant with error bars, for ReLU, softplus and GELU."
