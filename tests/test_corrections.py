@@ -1,3 +1,4 @@
+import csv
 import os
 
 import numpy as np
@@ -245,6 +246,44 @@ def test_labels_of_a_csv_can_be_loaded_where_they_are_written(tmp_path, photos):
         assert found.labels.tolist() == [0, 0, 1]
         assert (found.images[:] == data.load(str(source)).images[:]).all()
     assert pd.read_csv(photos / "train/beside.csv")["path"].tolist()[0] == "cat/0.png"
+
+
+def test_a_corrected_csv_differs_from_its_source_in_the_labels_alone(tmp_path, photos):
+    long = str(photos / "train/dog/2.png")
+    (photos / "train/dog/broken.png").write_bytes(b"")
+    rows = [
+        ["note", " Path ", "who", "LABEL", "größe, cm"],
+        ['she said "no", twice', "cat/0.png", "", " cat ", "1,5"],
+        ["two\nlines", "dog/1.png", "Łukasz", "dog", '"'],
+        ["=1+1", long, " spaces ", "dog", "007"],
+        ["not a picture", "dog/broken.png", "é", "dog", "NA"],
+        ["gone", "dog/0.png", "", "dog", ""],
+    ]
+    source = photos / "train/labels.csv"
+    columns = "path,decision,label"
+    decisions = [("cat/0.png", "right", ""), ("dog/1.png", "wrong", "cat")]
+    decisions += [(long, "wrong", "cat"), ("dog/0.png", "wrong", "")]
+    file = decided(tmp_path / "d.csv", decisions, columns)
+    expected = [row.copy() for row in rows[:-1]]
+    expected[2][3] = expected[3][3] = "cat"
+    for separator, end, encoding in ((",", "\n", "utf-8"), (";", "\r\n", "utf-8-sig")):
+        with source.open("w", newline="", encoding=encoding) as text:
+            form = {"delimiter": separator, "lineterminator": end}
+            csv.writer(text, **form).writerows(rows)
+        beside, deep = photos / "train/beside.csv", tmp_path / "deep/elsewhere.csv"
+        for out in (beside, deep):
+            command = ["apply", str(file), str(source), "--out", str(out)]
+            assert main([*command, "--overwrite"]) == 0
+        with beside.open(newline="", encoding=encoding) as text:
+            assert list(csv.reader(text, delimiter=separator)) == expected
+        assert beside.read_bytes()[:3] == source.read_bytes()[:3]  # the mark of Excel
+        ends = len(expected) if end == "\r\n" else 0
+        assert beside.read_bytes().count(b"\r") == ends
+        with deep.open(newline="", encoding=encoding) as text:
+            found = list(csv.reader(text, delimiter=separator))
+        assert found[1][1] == "../photos/train/cat/0.png" and found[3][1] == long
+        assert [r[:1] + r[2:] for r in found] == [r[:1] + r[2:] for r in expected]
+        assert data.load(str(deep), broken_files="skip").labels.tolist() == [0, 0, 0]
 
 
 def test_a_list_of_moves_that_is_there_stays(tmp_path, photos, capsys):

@@ -6,11 +6,12 @@ recognises them by their names, at any depth. They are counted, but never read a
 and they never change the index of a sample.
 """
 
+import codecs
 import csv
 import io
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -303,9 +304,7 @@ def list_csv(file: Path) -> Listing:
                 f"{file}: row {number} has no label ({path}); give it one, or remove "
                 "the row"
             )
-        slashes = path.replace("\\", "/")  # if it was written on Windows
-        if os.path.isfile(base / slashes) and not os.path.isfile(base / path):
-            path = slashes
+        path = _with_slashes(base, path)
         real = os.path.realpath(base / path)
         if real in seen:
             raise ValueError(
@@ -326,9 +325,55 @@ def list_csv(file: Path) -> Listing:
     return Listing(base, files, {})
 
 
+def _with_slashes(base: Path, path: str) -> str:
+    """A path as it was given, or with slashes if it was written on Windows."""
+    slashes = path.replace("\\", "/")
+    there = os.path.isfile(base / slashes) and not os.path.isfile(base / path)
+    return slashes if there else path
+
+
+def relabelled_csv(file: Path, labels: Mapping[int, str | None], out: Path) -> bytes:
+    """The content of a CSV of images with some labels replaced; all else stays.
+
+    Args:
+        file: A CSV that ``list_csv`` reads.
+        labels: New labels by row, from 0; None: the row is left out.
+        out: Where the content will be written. In another folder, relative paths are
+            made to lead to the same files.
+    """
+    content = file.read_bytes()
+    text, separator = _csv_text(file, content)
+    (_, header), *rows = _csv_cells(file, text, separator)
+    path, label = _csv_columns(file, header)
+    here, there = out.resolve().parent, file.resolve().parent
+    # A cell with a line end of either kind is quoted under the longer one.
+    ends = {"lineterminator": "\r\n" if "\r" in text else "\n"}
+    written = io.StringIO(newline="")
+    writer = csv.writer(written, delimiter=separator, **ends)
+    writer.writerow(header)
+    for row, (_, cells) in enumerate(rows):
+        new = labels.get(row, cells[label])
+        if new is None:
+            continue
+        cells[label] = new
+        if here != there:
+            shown = Path(_with_slashes(file.parent, cells[path].strip()))
+            if not shown.is_absolute():
+                cells[path] = os.path.relpath(there / shown, here)
+        writer.writerow(cells)
+    marked = content.startswith(codecs.BOM_UTF8)  # as Excel does
+    return written.getvalue().encode("utf-8-sig" if marked else "utf-8")
+
+
 def _csv_rows(file: Path) -> list[tuple[int, str, str]]:
     """Number, path and label of each row that is not empty; the header is row 1."""
-    content = file.read_bytes()
+    (_, header), *rows = _csv_cells(file, *_csv_text(file, file.read_bytes()))
+    path, label = _csv_columns(file, header)
+    return [(n, cells[path].strip(), cells[label].strip()) for n, cells in rows]
+
+
+def _csv_text(file: Path, content: bytes) -> tuple[str, str]:
+    """The text of a CSV, and what separates its values."""
     try:
         text = content.decode("utf-8-sig")
         if "\0" in text:
@@ -338,37 +383,46 @@ def _csv_rows(file: Path) -> list[tuple[int, str, str]]:
             f"{file} is no text in UTF-8; save it as CSV in UTF-8"
         ) from error
     first = text.split("\n", 1)[0]
-    separator = max(",;\t", key=first.count)
+    return text, max(",;\t", key=first.count)
+
+
+def _csv_cells(file: Path, text: str, separator: str) -> list[tuple[int, list[str]]]:
+    """Number and cells of the header, which is row 1, and of all rows with text."""
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
-    rows: list[tuple[int, str, str]] = []
-    header: list[str] = []
+    rows: list[tuple[int, list[str]]] = []
     number = 0
     try:
         for number, cells in enumerate(reader, start=1):
-            if number == 1:
-                header = [cell.strip().lower() for cell in cells]
-                wanted = [header.count(column) for column in CSV_COLUMNS]
-                if wanted != [1, 1]:
-                    raise ValueError(
-                        f"{file} needs one column path and one column label, named in "
-                        f"its first row; that row is: {', '.join(cells) or '(empty)'}"
-                    )
-            elif any(cell.strip() for cell in cells):
-                if len(cells) != len(header):
-                    raise ValueError(
-                        f"{file}: row {number} has {len(cells)} cells, and the header "
-                        f"has {len(header)}; put values that contain {separator!r} "
-                        "in double quotes"
-                    )
-                path, label = (cells[header.index(column)] for column in CSV_COLUMNS)
-                rows.append((number, path.strip(), label.strip()))
+            if not rows:
+                _csv_columns(file, cells)
+            elif not any(cell.strip() for cell in cells):
+                continue
+            elif len(cells) != len(rows[0][1]):
+                raise ValueError(
+                    f"{file}: row {number} has {len(cells)} cells, and the header has "
+                    f"{len(rows[0][1])}; put values that contain {separator!r} in "
+                    "double quotes"
+                )
+            rows.append((number, cells))
     except csv.Error as error:
         raise ValueError(
             f"{file}: row {number + 1} cannot be read ({error})"
         ) from error
-    if not rows:
+    if len(rows) < 2:
         raise ValueError(f"{file} has no rows; it needs a header and one row an image")
     return rows
+
+
+def _csv_columns(file: Path, cells: list[str]) -> tuple[int, int]:
+    """Where the path and the label are in each row, by the header."""
+    header = [cell.strip().lower() for cell in cells]
+    if [header.count(column) for column in CSV_COLUMNS] != [1, 1]:
+        raise ValueError(
+            f"{file} needs one column path and one column label, named in its first "
+            f"row; that row is: {', '.join(cells) or '(empty)'}"
+        )
+    path, label = (header.index(column) for column in CSV_COLUMNS)
+    return path, label
 
 
 def in_order(labels: list[str]) -> list[str]:

@@ -189,31 +189,41 @@ def corrected(images: Images, decisions: Decisions) -> np.ndarray:
     return labels
 
 
-def write_labels(
-    images: Images, labels: np.ndarray, file: str | Path, *, relative: bool = False
-) -> None:
+def write_labels(images: Images, labels: np.ndarray, file: str | Path) -> None:
     """Write a CSV with a row for each sample that has a label.
 
-    Columns: path or index, and label, the name of the class.
+    Columns: path (below the folder of the images) or index, and label, the name of the
+    class.
 
     Args:
         images: N samples.
         labels: Result of ``corrected``.
         file: To write.
-        relative: Write paths relative to the file, so that it can be loaded where it
-            is; otherwise they are relative to the folder of the images.
     """
     kept = np.flatnonzero(labels != LEFT_OUT)
     paths = paths_of(images)
     key = "index" if paths is None else "path"
     values = images.index[kept] if paths is None else [paths[i] for i in kept]
-    here, there = Path(file).resolve().parent, images.images
-    if relative and paths is not None and there.folder.resolve() != here:
-        values = [
-            os.path.relpath(there.folder.resolve() / path, here) for path in values
-        ]
     names = [images.classes[labels[i]] for i in kept]
     write_table(file, pd.DataFrame({key: values, "label": names}))
+
+
+def write_csv(source: Path, images: Images, labels: np.ndarray, file: Path) -> None:
+    """Write the CSV that images were loaded from, with the corrected labels.
+
+    Its other columns and rows stay as they are, and so do rows of broken files. Samples
+    that are left out have no row. The file can be loaded where it is written.
+
+    Args:
+        source: The CSV.
+        images: N samples, loaded from it.
+        labels: As ``corrected`` returns them.
+        file: To write.
+    """
+    changed = np.flatnonzero(labels != images.labels)
+    names = [None if c == LEFT_OUT else images.classes[c] for c in labels[changed]]
+    rows = dict(zip(images.index[changed].tolist(), names, strict=True))
+    write_atomically(file, files.relabelled_csv(source, rows, file))
 
 
 def write_npz(

@@ -755,8 +755,10 @@ def apply(options: argparse.Namespace) -> int:
             except (ValueError, FileNotFoundError):
                 test = None  # it has none
         corrections.write_npz(images, labels, out, test)
+    elif in_csv:
+        corrections.write_csv(place, images, labels, out)
     else:
-        corrections.write_labels(images, labels, out, relative=in_csv)
+        corrections.write_labels(images, labels, out)
         if beside:
             corrections.write_table(beside, corrections.moves(images, labels))
     counts = decisions.counts()
