@@ -75,13 +75,14 @@ _ = (
 #
 # All tools get the same feature vectors of a pretrained network and the same labels.
 #
-# - **cleanlab** {cite}`northcutt2021`: logistic regression with scikit-learn's defaults,
-#   five folds. The score is the probability of the label given, which the package calls
-#   label quality. Two of its options are in the full table: the margin, and probabilities
-#   that are adjusted by class.
+# - **cleanlab** {cite}`northcutt2021`: scikit-learn's logistic regression on standardised
+#   features, five folds. Of five strengths of regularisation, we take the one with the
+#   lowest held-out loss on the given labels. The score is the probability of the label
+#   given, which the package calls label quality. Two of its options are in the full table:
+#   the margin, and probabilities that are adjusted by class.
 # - **cleanlab with our head**: cleanlab's default score, computed from the out-of-fold
 #   probabilities of our linear head. The formula is the same, so any difference from
-#   cleanlab is due to the classifier: early stopping instead of scikit-learn's defaults.
+#   cleanlab is due to the classifier: our head is regularised by early stopping.
 # - **Ratio of distances**: the distance to the nearest image of the same class divided by
 #   that to the nearest image of another class, the idea of SelfClean.
 # - **Votes of neighbours**: the share of the nearest images that have the same label.

@@ -3,6 +3,7 @@ import pandas as pd
 import pytest
 
 from curvlib import metrics
+from curvlib.runs.head import Vectors
 from curvlib.studies import wrong_label_tool_tables as tables
 from curvlib.studies import wrong_label_tools as study
 from tests.test_head import clusters, wrong
@@ -68,6 +69,28 @@ def test_cleanlab_finds_wrong_labels_in_clusters():
     vectors = clusters(count=200, wrong=10)
     for score in study.cleanlab_scores(vectors, seed=0).values():
         assert metrics.auroc(-score, wrong(vectors)) > 0.95
+
+
+def test_cleanlabs_classifier_is_regularised_where_features_are_many(monkeypatch):
+    rng = np.random.default_rng(0)
+    truth = np.arange(300) % 2
+    x = rng.standard_normal((300, 100))
+    x[:, :10] += truth[:, None] - 0.5  # the rest is noise
+    vectors = Vectors(
+        features=100 * x + 7,  # scales do not matter
+        labels=np.where(np.arange(300) < 30, 1 - truth, truth),
+        original_labels=truth,
+        index=np.arange(300),
+        classes=("a", "b"),
+    )
+
+    def found() -> float:
+        quality = study.cleanlab_scores(vectors, seed=0)["cleanlab"]
+        return metrics.auroc(-quality, wrong(vectors))
+
+    chosen = found()
+    monkeypatch.setattr(study, "STRENGTHS", (1.0,))
+    assert chosen > found() + 0.02
 
 
 def test_the_bootstrap_of_the_auroc_is_that_of_drawn_samples():
