@@ -112,6 +112,35 @@ def test_wide_vectors_have_the_same_neighbours_without_a_matrix_of_features(
     np.testing.assert_allclose(found.ratio, every.ratio, atol=1e-3)
 
 
+def test_a_search_that_was_stopped_goes_on_and_ends_the_same(tmp_path, monkeypatch):
+    monkeypatch.setattr(study, "COSINES", 1)  # blocks of 64 samples
+    monkeypatch.setattr(study.head, "SAVE_SECONDS", 0)
+    vectors = clusters(count=300, wrong=10)
+    space = study.Space(vectors, study.head.statistics(vectors))
+    whole = space.neighbours(vectors.labels)
+    asked, place, stop_at = [], study.Space.at, 128
+
+    def at(self, positions):
+        asked.append(int(positions[0]))
+        if positions[0] == stop_at:
+            raise KeyboardInterrupt
+        return place(self, positions)
+
+    monkeypatch.setattr(study.Space, "at", at)
+    with pytest.raises(KeyboardInterrupt):
+        space.neighbours(vectors.labels, runs=tmp_path)
+    stop_at = None
+    for expected in ([0, 64, 128, 128, 192, 256], []):
+        found = space.neighbours(vectors.labels, runs=tmp_path)
+        assert asked == expected
+        for name, values in vars(whole).items():
+            np.testing.assert_array_equal(getattr(found, name), values)
+        asked.clear()
+    other = np.roll(vectors.labels, 1)  # other labels are another search
+    space.neighbours(other, runs=tmp_path)
+    assert len(asked) == 5
+
+
 def test_the_nearest_of_a_class_are_of_that_class():
     vectors = clusters(count=90, wrong=3)
     space = study.Space(vectors, study.head.statistics(vectors))

@@ -8,10 +8,11 @@ suspects are, is estimated by planting known wrong labels and ranking again.
 Nothing here is told which labels are wrong.
 """
 
+import io
 import json
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -20,12 +21,13 @@ import numpy as np
 import pandas as pd
 import torch
 import torch.nn.functional as F
+from filelock import FileLock
 from scipy.stats import rankdata
 
 from curvlib import metrics, scores
 from curvlib.data import Images, duplicates, progress
 from curvlib.data.folders import Photographs
-from curvlib.runs import head, scoring, training
+from curvlib.runs import head, provenance, scoring, training
 from curvlib.runs.head import HeadConfig, Vectors
 from curvlib.runs.scoring import Scaling
 from curvlib.runs.settings import TrainConfig
@@ -33,8 +35,10 @@ from curvlib.studies import statistics
 from curvlib.trace import Trace, write_atomically
 
 RECIPE = 3  # of the order of suspects and of the estimates
+PARTS = (*head.PARTS, "studies.suspects")
 FOLDS = 5
 NEIGHBOURS = 30
+COSINES = 8_000_000  # of samples with references, that are in memory at once
 REFERENCES = 50_000  # samples among which neighbours are looked for, at most
 WIDE = 4096  # features; of wider vectors, such as pixels, some samples give the axes
 SAMPLED = 2048  # samples that do
@@ -102,6 +106,7 @@ class Space:
 
     def __init__(self, vectors: Vectors, scaling: Scaling, *, seed: int = 0):
         self.vectors = vectors
+        self._seed = seed
         self._mean = torch.tensor(scaling[0]) * 255
         inputs = len(self._mean)
         rng = np.random.default_rng(seed)
@@ -144,23 +149,61 @@ class Space:
         """Unit vectors of samples, [B, at most DIMENSIONS]."""
         return F.normalize(self._centred(positions) @ self._axes, dim=1)
 
-    def neighbours(self, labels: np.ndarray, *, count: int = NEIGHBOURS) -> Neighbours:
+    def neighbours(
+        self,
+        labels: np.ndarray,
+        *,
+        count: int = NEIGHBOURS,
+        runs: str | Path | None = None,
+    ) -> Neighbours:
         """Compare each sample with the references.
 
         Args:
             labels: Given, shape [N].
             count: Neighbours whose labels are counted.
+            runs: Folder of stopped work, where what was compared is kept every
+                ``head.SAVE_SECONDS``; None: nothing is kept.
         """
-        n, references = len(self.vectors), torch.from_numpy(self.references)
+        if runs is None:
+            return _joined(list(self._compared(labels, count, 0)))
+        settings = {"count": count, "references": REFERENCES, "seed": self._seed}
+        checksums = {"train": self.vectors.relabelled(labels).checksum}
+        digest = provenance.digest(settings, checksums, PARTS)
+        folder = Path(runs) / f"{self.vectors.name}-neighbours-{digest}"
+        folder.mkdir(parents=True, exist_ok=True)
+        parts, done = [], 0  # a part is named by the samples before it
+        with FileLock(folder / ".lock"):
+            while (file := folder / f"{done}.npz").exists():
+                with np.load(file) as kept:
+                    parts.append(Neighbours(**kept))
+                done += len(parts[-1].ratio)
+            fresh, saved = [], time.perf_counter()
+            for block in self._compared(labels, count, done):
+                fresh.append(block)
+                ended = done + sum(len(b.ratio) for b in fresh) == len(labels)
+                if ended or time.perf_counter() - saved > head.SAVE_SECONDS:
+                    part, buffer = _joined(fresh), io.BytesIO()
+                    np.savez(buffer, **vars(part))
+                    write_atomically(folder / f"{done}.npz", buffer.getvalue())
+                    parts.append(part)
+                    done += len(part.ratio)
+                    fresh, saved = [], time.perf_counter()
+        return _joined(parts)
+
+    def _compared(
+        self, labels: np.ndarray, count: int, start: int
+    ) -> Iterator[Neighbours]:
+        """Blocks of neighbours, from the sample at some position on."""
+        references = torch.from_numpy(self.references)
         y = torch.from_numpy(labels)
         of_references = y[references]
         sizes = torch.bincount(y, minlength=int(y.max()) + 1).clamp(min=1)
         weight = (1 / sizes.float()).sqrt()[of_references]
         count = min(count, len(references) - 1)
-        ratio, agreement = torch.zeros(n), torch.zeros(n)
-        nearest, similarity = torch.zeros(n, dtype=torch.int64), torch.zeros(n)
-        # Blocks of 8 million cosines: memory is the same for any number of samples.
-        for rows in torch.arange(n).split(max(8_000_000 // len(references), 64)):
+        # Memory is the same for any number of samples.
+        size = max(COSINES // len(references), 64)
+        for begin in range(start, len(y), size):
+            rows = torch.arange(begin, min(begin + size, len(y)))
             cosine = self.at(rows.numpy()) @ self._placed.T
             cosine[rows[:, None] == references] = -2.0  # itself is no neighbour
             same = y[rows][:, None] == of_references
@@ -168,19 +211,15 @@ class Space:
                 (1 - cosine.masked_fill(mask, -2.0).amax(1)).clamp(min=1e-6).square()
                 for mask in (~same, same)
             )
-            ratio[rows] = to_same / (to_same + to_other)
             top = cosine.topk(count, 1)
             votes = top.values.clamp(min=0) * weight[top.indices]
             agreeing = (votes * same.gather(1, top.indices)).sum(1)
-            agreement[rows] = agreeing / votes.sum(1).clamp(min=1e-12)
-            nearest[rows] = references[top.indices[:, 0]]
-            similarity[rows] = top.values[:, 0]
-        return Neighbours(
-            ratio=ratio.numpy(),
-            agreement=agreement.numpy(),
-            nearest=nearest.numpy(),
-            similarity=similarity.numpy(),
-        )
+            yield Neighbours(
+                ratio=(to_same / (to_same + to_other)).numpy(),
+                agreement=(agreeing / votes.sum(1).clamp(min=1e-12)).numpy(),
+                nearest=references[top.indices[:, 0]].numpy(),
+                similarity=top.values[:, 0].numpy(),
+            )
 
     def nearest_of_class(
         self, positions: np.ndarray, classes: np.ndarray, labels: np.ndarray, count: int
@@ -203,6 +242,14 @@ class Space:
             best = among[np.argsort(-row[among], kind="stable")[:count]]
             found.append(self.references[best])
         return found
+
+
+def _joined(blocks: list[Neighbours]) -> Neighbours:
+    columns = {
+        name: np.concatenate([getattr(block, name) for block in blocks])
+        for name in vars(blocks[0])
+    }
+    return Neighbours(**columns)
 
 
 def consensus(table: pd.DataFrame, names: tuple[str, ...] = CONSENSUS) -> np.ndarray:
@@ -281,7 +328,7 @@ def rank(
     scaling = head.statistics(vectors)
     space = Space(vectors, scaling, seed=seed)
     on_stage("neighbours of each sample")
-    neighbours = space.neighbours(vectors.labels)
+    neighbours = space.neighbours(vectors.labels, runs=runs)
     tables, traces = [], []
     linear = epochs_within(LINEAR, len(vectors))
     for number in range(seed, seed + seeds):
@@ -823,7 +870,7 @@ def second_consensus(
         {
             "out_of_fold_loss": held_out.loss,
             "aum_softmax": margin,
-            "neighbour_agreement": space.neighbours(labels).agreement,
+            "neighbour_agreement": space.neighbours(labels, runs=runs).agreement,
             "label": labels,
             "suggested": held_out.suggested,
             "out_of_fold_probability": held_out.probability,
