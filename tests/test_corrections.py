@@ -298,7 +298,53 @@ def test_a_list_of_moves_that_is_there_stays(tmp_path, photos, capsys):
     assert main([*command, "--overwrite"]) == 0
 
 
-def test_semicolons_are_named(tmp_path):
-    (tmp_path / "d.csv").write_text("index;decision;label\n10;right;\n")
-    with pytest.raises(ValueError, match="separated by semicolons; save it with com"):
+DECIDED = "index,given_label,decision,label\n10,cat,wrong,cow\n"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        DECIDED.replace(",", ";").encode(),
+        DECIDED.replace(",", "\t").encode("utf-8-sig"),
+        ("\ufeff" + DECIDED.replace("\n", "\r\n") + ",,,\r\n\r\n").encode(),
+    ],
+    ids=["semicolons", "tabs", "Excel, empty rows"],
+)
+def test_the_forms_in_which_spreadsheets_write_decisions_are_read(tmp_path, content):
+    (tmp_path / "d.csv").write_bytes(content)
+    found = read_decisions(tmp_path / "d.csv", images())
+    assert found.positions.tolist() == [0] and found.label.tolist() == [2]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (DECIDED + "11,dog,wrong,cow,,\n", "row 3 has 6 values, and the header has 4"),
+        (DECIDED + "\n\n11,dog,wrong\n", "row 5 has 3 values, and the header has 4"),
+        (DECIDED + "\n11,dog,perhaps,\n", "row 4: the decision must be one of"),
+        (DECIDED + "\n99,dog,right,\n", "row 4: images has no image with the index"),
+        (DECIDED.replace("given_label", "label"), "has two columns 'label'; keep one"),
+        (DECIDED + '11,dog,"wrong,', "is no CSV of decisions: unexpected end of data"),
+        ("", "is no CSV of decisions: it is empty"),
+        (DECIDED + "11,dog,wr\0ng,cow", "is no text in UTF-8; save it as CSV in UTF-8"),
+        (DECIDED.encode("utf-16").decode("latin1"), "is no text in UTF-8; save it as"),
+    ],
+)
+def test_a_table_that_a_spreadsheet_spoiled_is_refused_by_its_row(
+    tmp_path, content, message
+):
+    (tmp_path / "d.csv").write_text(content, encoding="latin1", newline="")
+    with pytest.raises(ValueError, match=message) as caught:
         read_decisions(tmp_path / "d.csv", images())
+    assert str(caught.value).startswith(str(tmp_path / "d.csv"))
+
+
+@pytest.mark.parametrize("out", [".", ".."])
+def test_the_current_folder_is_no_place_to_write_to(npz, out, capsys, monkeypatch):
+    monkeypatch.chdir(npz.parent)
+    decided(npz.parent / "d.csv", [(1, "dog", "wrong", "cat")])
+    for command in (["suspects"], ["apply", "d.csv"]):
+        more = ["--move"] if "d.csv" in command else ["--features", "none"]
+        assert main([*command, "pets.npz", "--out", out, *more]) == 2
+        told = capsys.readouterr().err
+        assert told.count("\n") == 1 and "empty name" not in told

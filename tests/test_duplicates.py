@@ -158,6 +158,15 @@ def test_an_upside_down_data_set_has_the_same_pairs():
     assert len(pairs) == len(turned)
 
 
+def test_images_of_one_row_can_be_turned_and_compared():
+    some = images([3, 4, 9], [0, 1, 2])
+    turned = duplicates.upside_down(some)
+    assert (turned.images == some.images).all()
+    assert duplicates.pixel_descriptors(turned).shape == (3, 64)
+    alike = duplicates.detail_correlation(some.images, some.images[:, ::-1])
+    assert alike.tolist() == [0, 0, 0]  # one pixel has no details
+
+
 def test_the_precision_of_the_check_counts_one_pair_of_decoys_more():
     check = near(photographs(200)).check
     expected = 1 - (check["decoys"] + 2) / check["found"]

@@ -276,6 +276,13 @@ def test_a_file_of_something_else_is_refused(tmp_path, values, message):
         features.from_file(saved(tmp_path / "x.npy", values), images())
 
 
+@pytest.mark.parametrize("text", ["[1, 2]", "{no", '"pixels"'])
+def test_another_file_beside_the_vectors_means_nothing(tmp_path, text):
+    (tmp_path / "x.json").write_text(text)
+    file = saved(tmp_path / "x.npy", np.ones((43, 4)))
+    assert len(features.from_file(file, images()).vectors) == 43
+
+
 def test_a_damaged_or_missing_file_is_named(tmp_path):
     (tmp_path / "x.npy").write_bytes(b"nothing")
     with pytest.raises(ValueError, match=r"x\.npy holds no feature vectors"):

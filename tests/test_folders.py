@@ -507,6 +507,17 @@ def test_a_misspelt_folder_is_not_taken_for_another_kind_of_data(place):
         data.load("photoz", place.parent, image_size=16)
 
 
+def test_the_current_folder_is_not_that_of_the_data_sets(place, tmp_path, monkeypatch):
+    mine = tmp_path / "mine"
+    for name, source in (("cat", "n01"), ("dog", "n02")):
+        shutil.copytree(place / "train" / source, mine / name)
+    monkeypatch.chdir(mine)
+    for name in (".", "../mine", "./"):
+        assert data.load(name, place).classes == ("cat", "dog")
+    with pytest.raises(ValueError, match="the data set has no name; expected one of"):
+        data.load("", place)
+
+
 def test_a_folder_written_two_ways_is_one_run():
     one, two = (TrainConfig(dataset=name) for name in ("photos", "photos/"))
     assert training.run_name(one, {}) == training.run_name(two, {})

@@ -216,7 +216,7 @@ def upside_down(images: Images) -> Images:
     pixels = images.images
     if isinstance(pixels, Photographs):
         return replace(images, images=pixels.turned())
-    return replace(images, images=np.ascontiguousarray(pixels[:, ::-1]))
+    return replace(images, images=pixels[:, ::-1].copy())
 
 
 def detail_correlation(
@@ -251,7 +251,8 @@ def detail_correlation(
 
 def _spectra(images: np.ndarray, blur: int) -> torch.Tensor:
     """Fourier transforms of the details, each of length 1, [n, H, W // 2 + 1]."""
-    grey = torch.from_numpy(np.ascontiguousarray(images)).float().mean(3)[:, None]
+    # A copy: images may be turned, and torch takes no negative strides.
+    grey = torch.from_numpy(np.array(images)).float().mean(3)[:, None]
     local = F.avg_pool2d(grey, blur, 1, blur // 2, count_include_pad=False)
     details = (grey - local)[:, 0]
     length = details.flatten(1).norm(dim=1)[:, None, None]

@@ -81,6 +81,11 @@ def load(
         raise ValueError(
             f"broken_files must be one of {folders.POLICIES}, got {broken_files!r}"
         )
+    if not name:
+        raise ValueError(
+            f"the data set has no name; expected one of {', '.join(NAMES)}"
+            ", a file or a folder"
+        )
     root = Path(root).expanduser() if root is not None else default_root()
     name = os.path.expanduser(name)
     path = root / f"{name}.npz"
@@ -108,6 +113,11 @@ def load(
     )
 
 
+def is_relative(name: str) -> bool:
+    """Whether a name is a path from the current folder, so that root is not meant."""
+    return name.split(os.sep)[0] in (os.curdir, os.pardir)
+
+
 def _first_there(*paths: Path) -> Path:
     return next((path for path in paths if path.exists()), paths[0])
 
@@ -122,6 +132,8 @@ def _in_files(name: str, root: Path) -> tuple[Path, dict[str, Path]] | None:
             raise ValueError(f"{place} is a folder, and its name that of a CSV file")
         return place, {"train": place}
     places = [root / name, Path(name)]
+    if is_relative(name):
+        places = [Path(name)]
     if name == "imagenet":
         places = [root / name, *([root] if (root / "train").is_dir() else [])]
     for place in places:

@@ -13,10 +13,10 @@ def usable(device: str) -> str:
         The device, as it was given.
 
     Raises:
-        ValueError: If torch cannot make a tensor there; names a device that works.
+        ValueError: If torch cannot compute there; names a device that works.
     """
     try:
-        torch.zeros(1, device=device)
+        torch.zeros(1, device=device).item()  # "meta" has no values
     except Exception as error:  # by kind of device
         raise ValueError(
             f"device {device!r} cannot be used here ({str(error).splitlines()[0]}); "

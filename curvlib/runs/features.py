@@ -525,14 +525,12 @@ def from_file(path: str | Path, images: Images) -> Features:
             f"{path} is of another data set: it has {len(vectors)} feature vectors for "
             f"the {len(images)} images of {images.name}"
         )
-    beside = path.with_suffix(".json")
-    if beside.exists():  # as extract leaves them
-        pixels = json.loads(beside.read_text(encoding="utf-8")).get("pixels")
-        if pixels and pixels != pixels_checksum(images):
-            raise ValueError(
-                f"{path} is of other images than {images.name}: the checksum in "
-                f"{beside.name} differs"
-            )
+    pixels = _pixels_beside(path.with_suffix(".json"))
+    if pixels and pixels != pixels_checksum(images):
+        raise ValueError(
+            f"{path} is of other images than {images.name}: the checksum in "
+            f"{path.stem}.json differs"
+        )
     digest = provenance.hashlib.sha256(repr(vectors.shape).encode())
     for start in range(0, len(vectors), 8192):
         some = np.ascontiguousarray(vectors[start : start + 8192])
@@ -552,6 +550,15 @@ def from_file(path: str | Path, images: Images) -> Features:
         seconds=0.0,
         file=path,
     )
+
+
+def _pixels_beside(file: Path) -> str | None:
+    """The checksum of the images, if ``extract`` left the file; others mean nothing."""
+    try:
+        about = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return about.get("pixels") if isinstance(about, dict) else None
 
 
 def seconds_per_image(images: Images, name: str, *, size: int | None = None) -> float:

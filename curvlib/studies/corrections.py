@@ -81,21 +81,7 @@ def read_decisions(file: str | Path, images: Images) -> Decisions:
     file = Path(file)
     if not file.is_file():
         raise FileNotFoundError(f"there is no file {file} of decisions")
-    try:
-        table = pd.read_csv(
-            file,
-            dtype=object,  # names of files may hold bytes that are no text
-            keep_default_na=False,
-            encoding="utf-8-sig",
-            encoding_errors="surrogateescape",
-        )
-        if len(table.columns) == 1 and ";" in table.columns[0]:
-            raise ValueError("values are separated by semicolons; save it with commas")
-        # The report puts ' before text that a spreadsheet would take for a formula.
-        table = table.map(lambda text: _FORMULA.sub("", text))
-    except (ValueError, OSError) as error:  # pandas' parser errors are ValueErrors
-        reason = str(error).splitlines()[0]
-        raise ValueError(f"{file} is no CSV of decisions: {reason}") from error
+    table = _read_table(file)
     positions = _positions(file, table, images)
     if missing := {"decision", "label"} - set(table.columns):
         raise ValueError(
@@ -114,10 +100,10 @@ def read_decisions(file: str | Path, images: Images) -> Decisions:
         )
     number = {name: i for i, name in enumerate(images.classes)}
     labels = images.labels[positions].copy()
-    for row, decision, label in zip(
-        range(len(table)), table["decision"], table["label"], strict=True
+    for row, (number_of_row, decision, label) in enumerate(
+        zip(table.index, table["decision"], table["label"], strict=True)
     ):
-        where = f"{file}, row {row + 2}"
+        where = f"{file}, row {number_of_row}"
         given = images.classes[labels[row]]
         if "given_label" in table and table["given_label"].iloc[row] != given:
             raise ValueError(
@@ -152,6 +138,46 @@ def read_decisions(file: str | Path, images: Images) -> Decisions:
     )
 
 
+def _read_table(file: Path) -> pd.DataFrame:
+    """The text in a CSV; the index is the number of each row, the header is row 1.
+
+    Values are separated by commas, semicolons or tabs, and empty rows left out, as
+    spreadsheets write them. Names of files may hold bytes that are no text.
+    """
+    try:
+        text = file.read_bytes().decode("utf-8-sig", "surrogateescape")
+    except OSError as error:
+        raise ValueError(f"{file} cannot be read: {error.strerror}") from error
+    if "\0" in text:
+        raise ValueError(f"{file} is no text in UTF-8; save it as CSV in UTF-8")
+    separator = max(",;\t", key=text.partition("\n")[0].count)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
+    try:
+        rows = [(n, cells) for n, cells in enumerate(reader, 1) if any(cells)]
+    except csv.Error as error:
+        raise ValueError(f"{file} is no CSV of decisions: {error}") from error
+    if not rows:
+        raise ValueError(f"{file} is no CSV of decisions: it is empty")
+    (_, header), *rows = rows
+    for name in header:
+        if header.count(name) > 1:
+            raise ValueError(f"{file} has two columns {name!r}; keep one")
+    for number, cells in rows:
+        if len(cells) != len(header):
+            raise ValueError(
+                f"{file}, row {number} has {len(cells)} values, and the header has "
+                f"{len(header)}; put values that contain {separator!r} in double quotes"
+            )
+    table = pd.DataFrame(
+        [cells for _, cells in rows],
+        index=[number for number, _ in rows],
+        columns=pd.Index(header, dtype=object),
+        dtype=object,
+    )
+    # The report puts ' before text that a spreadsheet would take for a formula.
+    return table.map(lambda text: _FORMULA.sub("", text))
+
+
 def _positions(file: Path, table: pd.DataFrame, images: Images) -> np.ndarray:
     """Where in the images each row's sample is, found by path or by index."""
     paths = paths_of(images)
@@ -166,10 +192,10 @@ def _positions(file: Path, table: pd.DataFrame, images: Images) -> np.ndarray:
     names = paths if key == "path" else [str(i) for i in images.index]
     place = {name: i for i, name in enumerate(names)}
     found = [place.get(name, -1) for name in table[key]]
-    for row, (name, position) in enumerate(zip(table[key], found, strict=True)):
+    for row, name, position in zip(table.index, table[key], found, strict=True):
         if position < 0:
             raise ValueError(
-                f"{file}, row {row + 2}: {images.name} has no image with the {key} "
+                f"{file}, row {row}: {images.name} has no image with the {key} "
                 f"{name!r}: these decisions are for another source"
             )
     positions = np.array(found, np.int64)

@@ -11,6 +11,7 @@ import os
 import re
 import shutil
 import time
+from collections import Counter
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 REPORT_FILES = ("suspects.csv", "duplicates.csv", "files.csv", "nearest.csv")
 MOST_NEAREST = 500  # suspects for which similar images are listed
 SMALL_SIZES = (160, 128, 96)  # pixels that small images are enlarged to
+FEWEST = 10  # images: each of five folds gets some
 PIXELS = 64  # on a side of photographs that a network is trained on
 
 
@@ -68,8 +70,8 @@ def add(commands) -> None:
         "apply",
         help="write corrected labels from decisions about suspects",
         description="Write corrected labels; SOURCE is never changed. The ending of "
-        "--out says what is written: .csv or .npz. For a folder, a list of moves is "
-        "written beside the .csv.",
+        "--out says what is written: .csv or .npz. A CSV keeps its other columns. For "
+        "a folder, a list of moves is written beside the .csv.",
     )
     apply.add_argument("decisions", metavar="decisions.csv")
     apply.add_argument("source", metavar="SOURCE")
@@ -100,7 +102,7 @@ def suspects(
 
     started = time.perf_counter()
     _check_options(options)
-    out = Path(options.out)
+    out = _named(options.out)
     first = os.environ.get("RANK", "0") == "0"
     partial = out.with_name(f".{out.name}.partial-{os.getpid()}")
     made = []
@@ -143,6 +145,12 @@ def suspects(
     return 0
 
 
+def _named(out: str) -> Path:
+    """A path with a name in it: that of ``.`` and ``..`` is looked up."""
+    path = Path(out)
+    return path if path.name not in ("", os.pardir) else Path(os.path.abspath(path))
+
+
 def _best_device() -> str:
     from curvlib.runs.devices import best_device
 
@@ -155,7 +163,7 @@ def _check_options(options) -> None:
     for name, valid, meaning in (
         ("minutes", 0 < options.minutes < math.inf, "positive and finite"),
         ("seeds", options.seeds >= 1, "at least 1"),
-        ("seed", options.seed >= 0, "0 or more"),
+        ("seed", 0 <= options.seed < 2**32, "from 0 to 4294967295"),
         ("plant", 0 <= options.plant <= 0.5, "a share in [0, 0.5]"),
         ("size", options.size is None or 32 <= options.size <= 1024, "32 to 1024"),
     ):
@@ -196,11 +204,11 @@ def _check_apart(out: Path, source: str, root: str | None) -> None:
 
 def _place(source: str, root: str | None) -> Path:
     """The file or folder that ``data.load`` finds under a name."""
-    from curvlib.data import folders
+    from curvlib.data import folders, loading
 
     given = Path(source).expanduser()
     below = Path(root).expanduser() if root else folders.default_root()
-    if given.suffix and given.exists():
+    if loading.is_relative(source) or (given.suffix and given.exists()):
         return given
     return below / source if (below / source).exists() else given
 
@@ -238,6 +246,11 @@ def _load(options):
         checked = folders.index_of(listed)
     import numpy as np
 
+    _check_classes(images)
+    if len(images) < FEWEST:
+        raise ValueError(
+            f"{images.name} has {len(images)} images; a ranking needs {FEWEST} or more"
+        )
     counts = np.bincount(images.labels, minlength=len(images.classes))
     present = np.flatnonzero(counts)
     if len(present) < 2:
@@ -252,6 +265,16 @@ def _load(options):
             "compared with; add images, or leave the class out"
         )
     return images, checked
+
+
+def _check_classes(images) -> None:
+    """Refuse classes that decisions, which name them, could not tell apart."""
+    name, times = Counter(images.classes).most_common(1)[0]
+    if times > 1:
+        raise ValueError(
+            f"{images.name} has {times} classes that are called {name!r}; give each a "
+            "name of its own"
+        )
 
 
 def _decisions(options, images):
@@ -705,7 +728,7 @@ def apply(options: argparse.Namespace) -> int:
     from curvlib.data.folders import Photographs
     from curvlib.studies import corrections
 
-    out = Path(options.out)
+    out = _named(options.out)
     if not options.move and out.suffix.lower() not in (".csv", ".npz"):
         raise ValueError(
             f"--out must end in .csv or .npz, got {out}; or give --move to copy a "
@@ -720,6 +743,7 @@ def apply(options: argparse.Namespace) -> int:
     in_csv = in_files and place.suffix.lower() == ".csv" and place.is_file()
     if options.move and (not in_files or in_csv):
         raise ValueError(f"--move is for a folder; {options.source} is none")
+    _check_classes(images)
     decisions = corrections.read_decisions(options.decisions, images)
     if options.move and Path(images.images.folder).resolve().is_relative_to(
         out.resolve()
