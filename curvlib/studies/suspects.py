@@ -22,6 +22,8 @@ import pandas as pd
 import torch
 import torch.nn.functional as F
 from filelock import FileLock
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 from scipy.stats import rankdata
 
 from curvlib import metrics, scores
@@ -62,7 +64,11 @@ SCORED = 15  # of its epochs, at most
 LEAST_EPOCHS, MOST_EPOCHS = 5, 100
 SAME = 0.8  # correlation of details from which two images count as one
 ALIKE = 0.85  # cosine of feature vectors from which two images are compared
-MOST_COMPARED = 5000  # pairs, the most alike first
+# Further neighbours, by place: fewer than half of them are of a burst of 12 images.
+FURTHER = (3, 6, 9, 12, 15, 18, 21, 24, 27, 30)
+CLOSER = 0.15  # times the distance to them, for a pair of near duplicates
+MOST_COMPARED = 5000  # pairs, the most alike first; photographs have to be read
+MOST_IN_MEMORY = 50_000
 PLANTED = 400  # labels planted in all, so that chance moves the estimate little
 MOST_RUNS = 10  # with planted labels
 SIMILAR = 5  # images of the suggested class that are shown beside a suspect
@@ -220,6 +226,24 @@ class Space:
                 nearest=references[top.indices[:, 0]].numpy(),
                 similarity=top.values[:, 0].numpy(),
             )
+
+    def further(self, positions: np.ndarray, places: tuple[int, ...]) -> np.ndarray:
+        """Positions of the references at some places of nearness, [B, at most places].
+
+        Args:
+            positions: Of the samples, [B].
+            places: From 1, the nearest; those beyond the number of references are left
+                out.
+        """
+        references = torch.from_numpy(self.references)
+        places = [k - 1 for k in places if k < len(references)]
+        found = []
+        for rows in torch.from_numpy(positions).split(COSINES // len(references) + 1):
+            cosine = self.at(rows.numpy()) @ self._placed.T
+            cosine[rows[:, None] == references] = -2.0
+            top = cosine.topk(max(places) + 1, 1).indices[:, places]
+            found.append(references[top].numpy())
+        return np.concatenate(found) if found else np.zeros((0, len(places)), int)
 
     def nearest_of_class(
         self, positions: np.ndarray, classes: np.ndarray, labels: np.ndarray, count: int
@@ -575,12 +599,16 @@ def similar(ranked: Ranked, vectors: Vectors, indices) -> list[tuple[int, int, i
 def find_duplicates(images: Images, ranked: Ranked) -> pd.DataFrame:
     """Images that a data set has more than once, the same pixels or nearly so.
 
-    Nearly the same are the neighbours in feature space whose details agree.
+    Nearly the same are neighbours in feature space, or small images of nearly the same
+    brightness, whose details agree, and agree far more than those of either image with
+    its further neighbours: two photographs of trousers from one shop agree well, and so
+    do all of the shop's trousers.
 
     Returns:
-        One row an image: group (from 0), index, label (its class), similarity (of the
-        details, 1 for the same pixels), exact and conflict, whether the labels of the
-        group differ. Groups with a conflict come first.
+        One row for each image of a group: group (from 0), index, label (its class),
+        similarity (of the details with another of the group, 1 for the same pixels),
+        exact and conflict, whether the labels of the group differ. Groups with a
+        conflict come first. Near duplicates of near duplicates are in one group.
     """
     exact = duplicates.exact(images)
     rows = [
@@ -593,46 +621,92 @@ def find_duplicates(images: Images, ranked: Ranked) -> pd.DataFrame:
         int(i): int(g) for g, i in zip(exact["group"], exact["index"], strict=True)
     }
     if ranked.neighbours is not None:
-        vectors, near = ranked.space.vectors, ranked.neighbours
-        first = np.flatnonzero(near.similarity >= ALIKE)
-        first = first[np.argsort(-near.similarity[first])][:MOST_COMPARED]
-        place = {int(index): row for row, index in enumerate(images.index)}
-        a, b = (
-            np.array([place[int(vectors.index[i])] for i in positions], np.int64)
-            for positions in (first, near.nearest[first])
-        )
-        unordered = zip(a.tolist(), b.tolist(), strict=True)
-        unique = sorted({(min(i, j), max(i, j)) for i, j in unordered})
-        pairs = np.array(unique, np.int64).reshape(-1, 2)
-        alike, decoys = np.zeros(len(pairs)), np.zeros(len(pairs))
-        for part in np.array_split(np.arange(len(pairs)), len(pairs) // 200 + 1):
-            if len(part):
-                one, two = (_small(images.images[pairs[part, s]]) for s in (0, 1))
-                turned = np.ascontiguousarray(two[:, ::-1])
-                alike[part] = duplicates.detail_correlation(one, two)
-                decoys[part] = duplicates.detail_correlation(one, turned)
-        for number in np.flatnonzero(alike >= _enough(alike, decoys)):
-            i, j = pairs[number]
-            one, two = (int(images.index[k]) for k in (i, j))
-            if one in known and known.get(two) == known[one]:
-                continue
-            rows += [
-                (f"near {number}", index, images.labels[k], alike[number], False)
-                for index, k in ((one, i), (two, j))
-            ]
+        pairs, alike = _near_pairs(images, ranked.space, ranked.neighbours)
+        exactly = [known.get(int(i), -1 - k) for k, i in enumerate(images.index)]
+        same = np.array(exactly)[pairs]
+        pairs, alike = (part[same[:, 0] != same[:, 1]] for part in (pairs, alike))
+        links = coo_array((alike, pairs.T), shape=(len(images), len(images)))
+        _, group = connected_components(links, directed=False)
+        best = np.zeros(len(images))
+        np.maximum.at(best, pairs.ravel(), np.repeat(alike, 2))
+        rows += [
+            (f"near {group[k]}", int(images.index[k]), images.labels[k], best[k], False)
+            for k in np.unique(pairs)
+        ]
     table = pd.DataFrame(
         rows, columns=["group", "index", "label", "similarity", "exact"]
     )
     conflict = table.groupby("group")["label"].transform("nunique") > 1
     table["conflict"] = conflict.astype(bool)
+    table["best"] = table.groupby("group")["similarity"].transform("max")
     table = table.sort_values(
-        ["conflict", "exact", "similarity", "group", "index"],
+        ["conflict", "exact", "best", "group", "index"],
         ascending=[False, False, False, True, True],
         kind="stable",
         ignore_index=True,
-    )
+    ).drop(columns="best")
     table["group"] = pd.factorize(table["group"])[0]
     return table.astype({"similarity": float, "exact": bool})
+
+
+def _near_pairs(
+    images: Images, space: Space, near: Neighbours
+) -> tuple[np.ndarray, np.ndarray]:
+    """Near duplicates: positions among the images, [P, 2]; and similarity, [P]."""
+    place = {int(index): row for row, index in enumerate(images.index)}
+    rows = np.array([place[int(i)] for i in space.vectors.index], np.int64)
+    first = np.flatnonzero(near.similarity >= ALIKE)
+    first = first[np.argsort(-near.similarity[first])][:MOST_COMPARED]
+    candidates = [np.stack([first, near.nearest[first]], 1)]
+    if not isinstance(images.images, Photographs) and len(rows) <= REFERENCES:
+        candidates.append(_alike_in_pixels(images.select(rows)))
+    pairs = np.unique(np.sort(np.concatenate(candidates), axis=1), axis=0)
+
+    def similarity(one: np.ndarray, two: np.ndarray, turned: bool = False):
+        found = np.zeros(len(one))
+        for part in np.array_split(np.arange(len(one)), len(one) // 200 + 1):
+            if len(part):
+                a, b = (_small(images.images[rows[k[part]]]) for k in (one, two))
+                b = b[:, ::-1] if turned else b
+                found[part] = duplicates.detail_correlation(a, b)
+        return found
+
+    alike = similarity(*pairs.T)
+    pairs, alike = pairs[alike >= SAME], alike[alike >= SAME]
+    far = np.full(len(pairs), math.inf)
+    for side in pairs.T:
+        others = space.further(side, FURTHER)
+        usual = similarity(np.repeat(side, others.shape[1]), others.ravel())
+        far = np.minimum(far, _distance(np.median(usual.reshape(others.shape), 1)))
+    kept = _distance(alike) <= CLOSER * far
+    pairs, alike = pairs[kept], alike[kept]
+    kept = alike >= _enough(alike, similarity(*pairs.T, turned=True))
+    return rows[pairs[kept]], alike[kept]
+
+
+def _alike_in_pixels(images: Images, count: int = 10) -> np.ndarray:
+    """Pairs of positions whose brightness in squares agrees, [P, 2].
+
+    A network sees small images enlarged, with the squares of JPEG and all: for it a
+    copy may be further away than another image.
+    """
+    vectors = torch.from_numpy(duplicates.pixel_descriptors(images, side=7))
+    count, parts = min(count, len(images) - 1), []
+    for block in torch.arange(len(images)).split(COSINES // len(images) + 1):
+        cosine = vectors[block] @ vectors.T
+        cosine[torch.arange(len(block)), block] = -2.0
+        top = cosine.topk(count, 1)
+        line, column = torch.where(top.values >= ALIKE)
+        found = torch.stack([block[line], top.indices[line, column]], 1)
+        parts.append((top.values[line, column], found))
+    values, pairs = (torch.cat(part) for part in zip(*parts, strict=True))
+    return pairs[values.argsort(descending=True, stable=True)[:MOST_IN_MEMORY]].numpy()
+
+
+def _distance(correlation: np.ndarray) -> np.ndarray:
+    """From 0 to infinity; its logarithm is that of Fisher's transform, times -2."""
+    correlation = np.clip(correlation, -1 + 1e-6, 1)
+    return (1 - correlation) / (1 + correlation)
 
 
 def _enough(alike: np.ndarray, decoys: np.ndarray) -> float:
