@@ -506,9 +506,9 @@ def test_an_existing_report_stays_unless_told_otherwise(npz, capsys):
     assert (npz / "report/mine.txt").read_text() == "kept"
 
 
-def labelled(path: Path, labels, count=20) -> None:
+def labelled(path: Path, labels, count=20, **more) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (count, 8, 8, 3), np.uint8)
-    np.savez(path, train_images=pixels, train_labels=np.array(labels))
+    np.savez(path, train_images=pixels, train_labels=np.array(labels), **more)
 
 
 @pytest.mark.parametrize(
@@ -519,6 +519,8 @@ def labelled(path: Path, labels, count=20) -> None:
         (None, ["--minutes", "nan"], "--minutes must be positive and finite, got nan"),
         (None, ["--size", "9000"], "--size must be 32 to 1024, got 9000"),
         (None, ["--device", "abacus"], "device 'abacus' cannot be used here"),
+        (None, ["--device", "meta"], "device 'meta' cannot be used here"),
+        (None, ["--seed", "1" + 30 * "0"], "--seed must be from 0 to 4294967295"),
         (None, ["--cache", "data.npz"], "data.npz"),
         (None, ["--plant", "0.9"], "--plant must be a share in [0, 0.5], got 0.9"),
         (None, ["--seeds", "0"], "--seeds must be at least 1"),
@@ -527,6 +529,8 @@ def labelled(path: Path, labels, count=20) -> None:
         (None, ["--decisions", "gone.csv"], "there is no file gone.csv of decisions"),
         ("one class", [], "has one class"),
         ("one image", [], "has one image, which nothing can be compared with"),
+        ("few", [], "data has 4 images; a ranking needs 10 or more"),
+        ("twins", [], "data has 2 classes that are called 'a'; give each a name"),
         ("fewer", [], "has 300 feature vectors for the 20 images"),
         ("gone", [], "unknown data set"),
         ("empty", [], "no images; at least one is needed"),
@@ -546,6 +550,10 @@ def test_bad_input_ends_in_one_line_with_nothing_written(
         labelled(npz / "data.npz", [0] * 20)
     if change == "one image":
         labelled(npz / "data.npz", [0] * 19 + [1])
+    if change == "few":
+        labelled(npz / "data.npz", [0, 1, 0, 1], count=4)
+    if change == "twins":
+        labelled(npz / "data.npz", [0, 1] * 10, classes=np.array(["a", "a"]))
     if change == "fewer":
         labelled(npz / "data.npz", [0, 1] * 10)
     if change == "gone":
@@ -788,6 +796,14 @@ def test_without_features_a_network_is_trained_on_the_pixels(npz, monkeypatch):
     run = json.loads((npz / "report/run.json").read_text())
     assert run["order"]["scores"] == ["aum", "cumulative_loss"]
     assert run["settings"]["epochs"] == [2]
+
+
+def test_a_network_on_pixels_is_trained_on_a_few_images_too(tmp_path, monkeypatch):
+    monkeypatch.setattr(study, "STEPS", 1)
+    monkeypatch.setattr(study, "LEAST_EPOCHS", 2)
+    images = data.load("digits").select(np.arange(40))
+    ranked = study.rank_pixels(images, runs=tmp_path, minutes=1)
+    assert sorted(ranked.table["rank"]) == list(range(1, 41))
 
 
 def test_the_network_on_pixels_is_that_of_the_regime_in_smaller_batches():

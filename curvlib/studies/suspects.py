@@ -544,8 +544,8 @@ def _affordable(images, runs: Path, minutes: float, seed: int, device) -> TrainC
     chosen = runs / f"epochs-{images.checksum}-{minutes:g}-{seed}.json"
     if not chosen.exists():  # once: a run that goes on must be the same run
         config = pixels_config(images, seed=seed)
-        some = images.select(np.linspace(0, len(images) - 1, 256).astype(int))
-        some = some if len(images) >= 256 else images
+        spread = np.linspace(0, len(images) - 1, min(len(images), 256))
+        some = images.select(spread.astype(int))
         seconds = {}
         for precision in ("float32", "bfloat16"):
             trial = config.changed(precision=precision, epochs=3, augment_epochs=2)
