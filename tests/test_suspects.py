@@ -161,19 +161,6 @@ def test_rare_classes_are_not_all_suspect():
     assert np.median(found.agreement[some.labels == 2]) > 0.5
 
 
-def test_scores_are_compared_with_the_truth(tmp_path):
-    vectors = clusters(count=200, wrong=10)
-    table, counts = study.compare(vectors, runs=tmp_path, num_resamples=20)
-    table = table.set_index("score")
-    assert table.loc["consensus", "auroc"] > 0.97
-    assert table.loc["aum", "auroc"] > 0.9 > table.loc["random", "auroc"]
-    assert ((table["low"] <= table["auroc"]) & (table["auroc"] <= table["high"])).all()
-    assert counts.loc[0, "wrong"] == 10
-    assert counts.loc[0, "low"] <= counts.loc[0, "estimate"] <= counts.loc[0, "high"]
-    has_cleanlab = study.find_spec("cleanlab") is not None
-    assert ("cleanlab" in table.index) == has_cleanlab
-
-
 # ------------------------------------------------------------------------- duplicates
 
 

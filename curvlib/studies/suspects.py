@@ -14,7 +14,6 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -26,14 +25,13 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from scipy.stats import rankdata
 
-from curvlib import metrics, scores
+from curvlib import scores
 from curvlib.data import Images, duplicates, progress
 from curvlib.data.folders import Photographs
 from curvlib.runs import head, provenance, scoring, training
 from curvlib.runs.head import HeadConfig, Vectors
 from curvlib.runs.scoring import Scaling
 from curvlib.runs.settings import TrainConfig
-from curvlib.studies import statistics
 from curvlib.trace import Trace, write_atomically
 
 RECIPE = 3  # of the order of suspects and of the estimates
@@ -731,114 +729,6 @@ def _small(pixels: np.ndarray, side: int = 64) -> np.ndarray:
 
 
 # ------------------------------------------------------------------- against the truth
-
-
-def compare(
-    vectors: Vectors,
-    *,
-    runs: str | Path,
-    seed: int = 0,
-    device: str = "cpu",
-    share: float = 0.02,
-    num_resamples: int = 200,
-) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """How well each score finds wrong labels that are known, and how many we estimate.
-
-    Beside our scores stands what a practitioner would do today: scikit-learn's logistic
-    regression with its defaults, five folds, ranked by cleanlab's label quality.
-    cleanlab must be installed for that row, ``pip install cleanlab``; it is left out
-    otherwise.
-
-    Args:
-        vectors: With ``original_labels`` that differ from the labels given.
-        runs: Folder of stopped work.
-        seed: Of heads, folds and planted labels.
-        device: That heads are on.
-        share: Of labels planted in one run, for the estimate.
-        num_resamples: Of the bootstrap of AUROC.
-
-    Returns:
-        One row a score: score, auroc, low and high (95 % over samples), error (its
-        standard error), precision_at_wrong (among as many as are wrong), seconds where
-        it stands alone. And one row: wrong, estimate, confident,
-        low, high, planted, hard_share.
-    """
-    wrong = vectors.labels != vectors.original_labels
-    begun = time.perf_counter()
-    ranked = rank(vectors, runs=runs, seed=seed, device=device, on_stage=_nothing)
-    seconds = {"consensus": time.perf_counter() - begun}
-    table = ranked.table
-    names = [n for n in [*SIGNS, *scores.SCORES] if n in table]
-    columns = {name: table[name].to_numpy() * sign_of(name) for name in names}
-    columns["consensus"] = table["consensus"].to_numpy()
-    begun = time.perf_counter()
-    quality = _cleanlab(vectors, seed=seed)
-    if quality is not None:
-        columns["cleanlab"] = -quality
-        seconds["cleanlab"] = time.perf_counter() - begun
-    rows = []
-    for name, score in columns.items():
-        low, high = statistics.auroc_interval(score, wrong, num_resamples=num_resamples)
-        rows.append(
-            {
-                "score": name,
-                "auroc": metrics.auroc(score, wrong),
-                "low": low,
-                "high": high,
-                "error": (high - low) / (2 * 1.96),
-                "precision_at_wrong": metrics.precision_at_k(
-                    score, wrong, int(wrong.sum())
-                ),
-                "seconds": seconds.get(name, math.nan),
-            }
-        )
-    found = estimate(
-        planted_runs(
-            ranked,
-            vectors,
-            share=share,
-            runs=runs,
-            seed=seed,
-            device=device,
-            on_stage=_nothing,
-        ),
-        confident=confident_count(table),
-        seed=seed,
-    )
-    counts = {
-        "wrong": int(wrong.sum()),
-        "confident": found.confident,
-        "estimate": found.wrong,
-        "low": found.low,
-        "high": found.high,
-        "planted": found.planted,
-        "hard_share": found.hard_share,
-    }
-    return pd.DataFrame(rows), pd.DataFrame([counts])
-
-
-def _nothing(_: str) -> None:
-    """In place of news."""
-
-
-def _cleanlab(vectors: Vectors, *, seed: int) -> np.ndarray | None:
-    """Label quality by the real package, [N], low is suspect; None if it is absent."""
-    if find_spec("cleanlab") is None:
-        return None
-    from cleanlab.rank import get_label_quality_scores
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.model_selection import StratifiedKFold, cross_val_predict
-
-    features = np.asarray(vectors.features[vectors.rows]).astype(np.float32)
-    _, labels = np.unique(vectors.labels, return_inverse=True)
-    probabilities = cross_val_predict(
-        LogisticRegression(),
-        features,
-        labels,
-        cv=StratifiedKFold(FOLDS, shuffle=True, random_state=seed),
-        method="predict_proba",
-    )
-    return get_label_quality_scores(labels, probabilities)
 
 
 # ------------------------------------------------------------ how many labels are wrong
