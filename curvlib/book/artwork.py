@@ -30,6 +30,7 @@ from curvlib.book.palette import VARIABLES
 
 DATA = "curvlib_data"  # attribute of a figure: its data, where axes do not hold them
 MANY = 1500  # points of one artist, from which on it is a picture
+MANY_CELLS = 100  # of a grid, likewise
 LONG = 25  # lines of a code cell that are shown without a click
 STYLE = {"svg.fonttype": "none", "svg.hashsalt": "curvlib"}
 NOTHING = dict.fromkeys(("Date", "Creator", "Format", "Type"))
@@ -248,7 +249,9 @@ def _markdown(source: str) -> dict:
 
 def _is_heavy(artist: Artist) -> bool:
     if isinstance(artist, QuadMesh):
-        return True
+        # The colour bar of a contour map has few cells and is drawn, as the map is: a
+        # dark page inverts pictures alone, and both need the same colours.
+        return artist.get_array().size > MANY_CELLS
     if isinstance(artist, Line2D):
         return len(artist.get_xdata()) > MANY
     return isinstance(artist, PathCollection) and len(artist.get_offsets()) > MANY
