@@ -83,8 +83,8 @@ def test_a_score_that_is_the_reference_agrees_with_it_in_full(released, tmp_path
 def test_networks_stand_side_by_side_with_what_they_get_right(tmp_path):
     given = SMALL | {"seeds": [0], "runs": str(tmp_path / "runs")}
     shown = {
-        "many": feldman_zhang.measure(**given, num_heldout=100).tables,
-        "unknown": feldman_zhang.measure(**given).tables,
+        "many": feldman_zhang.measure(**given | {"num_heldout": 100}).tables,
+        "unknown": feldman_zhang.measure(**given | {"num_heldout": 0}).tables,
     }
     found = feldman_zhang.networks(shown)
     (run,) = (tmp_path / "runs").glob("*/heldout")
