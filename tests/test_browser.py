@@ -1,32 +1,16 @@
 """The book as its readers see it: in a browser, from a folder, without a network."""
 
 import re
-import shutil
 
 import pandas as pd
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import expect, sync_playwright
+from playwright.sync_api import expect
 from test_book import ROOT, toc
 
 from curvlib.scores import FROM_TRACE, SCORES
 
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 WIDE, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
-
-
-@pytest.fixture(scope="module")
-def browser():
-    executable = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if executable is None:
-        pytest.skip("no Chromium: install it, on Debian with `apt install chromium`")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=executable,
-            args=["--no-sandbox"],  # containers have none
-        )
-        yield browser
-        browser.close()
 
 
 class Reader:

@@ -1,29 +1,13 @@
 """The report as its readers use it: in a browser, from a file, with keys and mouse."""
 
 import csv
-import shutil
 
 import pytest
-from playwright.sync_api import expect, sync_playwright
+from playwright.sync_api import expect
 from test_report import CLASSES, some_nearest, some_run, some_suspects, written
 
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 WIDE, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
 COLUMNS = ["path", "given_label", "decision", "label", "source"]
-
-
-@pytest.fixture(scope="module")
-def browser():
-    executable = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if executable is None:
-        pytest.skip("no Chromium: install it, on Debian with `apt install chromium`")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=executable,
-            args=["--no-sandbox"],  # containers have none
-        )
-        yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module")

@@ -1,30 +1,14 @@
 """Tabs in a browser, with the book's style sheet alone: by mouse and by keys."""
 
 import itertools
-import shutil
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import expect, sync_playwright
+from playwright.sync_api import expect
 
 from curvlib.book import tabs
 
 STYLE = Path(__file__).parents[1] / "book" / "_static" / "curvlib.css"
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-
-
-@pytest.fixture(scope="module")
-def browser():
-    executable = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if executable is None:
-        pytest.skip("no Chromium: install it, on Debian with `apt install chromium`")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=executable,
-            args=["--no-sandbox"],  # containers have none
-        )
-        yield browser
-        browser.close()
 
 
 @pytest.fixture
