@@ -1,8 +1,14 @@
 """Writing files completely or not at all."""
 
+import hashlib
 import os
 from collections.abc import Iterable
 from pathlib import Path
+
+
+def short_hash(content: bytes) -> str:
+    """Sixteen hexadecimal digits that change with any byte."""
+    return hashlib.sha256(content).hexdigest()[:16]
 
 
 def write_atomically(path: Path, content: bytes) -> None:

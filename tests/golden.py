@@ -908,7 +908,9 @@ def on_own_data() -> Values:
     return {
         "index": shown["index"].tolist(),
         "role": shown["role"].tolist(),
-        "picture": checksum(own_data.suspects_pictures(pictures(3), np.array([2, 0]))),
+        "picture": checksum(
+            own_images.small(pictures(3).images[[2, 0]], own_data.SIDE)
+        ),
     }
 
 

@@ -228,9 +228,9 @@ def test_only_whole_labels_get_the_prefix():
 
 
 def test_paths_of_the_machine_are_replaced_but_never_within_pictures():
-    picture = "data:image/png;base64,AB/root/CD+/root=="
-    html = f'<img src="{picture}"> /root/x and /rootless and (/root)'
-    (cell,) = clean(code("x", [display({"text/html": html})]), replaced={"/root": "~"})
+    picture = "data:image/png;base64,AB/home/CD+/home=="
+    html = f'<img src="{picture}"> /home/x and /homeless and (/home)'
+    (cell,) = clean(code("x", [display({"text/html": html})]), replaced={"/home": "~"})
     assert cell["outputs"][0]["data"]["text/html"] == (
-        f'<img src="{picture}"> ~/x and /rootless and (~)'
+        f'<img src="{picture}"> ~/x and /homeless and (~)'
     )

@@ -30,6 +30,23 @@ def test_pixels_are_vectors_and_the_truth_is_known_where_noise_was_put_in():
     assert not plain.known and not plain.images.mislabelled.any()
 
 
+def test_a_study_hands_over_the_parameters_that_cases_know():
+    asked = {"dataset": "digits", "num_train": 100, "features": "pixels", "runs": "r"}
+    asked |= {"noise": "pair", "noise_rate": 0.2, "seeds": [3]}
+    case = study.of_study(asked, seed=3)
+    same = study.prepare(
+        dataset="digits",
+        num_train=100,
+        features_from="pixels",
+        noise="pair",
+        noise_rate=0.2,
+        seed=3,
+    )
+    assert case.vectors.checksum == same.vectors.checksum
+    assert case.images.mislabelled.sum() == 20
+    assert not study.of_study(asked, noise=None).known
+
+
 def test_a_file_of_vectors_is_read(tmp_path):
     vectors = np.random.default_rng(0).random((50, 3), np.float32)
     np.save(tmp_path / "v.npy", vectors)

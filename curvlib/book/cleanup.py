@@ -59,7 +59,6 @@ A notebook of this book
 """
 
 import copy
-import hashlib
 import json
 import re
 from collections.abc import Mapping
@@ -67,6 +66,7 @@ from pathlib import Path
 from typing import Any
 
 from curvlib.book.parameters import KERNEL, PageError, all_of, parameters_cell
+from curvlib.files import short_hash
 
 BOOTSTRAP = "bootstrap"  # tag of a page's first cell of code
 GLUE = "application/papermill.record/"
@@ -108,7 +108,7 @@ def content_hash(notebook: dict) -> str:
         [cell["cell_type"], cell["source"], _kept_metadata(cell)]
         for cell in notebook["cells"]
     ]
-    return hashlib.sha256(json.dumps(essence, sort_keys=True).encode()).hexdigest()[:16]
+    return short_hash(json.dumps(essence, sort_keys=True).encode())
 
 
 def check_source(notebook: dict) -> None:

@@ -32,7 +32,7 @@ from curvlib.book.parameters import (
     parameters_cell,
 )
 from curvlib.book.records import Record
-from curvlib.files import write_atomically
+from curvlib.files import short_hash, write_atomically
 
 DRAWS = ("book", "studies")  # folders of the library that a page's look depends on
 CORE = ("scores.py", "metrics.py")
@@ -82,7 +82,7 @@ def why_draw(page: Page) -> list[str]:
         file = page.root / name
         if not file.exists():
             reasons.append(f"{name} missing")
-        elif _hash(file.read_bytes()) != content:
+        elif short_hash(file.read_bytes()) != content:
             reasons.append(f"{name} changed")
     return reasons
 
@@ -211,7 +211,7 @@ def _draw_in(staging: Path, page: Page, notebook: dict) -> None:
     contents |= {page.root / files / _relative(f, staging / "files"): f for f in own}
     contents |= {page.root / files / name: what for name, what in drawings.items()}
     kept = {
-        _relative(file, page.root): _hash(
+        _relative(file, page.root): short_hash(
             what if isinstance(what, bytes) else what.read_bytes()
         )
         for file, what in contents.items()
@@ -297,10 +297,6 @@ def _machine_paths(root: Path) -> dict[str, str]:
 
 def _relative(path: Path, root: Path) -> str:
     return path.relative_to(root).as_posix()
-
-
-def _hash(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()[:16]
 
 
 @contextlib.contextmanager

@@ -11,7 +11,6 @@ numbers of the parts that made it. Pages are drawn from records alone.
 """
 
 import copy
-import hashlib
 import io
 import json
 import os
@@ -31,6 +30,7 @@ from curvlib.book.parameters import (
     parameters_of_study,
     parts_of_study,
 )
+from curvlib.files import short_hash
 from curvlib.runs.provenance import recipes
 from curvlib.studies import NEUTRAL
 
@@ -349,7 +349,7 @@ def write(
         }
     made |= facts
     contents = dict(_file(name, table) for name, table in tables.items())
-    made["tables"] = {name: _hash(content) for name, content in contents.items()}
+    made["tables"] = {name: short_hash(content) for name, content in contents.items()}
     folder.parent.mkdir(parents=True, exist_ok=True)
     staging = folder.with_name(f".{folder.name}.partial-{os.getpid()}")
     shutil.rmtree(staging, ignore_errors=True)
@@ -401,11 +401,7 @@ def known_parameters(record: Record, meanings: Mapping[str, Parameter]) -> dict:
 def content_hash(folder: Path) -> str | None:
     """Hash of a record's description, tables included; None if there is no record."""
     file = folder / "record.json"
-    return _hash(file.read_bytes()) if file.exists() else None
-
-
-def _hash(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()[:16]
+    return short_hash(file.read_bytes()) if file.exists() else None
 
 
 def _commit(root: Path) -> str | None:

@@ -10,6 +10,7 @@ million images need no more memory than ten thousand.
 """
 
 import copy
+import hashlib
 import json
 import logging
 import os
@@ -531,7 +532,7 @@ def from_file(path: str | Path, images: Images) -> Features:
             f"{path} is of other images than {images.name}: the checksum in "
             f"{path.stem}.json differs"
         )
-    digest = provenance.hashlib.sha256(repr(vectors.shape).encode())
+    digest = hashlib.sha256(repr(vectors.shape).encode())
     for start in range(0, len(vectors), 8192):
         some = np.ascontiguousarray(vectors[start : start + 8192])
         # Then their squares are finite in float32, too.

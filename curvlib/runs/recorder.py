@@ -1,6 +1,5 @@
 """Keep a trace from a training loop of your own: it owns no model, loader or loop."""
 
-import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +13,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import default_collate
 
 from curvlib.curvature import input_curvature
+from curvlib.files import short_hash
 from curvlib.runs import distributed, networks, provenance
 from curvlib.runs.provenance import hardware, versions
 from curvlib.runs.scoring import _of_logits, stream
@@ -40,7 +40,7 @@ class _Samples:
     def checksum(self) -> str:
         parts = (self.index, self.labels, self.original_labels)
         content = b"".join(part.astype("<i8").tobytes() for part in parts)
-        return hashlib.sha256(content).hexdigest()[:16]
+        return short_hash(content)
 
     def __len__(self) -> int:
         return len(self.index)

@@ -8,11 +8,15 @@ labels, and the share of wrong labels among the first suspects.
 import io
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
 from curvlib.studies import Measured, checksums
+
+if TYPE_CHECKING:
+    from curvlib.studies import suspects
 
 RECIPE = 1
 PARTS = ("data", "features", "head", "scoring", "studies.suspects")
@@ -44,6 +48,7 @@ def measure(
         hard_share. ``precision``: a row for each case and rank: noise, noise_rate,
         seed, rank, truth, precision (estimated), low, high.
     """
+    asked = locals()
     from curvlib import data  # here: a page is drawn without PyTorch
     from curvlib.studies import wrong_label_cases
 
@@ -52,15 +57,8 @@ def measure(
         rates = [0.0] if noise in data.HUMAN else noise_rates
         for rate in rates:
             for seed in seeds:
-                case = wrong_label_cases.prepare(
-                    dataset=dataset,
-                    num_train=num_train,
-                    image_size=image_size,
-                    features_from=features,
-                    size=size,
-                    noise=noise,
-                    noise_rate=rate,
-                    seed=seed,
+                case = wrong_label_cases.of_study(
+                    asked, noise=noise, noise_rate=rate, seed=seed
                 )
                 known = {
                     "noise": noise,
@@ -76,13 +74,8 @@ def measure(
                     runs=runs,
                 )
                 wrong = case.images.mislabelled
-                numbers = {n: v for n, v in asdict(found).items() if n != "curve"}
-                counts.append(
-                    known
-                    | {"samples": len(wrong), "wrong": int(wrong.sum())}
-                    | {"estimate": numbers.pop("wrong")}
-                    | numbers
-                )
+                truth = {"samples": len(wrong), "wrong": int(wrong.sum())}
+                counts.append(known | truth | numbers_of(found))
                 curve = with_truth(found.curve, table["rank"].to_numpy(), wrong)
                 curve = at_ranks(curve, RANKS)
                 curves.append(pd.DataFrame(known, index=curve.index).join(curve))
@@ -93,6 +86,12 @@ def measure(
         },
         data=checksums(dataset, image_size=image_size, broken_files="skip"),
     )
+
+
+def numbers_of(found: "suspects.Estimate") -> dict[str, float]:
+    """The numbers of an estimate, of which ``estimate`` is that of wrong labels."""
+    numbers = {name: v for name, v in asdict(found).items() if name != "curve"}
+    return {"estimate": numbers.pop("wrong"), **numbers}
 
 
 def estimated(

@@ -4,7 +4,6 @@ We train one network for each seed, average its scores over training, and compar
 score with the memorization that Feldman and Zhang (2020) released.
 """
 
-import hashlib
 from collections.abc import Mapping
 from itertools import combinations
 from typing import TYPE_CHECKING
@@ -13,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from curvlib import scores
+from curvlib.files import short_hash
 from curvlib.studies import (
     Measured,
     agreement,
@@ -175,7 +175,7 @@ def measure(
 
 def checksum(values: np.ndarray) -> str:
     """Sixteen digits that change with any of the released values, or their order."""
-    return hashlib.sha256(values.astype(np.float64).tobytes()).hexdigest()[:16]
+    return short_hash(values.astype(np.float64).tobytes())
 
 
 def standard_error(values: np.ndarray) -> np.ndarray:

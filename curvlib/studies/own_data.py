@@ -6,7 +6,6 @@ have checked for nothing.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 
 import numpy as np
 import pandas as pd
@@ -71,18 +70,10 @@ def measure(
         ``classes``: their names. ``shown`` (index, role, path) and ``images``: pictures
         of the samples that a page shows.
     """
-    from curvlib.studies import corrections, wrong_label_cases
+    asked = locals()
+    from curvlib.studies import corrections, suspects, wrong_label_cases
 
-    case = wrong_label_cases.prepare(
-        dataset=dataset,
-        num_train=num_train,
-        image_size=image_size,
-        features_from=features,
-        size=size,
-        noise=noise,
-        noise_rate=noise_rate,
-        seed=seed,
-    )
+    case = wrong_label_cases.of_study(asked)
     found, table = calibration.estimated(
         case.vectors, plant=plant, num_planted=num_planted, seed=seed, runs=runs
     )
@@ -96,14 +87,12 @@ def measure(
     rows = np.array([place[i] for i in shown["index"]])
     paths = corrections.paths_of(case.images)
     shown["path"] = "" if paths is None else [paths[row] for row in rows]
-    numbers = {n: v for n, v in asdict(found).items() if n != "curve"}
     counts = {
         "samples": len(table),
         "classes": len(np.unique(case.images.labels)),
         "known": case.known,
         "wrong": int(wrong.sum()) if case.known else np.nan,
-        "estimate": numbers.pop("wrong"),
-        **numbers,
+        **calibration.numbers_of(found),
         "looked": looked,
         "extractor": case.features.name,
         "pixels": case.features.size or np.nan,
@@ -118,17 +107,10 @@ def measure(
             "counts": pd.DataFrame([counts]),
             "classes": pd.DataFrame({"class": case.images.classes}),
             "shown": shown,
-            "images": suspects_pictures(case.images, rows),
+            "images": suspects.small(case.images.images[rows], SIDE),
         },
         data=checksums(dataset, image_size=image_size, broken_files="skip"),
     )
-
-
-def suspects_pictures(images, rows: np.ndarray) -> np.ndarray:
-    """Small pictures of some samples: uint8 [n, at most SIDE, at most SIDE, C]."""
-    from curvlib.studies.suspects import _small
-
-    return _small(images.images[rows], SIDE)
 
 
 def chosen(

@@ -664,7 +664,7 @@ def _near_pairs(
         found = np.zeros(len(one))
         for part in np.array_split(np.arange(len(one)), len(one) // 200 + 1):
             if len(part):
-                a, b = (_small(images.images[rows[k[part]]]) for k in (one, two))
+                a, b = (small(images.images[rows[k[part]]]) for k in (one, two))
                 b = b[:, ::-1] if turned else b
                 found[part] = duplicates.detail_correlation(a, b)
         return found
@@ -719,16 +719,13 @@ def _enough(alike: np.ndarray, decoys: np.ndarray) -> float:
     return math.inf
 
 
-def _small(pixels: np.ndarray, side: int = 64) -> np.ndarray:
+def small(pixels: np.ndarray, side: int = 64) -> np.ndarray:
     """uint8 [N, H, W, C], shrunk if larger."""
     if pixels.shape[1] <= side:
         return pixels
     x = torch.from_numpy(pixels).permute(0, 3, 1, 2).float()
     x = F.interpolate(x, (side, side), mode="area")
     return x.round().byte().permute(0, 2, 3, 1).numpy()
-
-
-# ------------------------------------------------------------------- against the truth
 
 
 # ------------------------------------------------------------ how many labels are wrong

@@ -5,6 +5,8 @@ right, or were checked by others, and put wrong labels in: at random, always the
 class, between classes that look alike, or those that people gave.
 """
 
+import inspect
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -91,6 +93,19 @@ def prepare(
         rows=rows,
     )
     return Case(images, vectors, found, noise is not None)
+
+
+def of_study(parameters: Mapping, **changes: object) -> Case:
+    """``prepare`` with the parameters of a study.
+
+    Args:
+        parameters: Such as ``locals()`` at its start; those that ``prepare`` does not
+            know are ignored, and ``features`` is its ``features_from``.
+        changes: Further parameters of ``prepare``, or other values.
+    """
+    asked = {"features_from": parameters["features"], **parameters}
+    known = inspect.signature(prepare).parameters.keys() & asked.keys()
+    return prepare(**({name: asked[name] for name in known} | changes))
 
 
 def _features(images: Images, name: str, size: int | None) -> Features:

@@ -70,21 +70,12 @@ def measure(
         against the truth), epochs of the trace, feature_seconds. ``tools``: versions of
         the other packages; without cleanlab its rows are left out.
     """
+    asked = locals()
     from curvlib.studies import wrong_label_cases
 
     rows, cases = [], []
     for seed in seeds:
-        case = wrong_label_cases.prepare(
-            dataset=dataset,
-            num_train=num_train,
-            image_size=image_size,
-            features_from=features,
-            size=size,
-            noise=noise,
-            noise_rate=noise_rate,
-            rarest=rarest,
-            seed=seed,
-        )
+        case = wrong_label_cases.of_study(asked, seed=seed)
         table, seconds = scored(case.vectors, seed=seed, runs=runs)
         wrong = case.images.mislabelled
         found = judged(table, wrong, num_resamples=num_resamples, seed=seed)
