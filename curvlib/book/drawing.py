@@ -263,6 +263,7 @@ def _execute(page: Page, notebook: dict, output: Path, shown: list[str]) -> None
                 kernel_manager_class=ThisPython,
                 extra_arguments=["--log-level=CRITICAL"],
                 progress_bar=False,
+                iopub_timeout=60,  # seconds; on a busy machine the 4 of nbclient pass
                 stderr_file=stderr,
                 cwd=page.root,
             )
