@@ -232,6 +232,11 @@ page.claim(
 )
 
 # %% [markdown]
+# If a network generalises first and memorises later, the best single epoch can be the last
+# one before it memorises. The mean mixes this epoch with early ones, in which the network
+# knows little, and with late ones, in which it fits every label.
+
+# %% [markdown]
 # ## How much of the gap is noise?
 #
 # A score that a second run does not repeat cannot agree with anything. The agreement $r$ of

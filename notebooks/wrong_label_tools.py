@@ -186,10 +186,10 @@ page.claim(
 # %% [markdown]
 # ## Networks trained on pixels
 #
-# Without a pretrained network one can train on the pixels. The
-# [page on scores](/book/pages/mislabelled) measures this on the same 10,000 images of
-# CIFAR-10: a network that learns from scratch is right on about half of the images that
-# it never saw, and finds fewer wrong labels.
+# Without a pretrained network, you can train on the pixels. The table takes its rows from
+# the [page on scores](/book/pages/mislabelled). Most of these networks learn from 10,000
+# images and get many unseen images wrong, which makes wrong labels harder to find. The
+# generalising network learns from all 50,000 images and generalises before it memorises.
 
 # %%
 figures.table(read.on_pixels(page.root / "results" / "cpu"))

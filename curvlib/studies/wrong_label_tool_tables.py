@@ -51,13 +51,14 @@ LOSS_AND_AGREEMENT = (
     "predicted_agreement",
     "neighbour_agreement",
 )
-PIXELS = {  # records of networks trained on pixels, on the same images
+PIXELS = {  # records of networks trained on pixels
     "mislabelled": "CIFAR-10, 10% symmetric",
     "mislabelled_pair": "CIFAR-10, 10% pair flips",
     "mislabelled_aggre": "CIFAR-10, people's majority",
     "mislabelled_worse": "CIFAR-10, people's worst",
     "mislabelled_cifar100_human": "CIFAR-100, people",
     "mislabelled_fashion_mnist": "Fashion-MNIST, 10% symmetric",
+    "mislabelled_regime_cifar10_s0": "CIFAR-10, 10% symmetric, generalising network",
 }
 FORMATS = dict.fromkeys(
     ["AUROC", "average precision", "precision", "standard error"], "{:.3f}"
