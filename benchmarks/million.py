@@ -3,7 +3,7 @@
     python benchmarks/million.py                     # 10,000, 100,000 and 1,000,000
     python benchmarks/million.py --counts 10000 20000 --out million.csv
 
-The vectors are simulated: Gaussian clusters of few dimensions, 3 % of the labels wrong,
+The vectors are simulated: Gaussian clusters of few dimensions, 3% of the labels wrong,
 in a memory-mapped float16 file, as ``curvlib.runs.features`` leaves them. Each size has
 a process of its own. Memory is the peak of what belongs to the process alone
 (RssAnon); pages of the file are the system's cache, which it can take back.

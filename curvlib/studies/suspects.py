@@ -737,7 +737,7 @@ class Estimate:
 
     Attributes:
         wrong: Number of wrong labels among the N samples, if errors are random.
-        low: Low end of its 90 % interval, which spans ``confident`` too.
+        low: Low end of its 90% interval, which spans ``confident`` too.
         high: High end.
         confident: The count of confident learning, which sees systematic errors, too.
         planted: Labels that were planted.

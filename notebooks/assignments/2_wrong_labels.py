@@ -221,7 +221,7 @@ def report(title, trace, given, wrong):
         )
 
 
-report("digits, 10 % random labels", trace, given, wrong)
+report("digits, 10% random labels", trace, given, wrong)
 score = suspicion(trace, given)["curvature"]
 fig, axes = plt.subplots(1, 10, figsize=(7, 1.2))
 for ax, n in zip(axes, np.argsort(-score)[:10], strict=True):
@@ -243,7 +243,7 @@ report("the last five epochs only", late, given, wrong)
 # Systematic errors: every wrong label is the next class, and there are many of them.
 flipped, is_flipped = with_wrong_labels(digits.labels, 0.4, next_class=True)
 systematic = watch(pixels, flipped, unseen_pixels, unseen.labels)
-report("40 % of the labels are the next class", systematic, flipped, is_flipped)
+report("40% of the labels are the next class", systematic, flipped, is_flipped)
 
 # A network that never generalises: the pixels of each image are random numbers.
 noise = torch.randn(800, 64, generator=torch.Generator().manual_seed(0))
@@ -274,7 +274,7 @@ report("inputs without meaning", nothing, given, wrong)
 #
 # The file `cifar10_features.npz` has a pretrained network's features of photographs
 # (CIFAR-10), 96 numbers for each. A small network on top of them generalises within an epoch
-# or two, and then memorises. Write a function that plants 10 % random wrong labels among the
+# or two, and then memorises. Write a function that plants 10% random wrong labels among the
 # first `num_train` photographs, watches a network for 40 epochs, and returns the trace, the
 # given labels and which of them are wrong. Use `with_wrong_labels` and `watch(..., width=512)`.
 
@@ -306,7 +306,7 @@ seen, labels, mask = photographs(features, true_labels, num_train)
 assert len(labels) == num_train, (
     f"train on the first {num_train} photographs only; the others measure generalisation"
 )
-assert abs(mask.mean() - 0.1) < 0.01, f"plant 10 % wrong labels, got {mask.mean():.1%}"
+assert abs(mask.mean() - 0.1) < 0.01, f"plant 10% wrong labels, got {mask.mean():.1%}"
 assert len(seen["logits"]) == 40, "watch it for 40 epochs"
 assert seen["unseen"].max() > 0.6, (
     f"accuracy on unseen photographs should exceed 0.6, got {seen['unseen'].max():.2f}. "
