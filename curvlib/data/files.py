@@ -342,7 +342,7 @@ def relabelled_csv(file: Path, labels: Mapping[int, str | None], out: Path) -> b
             made to lead to the same files.
     """
     content = file.read_bytes()
-    text, separator = _csv_text(file, content)
+    text, separator = csv_text(file, content)
     (_, header), *rows = _csv_cells(file, text, separator)
     path, label = _csv_columns(file, header)
     here, there = out.resolve().parent, file.resolve().parent
@@ -367,15 +367,24 @@ def relabelled_csv(file: Path, labels: Mapping[int, str | None], out: Path) -> b
 
 def _csv_rows(file: Path) -> list[tuple[int, str, str]]:
     """Number, path and label of each row that is not empty; the header is row 1."""
-    (_, header), *rows = _csv_cells(file, *_csv_text(file, file.read_bytes()))
+    (_, header), *rows = _csv_cells(file, *csv_text(file, file.read_bytes()))
     path, label = _csv_columns(file, header)
     return [(n, cells[path].strip(), cells[label].strip()) for n, cells in rows]
 
 
-def _csv_text(file: Path, content: bytes) -> tuple[str, str]:
-    """The text of a CSV, and what separates its values."""
+def csv_text(file: Path, content: bytes, errors: str = "strict") -> tuple[str, str]:
+    """The text of a CSV, and what separates its values: a comma, a semicolon or a tab.
+
+    Args:
+        file: Its name, for messages.
+        content: Its bytes, UTF-8 with or without a byte order mark.
+        errors: What to do with other bytes, as for ``bytes.decode``.
+
+    Raises:
+        ValueError: If it is not UTF-8 text.
+    """
     try:
-        text = content.decode("utf-8-sig")
+        text = content.decode("utf-8-sig", errors)
         if "\0" in text:
             raise UnicodeError
     except UnicodeError as error:

@@ -145,12 +145,10 @@ def _read_table(file: Path) -> pd.DataFrame:
     spreadsheets write them. Names of files may hold bytes that are no text.
     """
     try:
-        text = file.read_bytes().decode("utf-8-sig", "surrogateescape")
+        content = file.read_bytes()
     except OSError as error:
         raise ValueError(f"{file} cannot be read: {error.strerror}") from error
-    if "\0" in text:
-        raise ValueError(f"{file} is no text in UTF-8; save it as CSV in UTF-8")
-    separator = max(",;\t", key=text.partition("\n")[0].count)
+    text, separator = files.csv_text(file, content, errors="surrogateescape")
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
     try:
         rows = [(n, cells) for n, cells in enumerate(reader, 1) if any(cells)]
