@@ -4,6 +4,7 @@ Wrong labels are drawn from classes that have samples. A subset may have classes
 samples; these are used only if all samples belong to one class.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +13,24 @@ import torch
 
 from curvlib.data.folders import default_root
 from curvlib.data.images import Images, rows_of
+
+
+def first_of_classes(labels: np.ndarray, shares: Sequence[float]) -> np.ndarray:
+    """Positions of the first samples of each class, ascending.
+
+    Args:
+        labels: In [0, C), shape [N].
+        shares: Share of each class that stays, in [0, 1], shape [C].
+
+    Example:
+        >>> first_of_classes(np.array([1, 0, 1, 0]), [1, 0.5])
+        array([0, 1, 3])
+    """
+    kept = []
+    for label, share in enumerate(shares):
+        members = np.flatnonzero(labels == label)
+        kept.append(members[: round(share * len(members))])
+    return np.sort(np.concatenate(kept))
 
 
 def with_symmetric_noise(images: Images, rate: float, *, seed: int) -> Images:

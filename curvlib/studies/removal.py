@@ -235,18 +235,17 @@ def long_tail(labels: np.ndarray, num_classes: int, imbalance: float) -> np.ndar
     """
     if not imbalance >= 1:
         raise ValueError(f"imbalance must be at least 1, got {imbalance}")
-    kept = []
-    for label in range(num_classes):
-        members = np.flatnonzero(labels == label)
-        share = imbalance ** (-label / max(num_classes - 1, 1))
-        count = round(share * len(members))
-        if len(members) and not count:
-            raise ValueError(
-                f"no sample of class {label} is left at imbalance {imbalance}; take a "
-                "smaller one"
-            )
-        kept.append(members[:count])
-    return np.sort(np.concatenate(kept))
+    from curvlib.data.noise import first_of_classes
+
+    last = max(num_classes - 1, 1)
+    shares = [imbalance ** (-label / last) for label in range(num_classes)]
+    kept = first_of_classes(labels, shares)
+    if len(empty := np.setdiff1d(labels, labels[kept])):
+        raise ValueError(
+            f"no sample of class {empty[0]} is left at imbalance {imbalance}; take a "
+            "smaller one"
+        )
+    return kept
 
 
 def fewest(sizes: np.ndarray) -> np.ndarray:

@@ -15,6 +15,7 @@ import numpy as np
 
 from curvlib import data
 from curvlib.data import Images
+from curvlib.data.noise import first_of_classes
 from curvlib.runs import features
 from curvlib.runs.features import Features
 from curvlib.runs.head import Vectors
@@ -139,12 +140,8 @@ def imbalanced(labels: np.ndarray, num_classes: int, *, rarest: float) -> np.nda
     """
     if not 0 < rarest <= 1:
         raise ValueError(f"rarest is a share in (0, 1], got {rarest}")
-    kept = []
-    for c in range(num_classes):
-        rows = np.flatnonzero(labels == c)
-        share = rarest ** (c / max(num_classes - 1, 1))
-        kept.append(rows[: round(share * len(rows))])
-    return np.sort(np.concatenate(kept))
+    last = max(num_classes - 1, 1)
+    return first_of_classes(labels, [rarest ** (c / last) for c in range(num_classes)])
 
 
 def with_noise(images: Images, noise: str | None, rate: float, *, seed: int) -> Images:
