@@ -86,7 +86,7 @@ def onnx_form(model: nn.Module, example: Tensor) -> Form:
 
 
 def measure(model: nn.Module, size: int, *, batch: int, rounds: int) -> pd.DataFrame:
-    """One row a form: images a second, how many times as fast as given, deviation."""
+    """One row per form: images per second, speed-up over the given form, deviation."""
     x = torch.randn(batch, 3, size, size, generator=torch.Generator().manual_seed(0))
     inputs, ready, outputs = {}, {}, {}
     with torch.inference_mode():

@@ -72,7 +72,7 @@ def speed(*, quick: bool) -> pd.DataFrame:
         quick: Two candidates and few images.
 
     Returns:
-        One row a candidate, rates in images per second of wall-clock time.
+        One row per candidate, rates in images per second of wall-clock time.
     """
     rows = []
     for name, (first, widths) in list(SHAPES.items())[: 2 if quick else None]:
@@ -195,7 +195,7 @@ def accuracy(
         finished: Train nothing; leave out what is not there yet.
 
     Returns:
-        One row a run and part: accuracy on held-out images, labels learned, minutes.
+        One row per run and part: accuracy on held-out images, labels learned, minutes.
     """
     rows = []
     for config in configs:

@@ -78,7 +78,7 @@ def _add_pages(commands) -> None:
         "names",
         nargs="*",
         metavar="NAME",
-        help="a record, such as cpu/gallery_cifar100; or a page, such as gallery, for "
+        help="a record, such as cpu/gallery_cifar10; or a page, such as gallery, for "
         "all its records of the profile",
     )
     run.add_argument("--profile", help="profile of the records (default: digits)")

@@ -1096,7 +1096,7 @@ def write(
 
 
 def _text(golden: dict[str, dict[str, Any]]) -> str:
-    """JSON with one value a line, so that a diff shows which changed."""
+    """JSON with one value per line, so that a diff shows which changed."""
     parts = []
     for part, entry in golden.items():
         lines = ",\n".join(

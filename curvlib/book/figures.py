@@ -362,7 +362,7 @@ def distributions(
     bin and are counted in the legend.
 
     Args:
-        score: One value a sample, shape [N].
+        score: One value per sample, shape [N].
         groups: Name to bool mask [N], as in ``{"clean": ~wrong, "wrong": wrong}``.
         log: Whether the axis of the score is logarithmic.
         bins: Number of bins between the smallest and the largest score of all groups.
@@ -504,7 +504,7 @@ def score_dots(
     The row named random is drawn hollow and grey: whatever is near it found nothing.
 
     Args:
-        frame: One row a score and seed, with a column ``score`` and the metric's.
+        frame: One row per score and seed, with a column ``score`` and the metric's.
         value: Column of the metric.
         xlabel: Name of the metric; the number of seeds is added.
         chance: Value of knowing nothing, drawn as a line; None for no line.
@@ -562,7 +562,7 @@ def auroc_by_noise(
     """A metric against the share of wrong labels, a line a score, a band of one sd.
 
     Args:
-        frame: One row a score, noise rate and seed, with columns ``score``,
+        frame: One row per score, noise rate and seed, with columns ``score``,
             ``noise_rate`` (a fraction) and the metric's.
         value: Column of the metric.
         ylabel: Name of the metric; the number of seeds is added.
@@ -1469,7 +1469,7 @@ def dots(
         group: Column that names the groups, each in its own colour and marker.
         order: Names of the scores, from top to bottom.
         value: Column of the metric.
-        error: Column of its error, for one row a score and group; None: the standard
+        error: Column of its error, for one row per score and group; None: the standard
             deviation over seeds.
         xlabel: Name of the metric.
         chance: Value of knowing nothing, drawn as a line; None for no line.

@@ -193,7 +193,7 @@ def list_folder(folder: Path) -> Listing:
     """
     if not folder.is_dir():
         raise FileNotFoundError(
-            f"there is no folder {folder}; it should hold one folder of images a class"
+            f"there is no folder {folder}; it should hold a folder of images per class"
         )
     classes = class_names(folder)
     if not classes:
@@ -418,7 +418,7 @@ def _csv_cells(file: Path, text: str, separator: str) -> list[tuple[int, list[st
             f"{file}: row {number + 1} cannot be read ({error})"
         ) from error
     if len(rows) < 2:
-        raise ValueError(f"{file} has no rows; it needs a header and one row an image")
+        raise ValueError(f"{file} has no rows; it needs a header and one row per image")
     return rows
 
 

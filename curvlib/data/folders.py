@@ -72,7 +72,7 @@ SMALLEST = 8  # pixels on a side: less is no picture of anything
 LARGEST = 100_000_000  # pixels: a file of a few kB can ask for terabytes
 LONGEST = 20  # times as long as wide: the short side is what is resized
 POLICIES = ("stop", "skip")
-# One row a file. "pixels" came with DECODING 2; an index without it is made again.
+# One row per file. "pixels" came with DECODING 2; an index without it is made again.
 COLUMNS = ("index", "path", "class", "status", "remark", "bytes", "crc32", "pixels")
 FIRST_COLUMNS = COLUMNS[:-1]
 WHOLE = slice(None)

@@ -195,7 +195,7 @@ def coverage(counts: pd.DataFrame, precision: pd.DataFrame) -> pd.DataFrame:
         precision: Likewise.
 
     Returns:
-        One row a kind and one for all: noise, cases, inside (share of the cases whose
+        One row per kind and one for all: noise, cases, inside (share of the cases whose
         number is), ratio (median of estimate over truth), precision inside (share of
         ranks whose precision is), error (mean absolute, of the precision).
     """

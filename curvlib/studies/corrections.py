@@ -280,7 +280,7 @@ def moves(images: Images, labels: np.ndarray) -> pd.DataFrame:
     """What to move for class folders to say the corrected labels.
 
     Returns:
-        One row a file: from, and to, both below the folder of the images; to is empty
+        One row per file: from, and to, both below the folder of the images; to is empty
         for a file that is left out. No two files get one name.
     """
     paths = paths_of(images)

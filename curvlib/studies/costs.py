@@ -19,7 +19,7 @@ from curvlib.trace import COLUMNS, Trace
 
 
 def of_runs(traces: Iterable[Trace]) -> pd.DataFrame:
-    """Wall-clock seconds of each run, when it was made; one row a run.
+    """Wall-clock seconds of each run, when it was made; one row per run.
 
     Args:
         traces: Finished or not; a run that occurs twice counts once.
@@ -93,7 +93,7 @@ def measure(
         chunk: Samples scored at once.
 
     Returns:
-        One row a way and repetition: what, repeat, seconds_per_sample, and
+        One row per way and repetition: what, repeat, seconds_per_sample, and
         over_training, the ratio to ``"training"`` in the same repetition.
 
     Raises:

@@ -1,7 +1,7 @@
 """Finding wrong labels: every measure of every score, combinations, and a leak.
 
-A table of scores has one row a sample and one column a score, high where suspect, as
-``scores.suspicion`` makes it.
+A table of scores has one row per sample and one column per score, high where suspect,
+as ``scores.suspicion`` makes it.
 """
 
 import numpy as np
@@ -32,12 +32,12 @@ def measure(
     """How well each score finds the samples with a wrong label.
 
     Args:
-        table: One column a score, high is suspect, N rows.
+        table: One column per score, high is suspect, N rows.
         wrong: The truth, bool [N].
         num_resamples: Number of bootstrap samples.
 
     Returns:
-        One row a score, in the order of the columns: score; auroc;
+        One row per score, in the order of the columns: score; auroc;
         average_precision; fpr_at_95_tpr; false_negative_rate, the share of wrong labels
         that are missed when as many samples are flagged as there are wrong labels; low
         and high, the 95% bootstrap interval of the AUROC over samples.
@@ -73,7 +73,7 @@ def paired_difference(
     together: differences within a seed say more than two means beside each other.
 
     Args:
-        found: One row a score and seed, with columns score, seed and the measure's.
+        found: One row per score and seed, with columns score, seed and the measure's.
         reference: The score that the others are compared with.
         value: Column of the measure.
 
@@ -107,7 +107,7 @@ def rank_average(table: pd.DataFrame) -> np.ndarray:
     """Mean of the ranks that a sample has by each score.
 
     Args:
-        table: One column a score, high is suspect. Equal values share a mean rank.
+        table: One column per score, high is suspect. Equal values share a mean rank.
 
     Returns:
         Mean ranks, shape [N], from 1 to N; high is suspect.
@@ -128,7 +128,7 @@ def logistic(
     not what somebody with unknown labels would get.
 
     Args:
-        table: One column a score.
+        table: One column per score.
         wrong: The truth, bool [N], at least ``folds`` of each kind.
         folds: Number of folds.
         seed: Seed of the folds.

@@ -253,7 +253,7 @@ def aurocs(found: Runs, ways: list[str]) -> pd.DataFrame:
 
 
 def by_probes(run: Mapping[str, np.ndarray]) -> pd.DataFrame:
-    """Rank correlation of n probes an epoch with a reference of many.
+    """Rank correlation of n probes per epoch with a reference of many.
 
     Args:
         run: With ``reference`` [E, many, N] and ``tested`` [E, 10, N].

@@ -251,7 +251,7 @@ class _Run(NamedTuple):
     trace: "Trace"
     images: "Images | None"
     samples: pd.DataFrame  # index, label, original_label, source
-    table: pd.DataFrame  # one column a score, high is suspect
+    table: pd.DataFrame  # one column per score, high is suspect
     never_forgotten: float  # share of the wrong labels, after the second half
 
     @property
@@ -452,7 +452,7 @@ def fooled_by(
     """The samples that fool each of ``METHODS`` most.
 
     Args:
-        table: One column a score, high is suspect, N rows.
+        table: One column per score, high is suspect, N rows.
         wrong: The truth, bool [N].
         index: Index of the samples, int [N].
         count: False alarms of each score, and as many misses.
@@ -486,7 +486,7 @@ def combine(table: pd.DataFrame, wrong: np.ndarray, *, seed: int) -> pd.DataFram
     """AUROC of the ``SETS`` of scores, combined in two ways.
 
     Args:
-        table: One column a score, high is suspect, N rows.
+        table: One column per score, high is suspect, N rows.
         wrong: The truth, bool [N]. With fewer than 5 wrong labels there is no logistic
             regression.
         seed: Seed of the folds.
@@ -533,7 +533,7 @@ def planted_both_ways(
     """AUROC for planted duplicates, both images counted as found, or the copy alone.
 
     Args:
-        table: One column a score, high is suspect, N rows.
+        table: One column per score, high is suspect, N rows.
         index: As for ``copies_and_both``.
         source: Likewise.
 

@@ -307,7 +307,7 @@ class Ranked:
     """The samples in the order of suspicion, and what the order was made from.
 
     Attributes:
-        table: One row a sample, in the order of ``vectors``: index, label,
+        table: One row per sample, in the order of ``vectors``: index, label,
             original_label, suggested (a class each), all scores, consensus,
             consensus_error (NaN for one seed), rank (from 1) and rank_in_class.
         traces: One a seed.
@@ -377,7 +377,7 @@ def rank(
         # A trace is in the order of the index, vectors are in that of the images.
         order = np.searchsorted(table["index"].to_numpy(), vectors.index)
         table = table.iloc[order].reset_index(drop=True)
-        errors = trace.read("standard_error")  # row by row: one takes 4 bytes a sample
+        errors = trace.read("standard_error")  # a row has 4 bytes per sample
         squares = sum(np.square(row[order].astype(np.float64)) for row in errors)
         table["curvature_square_error"] = np.sqrt(squares) / len(errors)
         table["out_of_fold_loss"] = held_out.loss
@@ -743,7 +743,7 @@ class Estimate:
         planted: Labels that were planted.
         recall_at_wrong: Share of the planted labels among the first ``wrong`` suspects.
         hard_share: Share of wrong labels that are like the planted of the hard kind.
-        curve: One row a rank: rank, precision, low, high.
+        curve: One row per rank: rank, precision, low, high.
     """
 
     wrong: float

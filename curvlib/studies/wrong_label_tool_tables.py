@@ -88,7 +88,7 @@ def by_data(found: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
 
 
 def cases(found: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-    """What each record was measured on, one row a set of labels.
+    """What each record was measured on, one row per set of labels.
 
     Args:
         found: The table ``cases`` of each record, by label.
@@ -115,7 +115,7 @@ def wide(
     value: str = "auroc",
     with_error: Sequence[str] = (ORDER, CLEANLAB),
 ) -> pd.DataFrame:
-    """One row a set of labels, one column a tool; below AUROC the minutes of a core.
+    """One row per set of labels, one column per tool: AUROC, below it core minutes.
 
     Args:
         found: Result of ``by_data``.
@@ -225,7 +225,7 @@ def on_pixels(folder: Path) -> pd.DataFrame:
         folder: Folder of the records of one profile.
 
     Returns:
-        One row a record: data, the best score, its AUROC, that of curvature, and
+        One row per record: data, the best score, its AUROC, that of curvature, and
         minutes of training and scoring; a row that says so if there is none.
     """
     rows = []

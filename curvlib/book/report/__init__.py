@@ -5,8 +5,8 @@ class that look like them, duplicates, and plots. A reader marks labels as wrong
 right, and the page writes ``decisions.csv``. ``page.html``, ``style.css`` and
 ``script.js`` beside this module are its parts, with gaps such as ``@@DATA@@``:
 
-- DATA: JSON. ``items`` are columns, one entry an image; the first ``listed`` images are
-  suspects in the order of their rank, and others follow that are only shown beside
+- DATA: JSON. ``items`` are columns, one entry per image; the first ``listed`` images
+  are suspects in the order of their rank, and others follow that are only shown beside
   them. Numbers of images in ``nearest``, ``examples`` and ``groups`` are places in
   these columns.
 - SHEETS: pictures in WebP, base64, each of ``across`` by ``across`` thumbnails. Image i
