@@ -11,7 +11,7 @@ a process of its own. Memory is the peak of what belongs to the process alone
 Vectors, pairs of neighbours and batches take the same memory for any number of samples.
 What grows is columns: labels, index and some thirty scores of 8 bytes for each sample,
 copies of some of them, and 4 bytes for each scored epoch of the column that is being
-reduced. ``bytes_a_sample`` is that growth as measured, from the first size on.
+reduced. ``bytes per sample`` is that growth as measured, from the first size on.
 """
 
 import argparse
@@ -100,11 +100,11 @@ def measure(count: int, epochs: int) -> dict:
         score = ranked.table["consensus"].to_numpy()
         return {
             "samples": count,
-            "file_mib": round(count * DIMENSIONS * 2 / 2**20),
-            "start_mib": round(before),
-            "peak_mib": round(peak[0]),
+            "file (MiB)": round(count * DIMENSIONS * 2 / 2**20),
+            "memory before (MiB)": round(before),
+            "peak memory (MiB)": round(peak[0]),
             "seconds": round(seconds, 1),
-            "auroc": round(auroc(score, given != truth), 4),
+            "AUROC": round(auroc(score, given != truth), 4),
         }
 
 
@@ -132,9 +132,9 @@ def main() -> None:
         rows.append(json.loads(done.stdout.splitlines()[-1]))
         print(rows[-1], flush=True)
     table = pd.DataFrame(rows)
-    grown = (table["peak_mib"] - table["peak_mib"][0]) * 2**20
+    grown = (table["peak memory (MiB)"] - table["peak memory (MiB)"][0]) * 2**20
     more = (table["samples"] - table["samples"][0]).where(lambda n: n > 0)
-    table["bytes_a_sample"] = (grown / more).round()
+    table["bytes per sample"] = (grown / more).round()
     write_atomically(options.out, table.to_csv(index=False).encode())
     machine = {
         "hardware": hardware(),

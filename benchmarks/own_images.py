@@ -62,22 +62,39 @@ def measure(dataset: str, rate: float, words: list[str], count: int | None) -> d
         run = json.loads((out / "run.json").read_text(encoding="utf-8"))
     # The rows of the file that was given are in the order of the images.
     wrong = images.mislabelled[table["index"].to_numpy()]
-    expected = run["estimate"] or dict.fromkeys(("wrong", "low", "high"))
+    wrong_count = int(wrong.sum())
+    expected = run["estimate"] or dict.fromkeys(("wrong", "low", "high", "curve"))
     return {
         "data": dataset,
         "images": len(images),
+        "share wrong": rate,
         "features": run["settings"]["features"],
-        "size": run["settings"]["size"],
+        "pixels": run["settings"]["size"],
         "minutes allowed": run["settings"]["minutes"],
         "minutes": round(minutes, 1),
-        "wrong": int(wrong.sum()),
-        "precision": round(float(wrong[: wrong.sum()].mean()), 3),
-        "auroc": round(auroc(-table["rank"].to_numpy(float), wrong), 4),
-        "estimate": expected["wrong"],
-        "low": expected["low"],
-        "high": expected["high"],
+        "wrong labels": wrong_count,
+        "estimated": expected["wrong"],
+        "interval": _interval(expected),
+        "precision": round(float(wrong[:wrong_count].mean()), 3),
+        "expected precision": _interval(_at(expected["curve"], wrong_count)),
+        "AUROC": round(auroc(-table["rank"].to_numpy(float), wrong), 4),
         "cores": len(os.sched_getaffinity(0)),
     }
+
+
+def _at(curve: dict | None, rank: int) -> dict | None:
+    """What the report expects among the first suspects, up to a rank."""
+    if curve is None:
+        return None
+    place = int(np.searchsorted(curve["rank"], rank, side="right")) - 1
+    return {name: values[max(place, 0)] for name, values in curve.items()}
+
+
+def _interval(ends: dict | None) -> str:
+    """Both ends of a 90% interval in words."""
+    if ends is None or ends["low"] is None:
+        return ""
+    return " to ".join(f"{ends[name]:,.4g}" for name in ("low", "high"))
 
 
 def main() -> None:

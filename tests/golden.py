@@ -69,7 +69,13 @@ from curvlib.runs import (
     training,
 )
 from curvlib.runs.settings import SCHEDULES, TrainConfig
-from curvlib.studies import calibration, own_data, variants, wrong_label_tools
+from curvlib.studies import (
+    calibration,
+    counting,
+    own_data,
+    variants,
+    wrong_label_tools,
+)
 from curvlib.studies import suspects as own_images
 
 FILE = Path(__file__).with_name("golden.json")
@@ -870,13 +876,6 @@ def suspects() -> Values:
     planted, kind = own_images.plant(
         vectors.labels, (vectors.labels + 2) % 3, 3, share=0.2, seed=0
     )
-    kinds = (np.arange(400) % 20 == 0) + 2 * (np.arange(400) % 20 == 10)
-    like = (kinds > 0) | (np.arange(400) % 8 == 1)  # planted, or wrong
-    runs = [
-        (integers(s, 400) + 250.0 * like, kinds, integers(s + 9, 400, below=3))
-        for s in (5, 6)
-    ]
-    found = own_images.estimate(runs, num_resamples=20)
     config = own_images.pixels_config(pictures(200))
     return {
         "neighbours: ratio": close(near.ratio, SINGLE),
@@ -884,11 +883,24 @@ def suspects() -> Values:
         "consensus": close(own_images.consensus(table), TABLE),
         "planted: labels": planted.tolist(),
         "planted: kind": kind.tolist(),
-        "estimate": close([found.wrong, found.low, found.high], 1e-6),
         "order": [*own_images.CONSENSUS, *own_images.PIXELS_CONSENSUS],
         "network on pixels": {
             n: v for n, v in config.as_dict().items() if n != "dataset"
         },
+    }
+
+
+def numbers_of_wrong_labels() -> Values:
+    kinds = (np.arange(400) % 20 == 0) + 2 * (np.arange(400) % 20 == 10)
+    like = (kinds > 0) | (np.arange(400) % 8 == 1)  # planted, or wrong
+    runs = [
+        (integers(s, 400) + 250.0 * like, kinds, integers(s + 9, 400, below=3))
+        for s in (5, 6)
+    ]
+    found = counting.estimate(runs, num_resamples=20)
+    return {
+        "estimate": close([found.wrong, found.low, found.high], 1e-6),
+        "precision": close(found.curve["precision"][::20], TABLE),
     }
 
 
@@ -948,6 +960,7 @@ VALUES: dict[str, tuple[Callable[[], Values], ...]] = {
     "features": (feature_vectors,),
     "head": (heads,),
     "studies.suspects": (suspects,),
+    "studies.counting": (numbers_of_wrong_labels,),
     "studies.variants": (followed,),
     "studies.own_data": (on_own_data,),
     "studies.calibration": (estimates_of_wrong_labels,),
@@ -967,6 +980,7 @@ UPSTREAM: dict[str, tuple[str, ...]] = {
     "features": (),
     "head": ("scoring",),
     "studies.suspects": ("head", "scoring"),
+    "studies.counting": (),
     "studies.variants": training.PARTS,
     "studies.own_data": own_data.PARTS,
     "studies.calibration": calibration.PARTS,

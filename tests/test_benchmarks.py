@@ -293,6 +293,6 @@ def test_what_the_command_finds_is_compared_with_the_truth(tmp_path, monkeypatch
     np.save(vectors, x.astype(np.float32))
     words = ["--features", str(vectors), "--minutes", "30", "--plant", "0"]
     found = own_images.measure("digits", 0.06, words, 150)
-    assert found["wrong"] == 9 and found["images"] == 150
-    assert found["precision"] > 0.7 and found["auroc"] > 0.9
-    assert found["estimate"] is None and found["minutes"] >= 0
+    assert found["wrong labels"] == 9 and found["images"] == 150
+    assert found["precision"] > 0.7 and found["AUROC"] > 0.9
+    assert found["estimated"] is None and found["minutes"] >= 0

@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from test_browser import Reader, browser  # noqa: F401
+from test_browser import Reader
 from toy_book import code, markdown, notebook
 
 from curvlib.book import cleanup, slides
@@ -101,7 +101,7 @@ def test_reveal_is_small_and_has_its_licence_beside_it():
     assert sum(file.stat().st_size for file in folder.iterdir()) < 1e6
 
 
-def test_slides_open_offline_and_move_on_by_key(pages, tmp_path, browser):  # noqa: F811
+def test_slides_open_offline_and_move_on_by_key(pages, tmp_path, browser):
     for name in ("reveal", "mathjax"):
         shutil.copytree(STATIC / name, tmp_path / name)
     shutil.copy(STATIC / "slides.css", tmp_path)
@@ -109,7 +109,7 @@ def test_slides_open_offline_and_move_on_by_key(pages, tmp_path, browser):  # no
     opens(Reader(browser, tmp_path, viewport={"width": 1280, "height": 800}), "talk")
 
 
-def test_the_lesson_opens_offline(html, browser):  # noqa: F811
+def test_the_lesson_opens_offline(html, browser):
     reader = Reader(browser, html, viewport={"width": 1280, "height": 800})
     page = opens(reader, "_static/slides-lesson")
     count = page.evaluate("Reveal.getTotalSlides()")

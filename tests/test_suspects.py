@@ -16,8 +16,8 @@ from curvlib import data
 from curvlib.__main__ import main
 from curvlib.data import Images, duplicates
 from curvlib.metrics import auroc, precision_at_k
+from curvlib.studies import counting, suspects_command
 from curvlib.studies import suspects as study
-from curvlib.studies import suspects_command
 from tests.test_head import clusters, wrong
 
 LINES = ("suspects.csv", "nearest.csv", "duplicates.csv", "files.csv", "run.json")
@@ -331,7 +331,7 @@ def test_the_estimate_is_near_the_truth_where_wrong_labels_are_like_planted(shar
     inside = 0
     for seed in range(5):
         runs, is_wrong = simulated(seed, share=share, distance=4.0)
-        found = study.estimate(runs, num_resamples=60)
+        found = counting.estimate(runs, num_resamples=60)
         assert 0.6 < found.wrong / is_wrong.sum() < 1.4
         inside += found.low <= is_wrong.sum() <= found.high
     assert inside >= 3
@@ -339,7 +339,7 @@ def test_the_estimate_is_near_the_truth_where_wrong_labels_are_like_planted(shar
 
 def test_the_expected_precision_is_within_its_interval():
     runs, is_wrong = simulated(0, share=0.1, distance=4.0)
-    found = study.estimate(runs, num_resamples=60)
+    found = counting.estimate(runs, num_resamples=60)
     order = np.argsort(-runs[0][0])
     for rank in (50, 200, 400, 800):
         row = found.curve.iloc[np.searchsorted(found.curve["rank"], rank)]
@@ -347,6 +347,8 @@ def test_the_expected_precision_is_within_its_interval():
         assert row["low"] - 0.05 <= precision <= row["high"] + 0.05, rank
         assert abs(row["precision"] - precision) < 0.15, rank
     assert (np.diff(found.curve["precision"]) <= 1e-9).all()
+    # All samples hold all wrong labels, however many planted ones share the first ranks.
+    assert found.curve["precision"].iloc[-1] * 4000 == pytest.approx(found.wrong)
 
 
 def test_confident_learning_counts_what_is_surer_than_its_class():
@@ -364,8 +366,8 @@ def test_confident_learning_counts_what_is_surer_than_its_class():
 
 def test_the_interval_spans_the_count_of_confident_learning():
     runs, is_wrong = simulated(0, share=0.1, distance=4.0)
-    plain = study.estimate(runs, num_resamples=20)
-    many = study.estimate(runs, num_resamples=20, confident=2 * int(is_wrong.sum()))
+    plain = counting.estimate(runs, num_resamples=20)
+    many = counting.estimate(runs, num_resamples=20, confident=2 * int(is_wrong.sum()))
     assert many.wrong == plain.wrong and many.low == plain.low
     assert many.high == many.confident > plain.high
     assert (many.curve["high"] >= plain.curve["high"]).all()
@@ -382,21 +384,21 @@ def test_what_confident_learning_misses_of_the_planted_it_may_miss_elsewhere():
     share = np.mean(
         [np.concatenate([r[3][r[1] == k] for r in seen]).mean() for k in (1, 2)]
     )
-    found = study.estimate(seen, num_resamples=20, confident=600)
+    found = counting.estimate(seen, num_resamples=20, confident=600)
     assert found.high == pytest.approx(600 / share) and 700 < found.high < 900
-    plain = study.estimate(runs, num_resamples=20, confident=600)
+    plain = counting.estimate(runs, num_resamples=20, confident=600)
     assert found.wrong == plain.wrong and found.low == plain.low
     assert (found.curve["high"] >= plain.curve["high"]).all()
 
 
 def test_no_wrong_labels_are_estimated_as_few():
     runs, _ = simulated(0, share=0.0, distance=4.0)
-    assert study.estimate(runs, num_resamples=20).wrong < 0.03 * 4000
+    assert counting.estimate(runs, num_resamples=20).wrong < 0.03 * 4000
 
 
 def test_the_kind_of_wrong_labels_is_read_off_the_runners_up():
-    easy = study.estimate(simulated(0, share=0.2, distance=4.0, hard=0.0)[0])
-    hard = study.estimate(simulated(0, share=0.2, distance=4.0, hard=1.0)[0])
+    easy = counting.estimate(simulated(0, share=0.2, distance=4.0, hard=0.0)[0])
+    hard = counting.estimate(simulated(0, share=0.2, distance=4.0, hard=1.0)[0])
     assert easy.hard_share < 0.3 and hard.hard_share > 0.7
 
 
@@ -847,9 +849,9 @@ def test_the_benchmark_of_a_million_runs_on_hundreds(tmp_path):
     )
     table = pd.read_csv(tmp_path / "m.csv")
     assert table["samples"].tolist() == [300, 400]
-    assert (table["peak_mib"] >= table["start_mib"]).all()
-    assert "bytes_a_sample" in table and (tmp_path / "m_machine.json").exists()
-    assert (table["auroc"] > 0.9).all()
+    assert (table["peak memory (MiB)"] >= table["memory before (MiB)"]).all()
+    assert "bytes per sample" in table and (tmp_path / "m_machine.json").exists()
+    assert (table["AUROC"] > 0.9).all()
 
 
 def test_a_folder_without_classes_and_one_that_is_not_there_end_in_one_line(

@@ -1,12 +1,11 @@
 // A click on a head of a table of class "sortable", or Enter when it has the focus,
-// sorts the rows by that column; a second one turns the order round. Cells without a
-// number come last either way.
+// sorts the rows by that column; a second one turns the order round. Cells with the
+// attribute data-value are numbers, and those without a number come last either way.
 document.addEventListener("DOMContentLoaded", () => {
   const value = (row, column) => {
     const cell = row.cells[column];
-    const text = cell.dataset.value ?? cell.textContent.trim();
-    const number = Number.parseFloat(text);
-    return { text, number };
+    const number = Number.parseFloat(cell.dataset.value);
+    return { text: cell.textContent.trim(), number };
   };
 
   for (const table of document.querySelectorAll("table.sortable")) {
@@ -21,7 +20,7 @@ document.addEventListener("DOMContentLoaded", () => {
         const rows = [...table.tBodies[0].rows];
         const isNumber = rows.some((row) => !Number.isNaN(value(row, column).number));
         const before = head.getAttribute("aria-sort");
-        const first = isNumber && column > 0 ? "descending" : "ascending";
+        const first = isNumber ? "descending" : "ascending";
         const other = first === "ascending" ? "descending" : "ascending";
         const direction = before === first ? other : first;
         const sign = direction === "ascending" ? 1 : -1;

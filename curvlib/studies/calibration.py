@@ -8,18 +8,21 @@ labels, and the share of wrong labels among the first suspects.
 import io
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
-from curvlib.studies import Measured, checksums
-
-if TYPE_CHECKING:
-    from curvlib.studies import suspects
+from curvlib.studies import Measured, checksums, counting
 
 RECIPE = 1
-PARTS = ("data", "features", "head", "scoring", "studies.suspects")
+PARTS = (
+    "data",
+    "features",
+    "head",
+    "scoring",
+    "studies.suspects",
+    "studies.counting",
+)
 RANKS = (10, 20, 50, 100, 200, 500, 1000, 2000, 5000)  # whose precision is kept
 
 
@@ -88,7 +91,7 @@ def measure(
     )
 
 
-def numbers_of(found: "suspects.Estimate") -> dict[str, float]:
+def numbers_of(found: counting.Estimate) -> dict[str, float]:
     """The numbers of an estimate, of which ``estimate`` is that of wrong labels."""
     numbers = {name: v for name, v in asdict(found).items() if name != "curve"}
     return {"estimate": numbers.pop("wrong"), **numbers}
@@ -114,7 +117,7 @@ def estimated(
         runs: Folder of all runs, from which a stopped measurement continues.
 
     Returns:
-        The ``suspects.Estimate``, and the table of ``suspects.rank``.
+        The ``counting.Estimate``, and the table of ``suspects.rank``.
     """
     from curvlib.runs import provenance
     from curvlib.studies import suspects
@@ -137,7 +140,7 @@ def estimated(
         write_atomically(file, buffer.getvalue())
     with np.load(file) as kept:
         arrays = [kept[name] for name in kept.files]
-    found = suspects.estimate(
+    found = counting.estimate(
         [tuple(arrays[i : i + 4]) for i in range(0, len(arrays), 4)],
         confident=suspects.confident_count(ranked.table),
         num_resamples=num_resamples,
@@ -150,7 +153,7 @@ def with_truth(curve: pd.DataFrame, rank: np.ndarray, wrong: np.ndarray):
     """The curve of an estimate, with the true share among the first suspects.
 
     Args:
-        curve: Of ``suspects.Estimate``.
+        curve: Of ``counting.Estimate``.
         rank: Rank of each sample, from 1, [N].
         wrong: The truth, bool [N].
 

@@ -19,6 +19,7 @@ PARTS = (
     "head",
     "scoring",
     "studies.suspects",
+    "studies.counting",
     "studies.calibration",
 )
 SIDE = 64  # pixels of a small picture, at most

@@ -466,7 +466,7 @@ def _rank(options, images, features, plan, decisions, started) -> dict:
     import numpy as np
 
     from curvlib.runs import head
-    from curvlib.studies import corrections
+    from curvlib.studies import corrections, counting
     from curvlib.studies import suspects as study
 
     if features is None:
@@ -509,7 +509,7 @@ def _rank(options, images, features, plan, decisions, started) -> dict:
             fixed=settled,
             enough=lambda: time.perf_counter() - started > limit * 0.8,
         )
-        estimate = study.estimate(
+        estimate = counting.estimate(
             planted,
             confident=study.confident_count(ranked.table[~settled]),
             seed=options.seed,
@@ -683,7 +683,14 @@ def _write(partial, options, images, checked, features, plan, found, started) ->
         },
         "plan": {k: v for k, v in plan.items() if k != "device"},
         "recipes": provenance.recipes(
-            ["data", "features", "head", "scoring", "studies.suspects"]
+            [
+                "data",
+                "features",
+                "head",
+                "scoring",
+                "studies.suspects",
+                "studies.counting",
+            ]
         ),
         "versions": provenance.versions(),
         "hardware": provenance.hardware(plan["device"]),
