@@ -97,6 +97,8 @@ tabs.show(
 # curvlib suspects my_folder --out report
 # ```
 #
+# [How fast are the estimators?](/book/speed.md) says how long it takes for thousands of images.
+#
 # To get this page for your own images, run its notebook:
 #
 # ```bash
