@@ -9,13 +9,15 @@
 # %% [markdown]
 # # Which score finds wrong labels best?
 #
-# **In short.** On digits with {glue:text}`share:.0%` wrong labels, the best of
-# {glue:text}`num_scores` scores is the {glue:text}`best`, with an AUROC of
-# {glue:text}`auroc_best`. Curvature averaged over training, squared as in the paper's
-# formula, reaches {glue:text}`auroc_square` and is number {glue:text}`rank_square`. The
-# cumulative loss, which needs no derivative, reaches {glue:text}`auroc_loss`, and random
-# numbers {glue:text}`auroc_random` (mean ± standard deviation over
-# {glue:text}`num_seeds` seeds). {numref}`fig-scores` compares all scores on every data set.
+# **In short.** The loss summed over training needs no derivative. It finds wrong labels
+# better than curvature does in {glue:text}`loss_ahead` of {glue:text}`num_sets` sets of
+# labels ({numref}`fig-scores`). Its AUROC is {glue:text}`loss_low:.2f` to
+# {glue:text}`loss_high:.2f`. Curvature averaged over training, squared as in the paper's
+# formula, reaches {glue:text}`square_low:.2f` to {glue:text}`square_high:.2f`, and random
+# numbers {glue:text}`random_low:.2f` to {glue:text}`random_high:.2f`. On
+# {glue:text}`first_set`, the best of {glue:text}`num_scores` scores is
+# {glue:text}`best`, with an AUROC of {glue:text}`auroc_best`; the paper's formula is number
+# {glue:text}`rank_square`.
 
 # %% tags=["hide-input"]
 from curvlib.book import Page, figures, tabs
@@ -57,8 +59,9 @@ results = "results/scratch/mislabelled"  # folder of the record that is measured
 # %% tags=["hide-input"]
 page = Page.begin(In)
 shown = page.records(mislabelled.measure)
-first = next(iter(shown.values()))
-page.tell(**read.headline(first["metrics"], first["fitted"]))
+label, first = next(iter(shown.items()))
+page.tell(first_set=label, **read.headline(first["metrics"]))
+page.tell(**read.overall(shown.values()))
 
 
 def each(draw, alt: str = "") -> None:

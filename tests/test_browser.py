@@ -130,6 +130,25 @@ def test_each_figure_has_its_drawing_its_data_and_its_code(read, html):
     assert anchor.count() == 1
 
 
+def test_a_tab_is_chosen_in_every_group_and_a_figure_links_to_what_is_in_sight(read):
+    reader = read(viewport=WIDE)
+    page = reader.open("book/pages/mislabelled")
+    groups = page.locator("fieldset.data-tabs")
+    label = groups.nth(2).locator("> label").nth(3)
+    name = label.inner_text()
+    label.scroll_into_view_if_needed()
+    before = label.bounding_box()["y"]
+    label.click()
+    assert label.bounding_box()["y"] == pytest.approx(before, abs=2)
+    with_it = groups.filter(has=page.get_by_text(name, exact=True))
+    chosen = with_it.locator("> input:checked + label").all_inner_texts()
+    assert len(chosen) > 4 and set(chosen) == {name}
+    links = page.locator(".figure-links [data-tab]:visible")
+    tabs = links.evaluate_all("all => all.map(link => link.dataset.tab)")
+    assert len(tabs) > 2 and set(tabs) == {name}
+    assert reader.faults == []
+
+
 def test_a_long_table_shows_six_rows_and_the_others_on_request(read):
     page = read(viewport=WIDE).open("book/pages/mislabel_summary")
     box = page.locator(".table-box:has(details):visible").first

@@ -347,7 +347,7 @@ def test_the_expected_precision_is_within_its_interval():
         assert row["low"] - 0.05 <= precision <= row["high"] + 0.05, rank
         assert abs(row["precision"] - precision) < 0.15, rank
     assert (np.diff(found.curve["precision"]) <= 1e-9).all()
-    # All samples hold all wrong labels, however many planted ones share the first ranks.
+    # All samples hold all wrong labels, whatever planted ones share the first ranks.
     assert found.curve["precision"].iloc[-1] * 4000 == pytest.approx(found.wrong)
 
 

@@ -120,14 +120,20 @@ def test_a_score_that_only_repeats_another_takes_no_place():
 
 
 def test_the_headline_says_what_the_tables_say():
-    told = read.headline(FOUND, FITTED)
+    told = read.headline(FOUND)
     assert told["best"] == "cumulative loss" and told["auroc_best"] == "0.900 ± 0.020"
-    assert told["auroc_loss"] == told["auroc_best"]
-    assert told["auroc_square"] == "0.700 ± 0.020"
-    assert told["auroc_random"].startswith("0.500 ± 0.02")
-    assert (told["rank_square"], told["rank_norm"], told["num_scores"]) == (3, 2, 7)
-    assert (told["num_samples"], told["num_seeds"]) == (1000, 3)
-    assert told["share"] == pytest.approx(0.1) and told["kind"] == "symmetric"
+    assert (told["rank_square"], told["num_scores"]) == (3, 7)
+
+
+def test_several_sets_are_summed_up_by_their_ends():
+    swapped = FOUND.replace(
+        {"score": {"cumulative_loss": "random", "random": "cumulative_loss"}}
+    )
+    told = read.overall([{"metrics": FOUND}, {"metrics": swapped}])
+    assert (told["num_sets"], told["loss_ahead"]) == (2, 1)
+    ends = [told[f"loss_{end}"] for end in ("low", "high")]
+    assert ends == pytest.approx([0.5, 0.9], abs=0.02)
+    assert told["square_low"] == told["square_high"] == pytest.approx(0.7)
 
 
 def test_what_was_learned_is_a_mean_over_seeds_for_each_share():

@@ -198,16 +198,24 @@ def place(content: bytes, folder: str) -> tuple[bytes, dict[str, bytes]]:
             if figure["csv"].strip():
                 files[f"{own}.csv"] = figure["csv"].encode()
                 link += f", {{download}}`data <{folder}/{own}.csv>`"
-            links.append(f"{figure['label']}: {link}" if figure["label"] else link)
+            links.append(_link_of_tab(figure["label"], link))
         if "remove-input" not in cell["metadata"].get("tags", []):
             links.append(f'<a href="#code-{name}">code</a>')
             cells.insert(-1, _markdown(f'<span id="code-{name}"></span>'))
-        cells.append(_markdown(f":::{{div}} figure-links\n{' · '.join(links)}\n:::\n"))
+        cells.append(_markdown(f":::{{div}} figure-links\n{' '.join(links)}\n:::\n"))
     for number, cell in enumerate(cells):
         cell["id"] = f"c{number:03}"
     notebook["cells"] = cells
     text = json.dumps(notebook, indent=1, sort_keys=True, ensure_ascii=False)
     return f"{text}\n".encode(), files
+
+
+def _link_of_tab(label: str, link: str) -> str:
+    """Markdown of one figure's links; ``tabs.js`` shows those of the tab in sight."""
+    if not label:
+        return link
+    tab = html.escape(label)
+    return f'<span data-tab="{tab}">{tab}: {link}</span>'
 
 
 def _drawn(cell: dict) -> list[dict]:

@@ -4,7 +4,7 @@ The *main* share of wrong labels is that of ``mislabelled.main_rate``. Nothing h
 trains, and nothing needs torch or a data set.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 import pandas as pd
@@ -68,37 +68,57 @@ def ranked(found: pd.DataFrame) -> pd.Series:
     return means.sort_values(ascending=False)
 
 
-def headline(found: pd.DataFrame, fitted: pd.DataFrame) -> dict:
-    """The numbers that a page opens with, for ``page.tell``.
+def headline(found: pd.DataFrame) -> dict:
+    """The numbers of the best score and of the paper's, for ``page.tell``.
 
     Args:
         found: The table ``metrics``.
-        fitted: The table of that name.
 
     Returns:
-        kind of wrong labels; share of them, num_samples, num_seeds; num_scores that are
-        ranked, best, its label; auroc_best, auroc_square, auroc_loss and auroc_random,
-        mean ± standard deviation over seeds, as text; rank_square and rank_norm, places
-        of curvature.
+        num_scores that are ranked; best, the label of the first, and auroc_best, mean ±
+        standard deviation over seeds, as text; rank_square, the place of the paper's
+        formula.
     """
-    used, main = fitted.iloc[0], at_main(found)
+    main = at_main(found)
     order = ranked(main)
-    place = {name: i for i, name in enumerate(order.index, start=1)}
-    auroc = main.groupby("score")["auroc"].agg(statistics.mean_sd)
+    best = order.index[0]
+    auroc = main.loc[main["score"] == best, "auroc"]
     return {
-        "kind": kind_of(used["noise"], used["planted_duplicates"]),
-        "share": float(at_main(fitted)["share wrong"].mean()),
-        "num_samples": int(at_main(fitted)["samples"].iloc[0]),
-        "num_seeds": fitted["seed"].nunique(),
         "num_scores": len(order),
-        "best": SCORES[order.index[0]].label,
-        "auroc_best": auroc[order.index[0]],
-        "auroc_square": auroc["curvature_square"],
-        "auroc_loss": auroc["cumulative_loss"],
-        "auroc_random": auroc["random"],
-        "rank_square": place["curvature_square"],
-        "rank_norm": place["curvature_norm"],
+        "best": SCORES[best].label,
+        "auroc_best": statistics.mean_sd(auroc),
+        "rank_square": order.index.get_loc("curvature_square") + 1,
     }
+
+
+def overall(records: Iterable[Mapping[str, pd.DataFrame]]) -> dict[str, float]:
+    """The numbers that sum up several sets of labels, at the main share of each.
+
+    Args:
+        records: Each with the table ``metrics``.
+
+    Returns:
+        num_sets; loss_ahead, in how many of them the cumulative loss has a higher AUROC
+        than curvature (square and norm); loss_low and loss_high, square_low and
+        square_high, random_low and random_high, the lowest and highest mean AUROC.
+    """
+    means = pd.DataFrame(
+        [at_main(r["metrics"]).groupby("score")["auroc"].mean() for r in records]
+    )
+    curvature = means[["curvature_square", "curvature_norm"]].max(axis=1)
+    found = {
+        "num_sets": len(means),
+        "loss_ahead": int((means["cumulative_loss"] > curvature).sum()),
+    }
+    names = {
+        "loss": "cumulative_loss",
+        "square": "curvature_square",
+        "random": "random",
+    }
+    for short, name in names.items():
+        found[f"{short}_low"] = means[name].min()
+        found[f"{short}_high"] = means[name].max()
+    return found
 
 
 def what_was_learned(fitted: pd.DataFrame) -> pd.DataFrame:
@@ -142,7 +162,7 @@ def by_share(found: pd.DataFrame, fitted: pd.DataFrame) -> pd.DataFrame:
     grouped = found.groupby(["score", "noise_rate"], sort=False)["auroc"]
     table = grouped.agg(statistics.mean_sd).unstack()
     shares = fitted.groupby("noise_rate")["share wrong"].mean()
-    table.columns = [f"{100 * shares[rate]:.3g}%" for rate in table.columns]
+    table.columns = [f"{100 * shares[rate]:.2g}%" for rate in table.columns]
     names = dict.fromkeys([*at_main(found)["score"], *found["score"]])
     return table.loc[sorted(names, key=lambda name: name == "random")].reset_index()
 
@@ -397,7 +417,7 @@ def published_by_share(table: pd.DataFrame) -> pd.DataFrame:
     for rate, block in table.groupby("noise_rate"):
         block = block.set_index("score")
         for name, digits in (("published", 4), ("here", 3)):
-            rows[f"{name}, {100 * rate:.3g}%"] = [
+            rows[f"{name}, {100 * rate:.2g}%"] = [
                 _with_sd(block.loc[score, name], block.loc[score, f"{name} sd"], digits)
                 for score in rows.index
             ]
