@@ -114,7 +114,7 @@ def main() -> None:
     print(rows[0])
     if options.out.exists():
         rows = pd.read_csv(options.out).to_dict("records") + rows
-    text = pd.DataFrame(rows).to_csv(index=False)
+    text = pd.DataFrame(rows).round({"estimated": 0}).to_csv(index=False)
     write_atomically(options.out, text.encode())
 
 
