@@ -202,13 +202,14 @@ each(everything)
 # ## What is suspected most, and what fools each method?
 #
 # Below each image is the label given; a wrong one is marked (≠). The first figure shows the
-# samples with the highest curvature. In the second, each method has a row with five false
-# alarms and five misses, and their rank (1 is most suspect). An image that fools all methods
-# is hard; one that fools a single method tells us about that method.
+# samples with the highest curvature. In the second, some methods have a row each: *false
+# alarms* are right labels that the method suspects most, and *missed* are wrong labels that
+# it suspects least, with their rank (1 is most suspect). An image that fools all methods is
+# hard; one that fools a single method tells us about that method.
 
 
 # %%
-def images_of(record, chosen, captions=None, **more):
+def images_of(record, chosen, **more):
     """Images of the first seed by index, with the label given."""
     kept = record["scores.parquet"]
     kept = kept[kept["seed"] == kept["seed"].iloc[0]].set_index("index").loc[chosen]
@@ -216,7 +217,6 @@ def images_of(record, chosen, captions=None, **more):
     place = {index: i for i, index in enumerate(record["shown"]["index"])}
     return figures.gallery(
         record["images"][[place[index] for index in chosen]],
-        captions,
         label=names[kept["label"]],
         marked=(kept["label"] != kept["original_label"]).to_numpy(),
         marked_as="label wrong",
@@ -232,15 +232,14 @@ def highest(record):
 
 each(highest, alt="The training images with the highest curvature")
 
-# %% mystnb={"figure": {"caption": "One row for each method, first seed: five false alarms, then five misses. Several samples can tie at a rank.", "name": "fig-fooled"}, "image": {"alt": "Rows of ten images, one row for each method: five with right labels that it suspects most, five with wrong labels that it suspects least."}}
-each(
-    lambda record: images_of(
-        record,
-        record["fooled"]["index"].to_numpy(),
-        read.fooled_captions(record["fooled"]),
-    ),
-    alt="Images that fool each method",
-)
+
+# %% mystnb={"figure": {"caption": "What fools one method need not fool another. First seed; a row for each of some methods, with right labels that it suspects most, then wrong labels that it suspects least. Several samples can tie at a rank.", "name": "fig-fooled"}, "image": {"alt": "Rows of ten images, one row for each method: five with right labels that it suspects most, five with wrong labels that it suspects least."}}
+def fooled(record):
+    found, layout = read.fooling(record["fooled"])
+    return images_of(record, found["index"].to_numpy(), **layout)
+
+
+each(fooled, alt="Images that fool each method")
 
 # %% [markdown]
 # ## How close do honest labels come to the published numbers?

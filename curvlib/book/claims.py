@@ -252,6 +252,7 @@ def chart(rows: list[Row]) -> bytes:
                     middle = left[place] + count / 2
                     ax.text(*(middle, place, MARKS[mark][1]), ha="center", va="center")
             left = [a + b for a, b in zip(left, counts, strict=True)]
+        figure.set_figwidth(4.8)  # inches: still readable on a phone
         ax.invert_yaxis()
         ax.xaxis.get_major_locator().set_params(integer=True)
         ax.set_xlabel("settings")

@@ -383,24 +383,39 @@ def all_numbers(tables: Mapping) -> tuple[pd.DataFrame, pd.DataFrame]:
     return values, texts
 
 
-def fooled_captions(fooled: pd.DataFrame) -> list[str]:
-    r"""A caption for each image that fools a score: score, kind, rank.
+def fooling(fooled: pd.DataFrame) -> tuple[pd.DataFrame, dict]:
+    r"""What fools the scores in ``SHOWN``, and how a gallery shows it: a row per score.
 
     Args:
         fooled: The table of that name.
 
+    Returns:
+        The rows about these scores; and the captions, rows and columns of
+        ``figures.gallery``.
+
     Example:
-        >>> row = {"score": "aum", "kind": "missed", "rank": 90, "tied": 11}
-        >>> fooled_captions(pd.DataFrame([row, row | {"tied": 1}]))
-        ['AUM\nmissed\nrank 90 (11 tie)', 'AUM\nmissed\nrank 90']
+        >>> row = {"score": "aum", "kind": "false alarm", "rank": 90, "tied": 11}
+        >>> fooling(pd.DataFrame([row, row | {"kind": "missed", "tied": 1}]))[1]["rows"]
+        ['area under the margin (AUM): 1 false alarm, 1 missed']
     """
-    names = {name: name.replace("_", " ") for name in fooled["score"]}
-    names |= {"aum": "AUM", "el2n": "EL2N"}
-    return [
-        f"{names[row.score]}\n{row.kind}\nrank {row.rank}"
-        + (f" ({row.tied} tie)" if row.tied > 1 else "")
-        for row in fooled.itertuples()
+    shown = few(fooled)
+    kinds = shown.groupby(["score", "kind"], sort=False).size()
+    rows = {
+        name: f"{SCORES[name].label}: "
+        + ", ".join(f"{count} {_kinds(kind, count)}" for kind, count in own.items())
+        for name in shown["score"].unique()
+        for own in [kinds[name]]
+    }
+    captions = [
+        f"rank {row.rank:,}" + (f" ({row.tied:,} tie)" if row.tied > 1 else "")
+        for row in shown.itertuples()
     ]
+    columns = max(len(shown) // max(len(rows), 1), 1)
+    return shown, {"captions": captions, "rows": [*rows.values()], "columns": columns}
+
+
+def _kinds(kind: str, count: int) -> str:
+    return f"{kind}s" if kind == "false alarm" and count > 1 else kind
 
 
 def published_by_share(table: pd.DataFrame) -> pd.DataFrame:
