@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -827,6 +828,26 @@ def test_photographs_are_read_once_where_they_fit(photos, monkeypatch):
 
     monkeypatch.setattr("psutil.virtual_memory", lambda: Little)
     assert suspects_command._in_memory(images) is images
+
+
+@pytest.mark.parametrize("kept", [False, True])
+def test_a_block_of_neighbours_is_let_go_before_the_next(tmp_path, monkeypatch, kept):
+    # Kept between large arrays that are freed, small ones left holes of 30 MB a block.
+    monkeypatch.setattr(study, "COSINES", 64 * 300)
+    vectors = clusters(300)
+    space = study.Space(vectors, study.head.statistics(vectors))
+    compared, alive = space._compared, []
+
+    def watched(*args):
+        for block in compared(*args):
+            reference = weakref.ref(block)
+            alive.append((reference, sum(r() is not None for r, _ in alive)))
+            yield block
+            del block
+
+    monkeypatch.setattr(space, "_compared", watched)
+    space.neighbours(vectors.labels, runs=tmp_path if kept else None)
+    assert len(alive) > 4 and max(before for _, before in alive) <= 1
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux")

@@ -98,6 +98,23 @@ class Neighbours:
     nearest: np.ndarray
     similarity: np.ndarray
 
+    @classmethod
+    def of(cls, count: int) -> "Neighbours":
+        """Columns for so many samples, to be filled with ``put``.
+
+        Small arrays that are kept between large ones that are freed would leave holes
+        in memory that nothing fits into; so blocks are copied into these columns.
+        """
+        columns = {name: np.empty(count, np.float32) for name in cls.__annotations__}
+        return cls(**columns | {"nearest": np.empty(count, np.int64)})
+
+    def put(self, place: int, block: "Neighbours") -> int:
+        """Fill in what is known of some samples; return the place after them."""
+        end = place + len(block.ratio)
+        for name, column in vars(self).items():
+            column[place:end] = getattr(block, name)
+        return end
+
 
 class Space:
     """Principal components of feature vectors, in which neighbours are looked for.
@@ -168,31 +185,34 @@ class Space:
             runs: Folder of stopped work, where what was compared is kept every
                 ``head.SAVE_SECONDS``; None: nothing is kept.
         """
+        found, done = Neighbours.of(len(labels)), 0
         if runs is None:
-            return _joined(list(self._compared(labels, count, 0)))
+            for block in self._compared(labels, count, 0):
+                done = found.put(done, block)
+            return found
         settings = {"count": count, "references": REFERENCES, "seed": self._seed}
         checksums = {"train": self.vectors.relabelled(labels).checksum}
         digest = provenance.digest(settings, checksums, PARTS)
         folder = Path(runs) / f"{self.vectors.name}-neighbours-{digest}"
         folder.mkdir(parents=True, exist_ok=True)
-        parts, done = [], 0  # a part is named by the samples before it
         with FileLock(folder / ".lock"):
+            # A part is named by the samples before it.
             while (file := folder / f"{done}.npz").exists():
                 with np.load(file) as kept:
-                    parts.append(Neighbours(**kept))
-                done += len(parts[-1].ratio)
-            fresh, saved = [], time.perf_counter()
+                    done = found.put(done, Neighbours(**kept))
+            saved, when = done, time.perf_counter()
             for block in self._compared(labels, count, done):
-                fresh.append(block)
-                ended = done + sum(len(b.ratio) for b in fresh) == len(labels)
-                if ended or time.perf_counter() - saved > head.SAVE_SECONDS:
-                    part, buffer = _joined(fresh), io.BytesIO()
-                    np.savez(buffer, **vars(part))
-                    write_atomically(folder / f"{done}.npz", buffer.getvalue())
-                    parts.append(part)
-                    done += len(part.ratio)
-                    fresh, saved = [], time.perf_counter()
-        return _joined(parts)
+                done = found.put(done, block)
+                if (
+                    done < len(labels)
+                    and time.perf_counter() - when < head.SAVE_SECONDS
+                ):
+                    continue
+                buffer = io.BytesIO()
+                np.savez(buffer, **{k: v[saved:done] for k, v in vars(found).items()})
+                write_atomically(folder / f"{saved}.npz", buffer.getvalue())
+                saved, when = done, time.perf_counter()
+        return found
 
     def _compared(
         self, labels: np.ndarray, count: int, start: int
@@ -264,14 +284,6 @@ class Space:
             best = among[np.argsort(-row[among], kind="stable")[:count]]
             found.append(self.references[best])
         return found
-
-
-def _joined(blocks: list[Neighbours]) -> Neighbours:
-    columns = {
-        name: np.concatenate([getattr(block, name) for block in blocks])
-        for name in vars(blocks[0])
-    }
-    return Neighbours(**columns)
 
 
 def consensus(table: pd.DataFrame, names: tuple[str, ...] = CONSENSUS) -> np.ndarray:
