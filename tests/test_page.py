@@ -9,12 +9,12 @@ from toy_book import GIVEN, write_project
 from curvlib.book import records
 from curvlib.book.page import Page
 from curvlib.book.parameters import PageError
-from curvlib.studies import Measured, gallery
+from curvlib.studies import Measured, gallery, mislabelled
 
 
 def write(root, name, study="gallery", **changed):
     """A record with a row for each of its seeds."""
-    given = GIVEN | changed
+    given = (GIVEN if study == "gallery" else {}) | changed
     seeds = given["seeds"]
     tables = {
         "rows": pd.DataFrame({"seed": seeds, "auroc": [s / 10 for s in seeds]}),
@@ -68,6 +68,14 @@ def test_records_that_differ_in_their_seeds_alone_are_one(tmp_path):
     assert record.parameters.seeds == [0, 1, 2]
     first = records.Record.open(tmp_path / "results/digits/a")
     assert first.parameters.seeds == [0, 1] and len(first["rows"]) == 2
+
+
+def test_a_single_seed_that_seeds_replace_does_not_count(tmp_path):
+    for name, seeds in (("digits/a", [0]), ("digits/b", [1])):
+        write(tmp_path, name, study="mislabelled", seeds=seeds)
+    page = page_of(tmp_path, "digits/a", "digits/b")
+    (record,) = page.records(mislabelled.measure).values()
+    assert record.parameters.seeds == record["rows"]["seed"].tolist() == [0, 1]
 
 
 @pytest.mark.parametrize(

@@ -27,11 +27,13 @@ class Row(NamedTuple):
         text: What is told.
         record: Name of the record, and of its folder in ``results``.
         tell: Takes the record and the name of a score, returns the number as text.
+        more: Records of other seeds, which are counted where they were measured.
     """
 
     text: str
     record: str
     tell: Callable[[Record, str], str]
+    more: tuple[str, ...] = ()
 
 
 def _among_highest(record: Record, score: str) -> str:
@@ -77,6 +79,7 @@ ROWS = (
         "memorises",
         "cpu/mislabelled_regime_cifar10_s0",
         _auroc,
+        ("cpu/mislabelled_regime_cifar10_s1", "cpu/mislabelled_regime_cifar10_s2"),
     ),
 )
 
@@ -88,10 +91,11 @@ def table(root: Path) -> str:
         f"| --- | {'--- | ' * len(SCORES)}--- |",
     ]
     for row in ROWS:
-        folder = Path("results") / row.record
+        folder, *others = (Path("results") / name for name in (row.record, *row.more))
         if described(root / folder) is None:
             continue
-        record = Record.open(root / folder)
+        there = [root / other for other in others if described(root / other)]
+        record = Record.joined([Record.open(f) for f in (root / folder, *there)])
         cells = [row.tell(record, score) for score in SCORES]
         link = f"[{row.record}]({folder.as_posix()}/)"
         lines.append(f"| {row.text} | {' | '.join(cells)} | {link} |")

@@ -146,14 +146,13 @@ class _Joined(Record):
         for other in others:
             _check_only_seeds_differ(first, other)
         made = copy.deepcopy(first.made)
-        for name in SEEDS:
-            seeds = [_as_list(r.made["parameters"].get(name)) for r in shown]
-            together = [seed for some in seeds for seed in some]
-            if len(set(together)) < len(together):
-                folders = ", ".join(str(record.folder) for record in shown)
-                raise PageError(f"{folders} share one of the seeds {together}")
-            if together:
-                made["parameters"][name] = together
+        together = [seed for record in shown for seed in _seeds_of(record)]
+        if len(set(together)) < len(together):
+            folders = ", ".join(str(record.folder) for record in shown)
+            raise PageError(f"{folders} share one of the seeds {together}")
+        if together:
+            name = "seeds" if made["parameters"].get("seeds") else "seed"
+            made["parameters"][name] = together
         super().__init__(first.folder, made)
         self._shown = shown
 
@@ -169,8 +168,11 @@ class _Joined(Record):
         return tables[0]
 
 
-def _as_list(value: Any) -> list:
-    return [] if value is None else value if isinstance(value, list) else [value]
+def _seeds_of(record: Record) -> list[int]:
+    """Of its parameters; ``seed`` counts only where ``seeds`` is not given."""
+    given = (record.made["parameters"].get(name) for name in ("seeds", "seed"))
+    value = next((value for value in given if value is not None), [])
+    return value if isinstance(value, list) else [value]
 
 
 def _check_only_seeds_differ(one: Record, other: Record) -> None:
