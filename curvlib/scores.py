@@ -9,7 +9,7 @@ Samples that a network fits with full confidence can tie exactly: in float32 the
 is 0, their probability is 1, and their curvature underflows. A metric must not depend
 on their order in the data set.
 
-To add a score: one function, one closed-form test, one row in ``SCORES``.
+CONTRIBUTING.md says how to add a score.
 """
 
 import warnings

@@ -1,5 +1,6 @@
 """Assignments: one source each, solutions that pass, students' versions that do not."""
 
+import re
 import time
 
 import jupytext
@@ -21,6 +22,22 @@ every_assignment = pytest.mark.parametrize("name", NAMES)
 # solution has, what a student writes, words of the message.
 MISTAKES = [
     ("1_curvature", "gradient", 'reduction="sum"', "", "too small by the batch size"),
+    ("1_curvature", "gradient", '"sum"', '"none"', "needs one number, the sum"),
+    ("1_curvature", "gradient", ".requires_grad_()", "", "requires a gradient"),
+    (
+        "1_curvature",
+        "gradient",
+        "x)[0]",
+        "x)",
+        "not tuple: torch.autograd.grad returns",
+    ),
+    (
+        "1_curvature",
+        "gradient",
+        "return torch.autograd.grad(loss, x)[0]",
+        "loss.backward()",
+        "return a tensor, not NoneType",
+    ),
     ("1_curvature", "product", " / h", "", "divide it by h"),
     ("1_curvature", "product", "h * v", "h * v / v.norm()", "has length 1"),
     (
@@ -248,13 +265,22 @@ def cell(text, *, kind="code", **grade):
     return {"cell_type": kind, "metadata": graded, "source": text}
 
 
+@every_assignment
+def test_the_text_names_the_points_that_the_cells_give(name):
+    cells = source(name)["cells"]
+    given = [c["metadata"].get("nbgrader", {}).get("points") for c in cells]
+    text = "\n".join(c["source"] for c in cells if c["cell_type"] == "markdown")
+    named = [int(n) for n in re.findall(r"\((\d+) points?[);]", text)]
+    assert sorted(named) == sorted(p for p in given if p)
+
+
 def test_a_solution_becomes_a_stub_of_its_indentation():
     text = "def f():\n    ### BEGIN SOLUTION\n    return 1\n    ### END SOLUTION"
     made = assignments.student_version(
         {"cells": [cell(text, grade_id="f", solution=True)]}
     )
     (changed,) = made["cells"]
-    stub = "    # YOUR CODE HERE\n    raise NotImplementedError()"
+    stub = f"    {assignments.CODE_STUB.format(indent='    ')}"
     assert changed["source"] == f"def f():\n{stub}"
     assert changed["id"] == "f"
 

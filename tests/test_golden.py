@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from curvlib import curvature, data, hvp
+from curvlib import curvature, data, hvp, scores
 from curvlib.data import folders, images, loading
 from curvlib.runs import features, networks, provenance, scoring
 from curvlib.runs.settings import SCHEDULES
@@ -480,6 +480,14 @@ def test_a_network_an_activation_a_schedule_and_a_data_set_may_be_added(monkeypa
     assert not golden.changed("networks", found, STORED["networks"]["values"])
     for part, function in (("training", golden.rates), ("data", golden.loading)):
         assert not golden.changed(part, function(), STORED[part]["values"])
+
+
+def test_a_score_may_be_added(monkeypatch):
+    more = scores.SCORES["final_loss"]._replace(label="another")
+    monkeypatch.setitem(scores.SCORES, "another", more)
+    monkeypatch.setattr(scores, "FROM_TRACE", ("another", *scores.FROM_TRACE))
+    found = golden.study("cost")
+    assert not golden.changed("studies.cost", found, STORED["studies.cost"]["values"])
 
 
 def test_a_column_may_be_added(monkeypatch):

@@ -20,7 +20,9 @@ from curvlib.book import cleanup
 from curvlib.book.parameters import KERNEL, PageError
 
 FOLDER = Path("notebooks") / "assignments"
-CODE_STUB = "# YOUR CODE HERE\n{indent}raise NotImplementedError()"
+CODE_STUB = (
+    '# YOUR CODE HERE\n{indent}raise NotImplementedError("write this function first")'
+)
 TEXT_STUB = "YOUR ANSWER HERE"
 _REGION = r"^(?P<indent>[ \t]*)### BEGIN {0}\n.*?^[ \t]*### END {0}[ \t]*\n?"
 SOLUTION = re.compile(_REGION.format("SOLUTION"), re.MULTILINE | re.DOTALL)

@@ -13,11 +13,11 @@
 # basics, the chain rule, and the page "What does the curvature of the loss around one
 # sample measure?".*
 #
-# You write the estimator of input loss curvature in four short functions. You check it
-# against a Hessian that you know in closed form and against `curvlib`. Then you find out
-# what it measures on a network of ReLUs.
+# You write the estimator of input loss curvature in three short functions. You check it
+# against a Hessian that you know in closed form and against `curvlib`. Two more functions
+# show what it measures on a network of ReLUs.
 #
-# How to work: replace each `raise NotImplementedError()` by your code. The cell below it
+# How to work: replace each `raise NotImplementedError(...)` by your code. The cell below it
 # checks your function. If a check fails, read its last line: it says what is likely wrong.
 # Points are in brackets.
 
@@ -60,9 +60,9 @@ small_y = torch.tensor([0, 1, 2, 3, 0])
 # ## 1. The gradient of each sample's loss (2 points)
 #
 # Write a function that returns $\nabla_x L_i(x_i)$ for every sample $i$ of a batch. $L_i$ is
-# the cross-entropy of sample $i$ alone. One call of `torch.autograd.grad` is enough: the
-# loss of one sample does not depend on the other samples, so the gradient of the *sum* has
-# all of them as rows.
+# the cross-entropy of sample $i$ alone. Make a copy of x that requires a gradient, and call
+# `torch.autograd.grad` once: the loss of one sample does not depend on the other samples, so
+# the gradient of the *sum* has all of them as rows.
 
 
 # %% nbgrader={"grade": false, "grade_id": "gradient", "locked": false, "schema_version": 3, "solution": true, "task": false}
@@ -76,7 +76,17 @@ def input_gradient(model, x, y):
 
 
 # %% nbgrader={"grade": true, "grade_id": "gradient-check", "locked": true, "points": 2, "schema_version": 3, "solution": false, "task": false}
-found = input_gradient(linear, small_x, small_y)
+try:
+    found = input_gradient(linear, small_x, small_y)
+except RuntimeError as error:
+    raise AssertionError(
+        "torch.autograd.grad needs one number, the sum of the losses, and an x that "
+        f"requires a gradient: x.detach().requires_grad_(). It said: {error}"
+    ) from error
+assert isinstance(found, torch.Tensor), (
+    f"return a tensor, not {type(found).__name__}: torch.autograd.grad returns a tuple with "
+    "one gradient for each input, so take its [0]"
+)
 p = linear(small_x).softmax(1)
 known = (p - F.one_hot(small_y, 4)) @ linear.weight  # of softmax regression
 assert found.shape == small_x.shape, (
@@ -211,7 +221,7 @@ assert torch.allclose(mine, theirs, rtol=1e-6), (
 )
 
 # %% [markdown]
-# ## 5. A network of ReLUs and its labels (3 points)
+# ## 5. A network of ReLUs and its labels (2 points)
 #
 # `torch.func.hessian` differentiates twice. Write a function that returns the exact
 # $\mathrm{tr}(H^2)$ of one sample for *every* label $0, \ldots, 9$ that it could have.

@@ -17,7 +17,7 @@
 # curvature. You count the wrong labels that each one finds, and then you make each of them
 # fail. At the end the same functions work on features of real photographs.
 #
-# Replace each `raise NotImplementedError()` by your code. The cell below it checks your
+# Replace each `raise NotImplementedError(...)` by your code. The cell below it checks your
 # function. Points are in brackets.
 
 # %%

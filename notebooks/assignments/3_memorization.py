@@ -17,7 +17,7 @@
 # compare those that saw a sample with those that did not. Training them takes minutes, so
 # this assignment starts from a record of what each network gets right.
 #
-# Replace each `raise NotImplementedError()` by your code. The cell below it checks your
+# Replace each `raise NotImplementedError(...)` by your code. The cell below it checks your
 # function. Points are in brackets.
 
 # %%

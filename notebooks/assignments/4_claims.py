@@ -15,7 +15,7 @@
 # Three claims, each with a number that looks convincing, and each with a flaw that is common
 # in published work. You compute what each number is worth.
 #
-# Replace each `raise NotImplementedError()` by your code. The cell below it checks your
+# Replace each `raise NotImplementedError(...)` by your code. The cell below it checks your
 # function. Points are in brackets.
 
 # %%
@@ -51,6 +51,7 @@ brightness = record["images"].reshape(len(given), -1).mean(1)
 #
 # A paper compares a score with another quantity by their cosine similarity and finds a high
 # value. How high would it be for two quantities that have nothing to do with each other?
+# Write the cosine first. (1 point)
 
 
 # %% nbgrader={"grade": false, "grade_id": "cosine", "locked": false, "schema_version": 3, "solution": true, "task": false}
