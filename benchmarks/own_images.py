@@ -13,7 +13,6 @@ labels. Nothing else should be busy meanwhile.
 
 import argparse
 import json
-import os
 import sys
 import tempfile
 import time
@@ -24,9 +23,11 @@ import pandas as pd
 
 from curvlib import data
 from curvlib.__main__ import main as curvlib
+from curvlib.book.records import DATASETS
 from curvlib.data.folders import Photographs
 from curvlib.files import write_atomically
 from curvlib.metrics import auroc
+from curvlib.runs.provenance import hardware, versions
 
 ROOT = Path(__file__).parents[1]
 
@@ -74,11 +75,11 @@ def measure(dataset: str, rate: float, words: list[str], count: int | None) -> d
         "minutes": round(minutes, 1),
         "wrong labels": wrong_count,
         "estimated": expected["wrong"],
-        "interval": _interval(expected),
+        "low": expected["low"],
+        "high": expected["high"],
         "precision": round(float(wrong[:wrong_count].mean()), 3),
-        "expected precision": _interval(_at(expected["curve"], wrong_count)),
+        "expected precision": _at(expected["curve"], wrong_count),
         "AUROC": round(auroc(-table["rank"].to_numpy(float), wrong), 4),
-        "cores": len(os.sched_getaffinity(0)),
     }
 
 
@@ -90,11 +91,23 @@ def _at(curve: dict | None, rank: int) -> dict | None:
     return {name: values[max(place, 0)] for name, values in curve.items()}
 
 
-def _interval(ends: dict | None) -> str:
-    """Both ends of a 90% interval in words."""
-    if ends is None or ends["low"] is None:
-        return ""
-    return " to ".join(f"{ends[name]:,.4g}" for name in ("low", "high"))
+def row(found: dict) -> dict[str, str]:
+    """What ``measure`` returned, as a row of the table."""
+    estimated, expected = found["estimated"], found["expected precision"]
+    between = f"{found['low']:,.0f} to {found['high']:,.0f}" if estimated else ""
+    return {
+        "data": DATASETS.get(found["data"], found["data"]),
+        "images": f"{found['images']:,}",
+        "wrong labels": f"{found['wrong labels']:,} ({found['share wrong']:.0%})",
+        "features": f"{found['features']}, {found['pixels']} px",
+        "minutes": f"{found['minutes']} of {found['minutes allowed']:g}",
+        "estimated": f"{estimated:,.0f} ({between})" if estimated else "–",
+        "precision": f"{found['precision']:.2f}",
+        "expected": f"{expected['low']:.2f} to {expected['high']:.2f}"
+        if expected
+        else "–",
+        "AUROC": f"{found['AUROC']:.4f}",
+    }
 
 
 def main() -> None:
@@ -110,12 +123,15 @@ def main() -> None:
     options = parser.parse_args()
     words = ["--features", options.features, "--minutes", options.minutes]
     words += ["--size", options.size] if options.size else []
-    rows = [measure(options.dataset, options.rate, words, options.count)]
+    rows = [row(measure(options.dataset, options.rate, words, options.count))]
     print(rows[0])
     if options.out.exists():
-        rows = pd.read_csv(options.out).to_dict("records") + rows
-    text = pd.DataFrame(rows).round({"estimated": 0}).to_csv(index=False)
+        rows = pd.read_csv(options.out, dtype=str).to_dict("records") + rows
+    text = pd.DataFrame(rows).to_csv(index=False)
     write_atomically(options.out, text.encode())
+    machine = {"hardware": hardware(), "versions": versions()}
+    text = json.dumps(machine, indent=1) + "\n"
+    write_atomically(options.out.with_name("own_images_machine.json"), text.encode())
 
 
 if __name__ == "__main__":
