@@ -341,10 +341,11 @@ def test_the_estimate_is_near_the_truth_where_wrong_labels_are_like_planted(shar
 def test_the_expected_precision_is_within_its_interval():
     runs, is_wrong = simulated(0, share=0.1, distance=4.0)
     found = counting.estimate(runs, num_resamples=60)
-    order = np.argsort(-runs[0][0])
+    score, planted, _ = runs[0]
+    is_wrong = is_wrong[planted == 0][np.argsort(-score[planted == 0])]
     for rank in (50, 200, 400, 800):
         row = found.curve.iloc[np.searchsorted(found.curve["rank"], rank)]
-        precision = is_wrong[order[: int(row["rank"])]].mean()
+        precision = is_wrong[: int(row["rank"])].mean()
         assert row["low"] - 0.05 <= precision <= row["high"] + 0.05, rank
         assert abs(row["precision"] - precision) < 0.15, rank
     assert (np.diff(found.curve["precision"]) <= 1e-9).all()

@@ -213,7 +213,7 @@ def place(content: bytes, folder: str) -> tuple[bytes, dict[str, bytes]]:
 def _link_of_tab(label: str, link: str) -> str:
     """Markdown of one figure's links; ``tabs.js`` shows those of the tab in sight."""
     if not label:
-        return link
+        return f"<span>{link}</span>"
     tab = html.escape(label)
     return f'<span data-tab="{tab}">{tab}: {link}</span>'
 

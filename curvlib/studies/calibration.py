@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from curvlib.studies import Measured, checksums, counting
+from curvlib.studies.wrong_label_tables import kind_of
 
 RECIPE = 1
 PARTS = (
@@ -209,7 +210,7 @@ def coverage(counts: pd.DataFrame, precision: pd.DataFrame) -> pd.DataFrame:
         shares = precision if kind is None else precision[precision["noise"] == kind]
         rows.append(
             {
-                "noise": "all" if kind is None else kind,
+                "noise": "all" if kind is None else kind_of(kind, 0),
                 "cases": len(some),
                 "inside": inside(some, "wrong").mean(),
                 "ratio": (some["estimate"] / some["wrong"]).median(),

@@ -30,16 +30,25 @@ SHOWN = (  # rows of a short table
 )
 
 
+KINDS = {
+    "pair": "pair flip",
+    "similar": "similar classes",
+    "human_aggre": "human labels (majority)",
+    "human_worse": "human labels (worst of three)",
+    "human_noisy": "human labels",
+}
+
+
 def kind_of(noise: str, planted_duplicates: int) -> str:
     """In which way labels are wrong, in words.
 
     Example:
         >>> kind_of("pair", 0), kind_of("human_worse", 0), kind_of("symmetric", 40)
-        ('pair flip', 'human worse', 'planted duplicates')
+        ('pair flip', 'human labels (worst of three)', 'planted duplicates')
     """
     if planted_duplicates:
         return "planted duplicates"
-    return {"pair": "pair flip"}.get(noise, noise.replace("_", " "))
+    return KINDS.get(noise, noise.replace("_", " "))
 
 
 def at_main(frame: pd.DataFrame) -> pd.DataFrame:
