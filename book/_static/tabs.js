@@ -10,8 +10,9 @@ document.addEventListener("DOMContentLoaded", () => {
       const after = Node.DOCUMENT_POSITION_FOLLOWING;
       const group = groups.findLast((g) => g.compareDocumentPosition(links) & after);
       const chosen = group?.querySelector(":scope > input:checked");
+      if (!chosen) continue; // a single panel has no tabs
       for (const one of links.querySelectorAll("[data-tab]"))
-        one.hidden = one.dataset.tab !== label(chosen)?.textContent;
+        one.hidden = one.dataset.tab !== label(chosen).textContent;
     }
   };
 
