@@ -39,8 +39,10 @@ from curvlib.studies import calibration
 
 page = Page.begin(In)
 shown = page.records(calibration.measure)
-counts = pd.concat([r["counts"].assign(data=n) for n, r in shown.items()])
-precision = pd.concat([r["precision"].assign(data=n) for n, r in shown.items()])
+cases = {n: calibration.in_words(r["counts"]) for n, r in shown.items()}
+counts = pd.concat([table.assign(data=n) for n, table in cases.items()])
+ranks = {n: calibration.in_words(r["precision"]) for n, r in shown.items()}
+precision = pd.concat([table.assign(data=n) for n, table in ranks.items()])
 covered = calibration.coverage(counts, precision)
 *_, overall = covered.to_dict("records")
 page.tell(
@@ -118,7 +120,7 @@ numbers = ["wrong", "estimate", "low", "high", "confident"]
 tabs.show(
     {
         n: figures.table(
-            r["counts"][["noise", "noise_rate", "seed", *numbers]],
+            table[["noise", "noise_rate", "seed", *numbers]],
             formats=dict.fromkeys(numbers, "{:,.0f}") | {"noise_rate": "{:.0%}"},
             noise="kind",
             noise_rate="share",
@@ -127,7 +129,7 @@ tabs.show(
             high="to",
             confident="confident learning",
         )
-        for n, r in shown.items()
+        for n, table in cases.items()
     }
 )
 

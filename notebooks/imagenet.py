@@ -119,10 +119,8 @@ figures.table(imagenet.files_by_status(record["files"]))
 # The network sees {glue:text}`num_samples:,` photographs at {glue:text}`height` by
 # {glue:text}`width` pixels. We train one network for each seed. Training took
 # {glue:text}`train_seconds:.1f` s for each epoch, and scoring
-# {glue:text}`score_seconds:.1f` s for each scored epoch. At its best scored epoch, the network
-# is right on {glue:text}`unseen_right` of the photographs that it never trained on. The
-# command line trains with any number of processes and leaves the trace where this page finds
-# it:
+# {glue:text}`score_seconds:.1f` s for each scored epoch. The command line trains with any
+# number of processes and leaves the trace where this page finds it:
 # `torchrun --nproc-per-node 8 -m curvlib train --dataset imagenet ...`. Each process decodes,
 # trains on and scores its share.
 

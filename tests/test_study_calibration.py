@@ -76,7 +76,7 @@ def test_coverage_by_kind_and_in_all():
     )
     found = study.coverage(counts, precision).set_index("noise")
     assert found.loc["symmetric", "inside"] == 1  # 10.4 is 10 to the nearest label
-    assert found.loc["pair flip", "inside"] == 0
+    assert found.loc["pair", "inside"] == 0
     assert found.loc["all", "inside"] == pytest.approx(2 / 3)
     assert found.loc["all", "ratio"] == 1
     assert found.loc["all", "precision inside"] == 0.5

@@ -25,15 +25,14 @@ class Row(NamedTuple):
 
     Attributes:
         text: What is told.
-        record: Name of the record, and of its folder in ``results``.
+        records: Names of records that differ in their seeds; those that were measured
+            are told as one, and the first is linked.
         tell: Takes the record and the name of a score, returns the number as text.
-        more: Records of other seeds, which are counted where they were measured.
     """
 
     text: str
-    record: str
+    records: tuple[str, ...]
     tell: Callable[[Record, str], str]
-    more: tuple[str, ...] = ()
 
 
 def _among_highest(record: Record, score: str) -> str:
@@ -59,27 +58,26 @@ ROWS = (
     Row(
         "CIFAR-100 has images twice under different labels: how many of them are among "
         "the 100 highest of 50,000",
-        "cpu/duplicates_cifar100",
+        ("cpu/duplicates_cifar100",),
         _among_highest,
     ),
     Row(
         "CIFAR-100: rank correlation with the memorization that Feldman and Zhang "
         "released",
-        "cpu/feldman_zhang",
+        ("cpu/feldman_zhang",),
         _agreement,
     ),
     Row(
         "10,000 images of CIFAR-10, one label in ten wrong: AUROC of the wrong ones, "
         "mean ± standard deviation over seeds",
-        "cpu/mislabelled",
+        ("cpu/mislabelled",),
         _auroc,
     ),
     Row(
         "The same on all 50,000 images, with a network that generalises before it "
         "memorises",
-        "cpu/mislabelled_regime_cifar10_s0",
+        tuple(f"cpu/mislabelled_regime_cifar10_s{seed}" for seed in range(3)),
         _auroc,
-        ("cpu/mislabelled_regime_cifar10_s1", "cpu/mislabelled_regime_cifar10_s2"),
     ),
 )
 
@@ -91,13 +89,12 @@ def table(root: Path) -> str:
         f"| --- | {'--- | ' * len(SCORES)}--- |",
     ]
     for row in ROWS:
-        folder, *others = (Path("results") / name for name in (row.record, *row.more))
-        if described(root / folder) is None:
+        there = [name for name in row.records if described(root / "results" / name)]
+        if not there:
             continue
-        there = [root / other for other in others if described(root / other)]
-        record = Record.joined([Record.open(f) for f in (root / folder, *there)])
+        record = Record.joined([Record.open(root / "results" / n) for n in there])
         cells = [row.tell(record, score) for score in SCORES]
-        link = f"[{row.record}]({folder.as_posix()}/)"
+        link = f"[{there[0]}](results/{there[0]}/)"
         lines.append(f"| {row.text} | {' | '.join(cells)} | {link} |")
     return "\n".join(lines)
 

@@ -191,6 +191,11 @@ def inside(table: pd.DataFrame, truth: str) -> pd.Series:
     )
 
 
+def in_words(table: pd.DataFrame) -> pd.DataFrame:
+    """The same table with the kinds of wrong labels in words."""
+    return table.assign(noise=table["noise"].map(kind_of))
+
+
 def coverage(counts: pd.DataFrame, precision: pd.DataFrame) -> pd.DataFrame:
     """How often the truth lies in the intervals, by kind of wrong labels.
 
@@ -210,7 +215,7 @@ def coverage(counts: pd.DataFrame, precision: pd.DataFrame) -> pd.DataFrame:
         shares = precision if kind is None else precision[precision["noise"] == kind]
         rows.append(
             {
-                "noise": "all" if kind is None else kind_of(kind, 0),
+                "noise": "all" if kind is None else kind,
                 "cases": len(some),
                 "inside": inside(some, "wrong").mean(),
                 "ratio": (some["estimate"] / some["wrong"]).median(),

@@ -702,13 +702,6 @@ def numbers(
         "exact_conflicts": int(exact["conflict"].astype(bool).sum()),
         "num_near": len(above),
         "near_conflicts": int(above["conflict"].astype(bool).sum()),
-        "unseen_right": _right_on_unseen(tables["dynamics"]),
         "here_days": scale["hours here"].sum() / 24,
         "score_share": operations["scoring"] / operations["training"],
     }
-
-
-def _right_on_unseen(moved: pd.DataFrame) -> str:
-    """Accuracy on photographs never trained on, at the best scored epoch, in words."""
-    right = moved.loc[moved["split"] == "heldout", "accuracy"]
-    return f"{right.max():.0%}" if len(right) else "an unknown share (none were scored)"

@@ -203,10 +203,8 @@ class Space:
             saved, when = done, time.perf_counter()
             for block in self._compared(labels, count, done):
                 done = found.put(done, block)
-                if (
-                    done < len(labels)
-                    and time.perf_counter() - when < head.SAVE_SECONDS
-                ):
+                waited = time.perf_counter() - when
+                if done < len(labels) and waited < head.SAVE_SECONDS:
                     continue
                 buffer = io.BytesIO()
                 np.savez(buffer, **{k: v[saved:done] for k, v in vars(found).items()})

@@ -580,7 +580,7 @@ def _write(partial, options, images, checked, features, plan, found, started) ->
 
     import curvlib
     from curvlib.runs import provenance
-    from curvlib.studies import corrections
+    from curvlib.studies import calibration, corrections
     from curvlib.studies import suspects as study
 
     ranked, vectors = found["ranked"], found["vectors"]
@@ -682,16 +682,7 @@ def _write(partial, options, images, checked, features, plan, found, started) ->
             "features": None if features is None else features.seconds,
         },
         "plan": {k: v for k, v in plan.items() if k != "device"},
-        "recipes": provenance.recipes(
-            [
-                "data",
-                "features",
-                "head",
-                "scoring",
-                "studies.suspects",
-                "studies.counting",
-            ]
-        ),
+        "recipes": provenance.recipes(calibration.PARTS),
         "versions": provenance.versions(),
         "hardware": provenance.hardware(plan["device"]),
     }

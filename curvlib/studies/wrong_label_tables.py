@@ -28,9 +28,8 @@ SHOWN = (  # rows of a short table
     "in_confidence_max_last",
     "random",
 )
-
-
-KINDS = {
+FOOLED = ("curvature_norm", "cumulative_loss", "aum", "confident_learning")
+KINDS = {  # of noise, where the name alone does not tell
     "pair": "pair flip",
     "similar": "similar classes",
     "human_aggre": "human labels (majority)",
@@ -39,11 +38,11 @@ KINDS = {
 }
 
 
-def kind_of(noise: str, planted_duplicates: int) -> str:
+def kind_of(noise: str, planted_duplicates: int = 0) -> str:
     """In which way labels are wrong, in words.
 
     Example:
-        >>> kind_of("pair", 0), kind_of("human_worse", 0), kind_of("symmetric", 40)
+        >>> kind_of("pair"), kind_of("human_worse"), kind_of("symmetric", 40)
         ('pair flip', 'human labels (worst of three)', 'planted duplicates')
     """
     if planted_duplicates:
@@ -393,7 +392,7 @@ def all_numbers(tables: Mapping) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 
 def fooling(fooled: pd.DataFrame) -> tuple[pd.DataFrame, dict]:
-    r"""What fools the scores in ``SHOWN``, and how a gallery shows it: a row per score.
+    """What fools the scores in ``FOOLED``, and how a gallery shows it: a row per score.
 
     Args:
         fooled: The table of that name.
@@ -405,26 +404,17 @@ def fooling(fooled: pd.DataFrame) -> tuple[pd.DataFrame, dict]:
     Example:
         >>> row = {"score": "aum", "kind": "false alarm", "rank": 90, "tied": 11}
         >>> fooling(pd.DataFrame([row, row | {"kind": "missed", "tied": 1}]))[1]["rows"]
-        ['area under the margin (AUM): 1 false alarm, 1 missed']
+        ['area under the margin (AUM): false alarm, then missed']
     """
-    shown = few(fooled)
-    kinds = shown.groupby(["score", "kind"], sort=False).size()
-    rows = {
-        name: f"{SCORES[name].label}: "
-        + ", ".join(f"{count} {_kinds(kind, count)}" for kind, count in own.items())
-        for name in shown["score"].unique()
-        for own in [kinds[name]]
-    }
+    shown = fooled[fooled["score"].isin(FOOLED)]
+    kinds = shown.groupby("score", sort=False)["kind"].unique()
+    rows = [f"{SCORES[k].label}: {', then '.join(own)}" for k, own in kinds.items()]
     captions = [
         f"rank {row.rank:,}" + (f" ({row.tied:,} tie)" if row.tied > 1 else "")
         for row in shown.itertuples()
     ]
     columns = max(len(shown) // max(len(rows), 1), 1)
-    return shown, {"captions": captions, "rows": [*rows.values()], "columns": columns}
-
-
-def _kinds(kind: str, count: int) -> str:
-    return f"{kind}s" if kind == "false alarm" and count > 1 else kind
+    return shown, {"captions": captions, "rows": rows, "columns": columns}
 
 
 def published_by_share(table: pd.DataFrame) -> pd.DataFrame:
